@@ -1,0 +1,1 @@
+"""The access decision: labels, traits, roles, locks. Pure functions over values; deny when unsure."""

@@ -1,0 +1,76 @@
+"""The question and the answer of the one decision function.
+
+A question is a subject (a verified identity with its current roles), a target and an environment. The
+answer carries its reasons, so that explaining costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pkgs.common.pki.identity import Identity
+from pkgs.common.resources.kinds import AuthPreference, Lock, Node
+from pkgs.common.resources.role import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A verified identity with the roles it holds now (not as they were when it was issued)."""
+
+    identity: Identity
+    roles: Sequence[Role]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What else the answer depends on; given by the caller, never looked up."""
+
+    now: float
+    """Unix seconds."""
+    source_addr: str = ""
+    """The client's IP address as far as the asking service knows it for certain."""
+    server_id: str = ""
+    """Host id of the service that asks, for locks on servers."""
+    locks: Sequence[Lock] = ()
+    auth_preference: AuthPreference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SshLogin:
+    """Open an SSH session (shell, exec, file transfer) on a node as an OS login."""
+
+    node: Node
+    login: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeeNode:
+    """List a node, or be routed to it."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class UseRule:
+    """Act on a kind of resource through the API: verb `read`, `list`, `create`, ..."""
+
+    kind: str
+    verb: str
+    owner: str = ""
+    """User that the object belongs to, where a `where` clause may ask for it (own sessions)."""
+
+
+Target = SshLogin | SeeNode | UseRule
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Allowed or not, and why. Deny unless a rule of this set of roles says otherwise."""
+
+    allowed: bool
+    reasons: tuple[str, ...] = field(default=())
+    """For the log and for those entitled: role and field that decided."""
+
+    def __bool__(self) -> bool:
+        return self.allowed

@@ -1,0 +1,33 @@
+"""An audit event: a flat record with a name, a stable code, a time and fields."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+Scalar = str | int | float | bool | None
+FieldValue = Scalar | list[str] | dict[str, str | list[str]]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One event. On output `fields` are flattened beside the others, as the field's users expect."""
+
+    event: str
+    """Name, e.g. `user.login`."""
+    code: str
+    """Stable code, e.g. `T1000I`."""
+    time: str
+    """RFC 3339 UTC, milliseconds."""
+    uid: str
+    """Random UUID; also the key that makes a repeated delivery harmless."""
+    cluster_name: str
+    ei: int = 0
+    """Index inside a session's stream."""
+    fields: dict[str, FieldValue] = {}
+
+
+class Emitter(Protocol):
+    """Where a service puts its events. Returns once the event is durable (spooled or stored)."""
+
+    async def emit(self, event: Event) -> None: ...

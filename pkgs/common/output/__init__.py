@@ -1,0 +1,1 @@
+"""What command lines print: tables, JSON, YAML, progress; text from outside is made inert here."""

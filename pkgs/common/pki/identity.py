@@ -1,0 +1,74 @@
+"""Who a certificate says somebody is: the one typed value that every decision starts from.
+
+Only `verify_*` functions of this room make an `Identity`; a parsed but unverified certificate never
+becomes one. Restrictions (source address, expiry, allowed resources, flags) only ever shrink.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class PeerKind(StrEnum):
+    USER = "user"
+    HOST = "host"
+
+
+class SystemRole(StrEnum):
+    """What a host certificate lets its holder be."""
+
+    AUTH = "Auth"
+    PROXY = "Proxy"
+    NODE = "Node"
+    DB = "Db"
+    APP = "App"
+    KUBE = "Kube"
+    WINDOWS_DESKTOP = "WindowsDesktop"
+    DISCOVERY = "Discovery"
+    BOT = "Bot"
+    MDM = "MDM"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """A verified holder of a certificate of this cluster (or of a trusted one)."""
+
+    kind: PeerKind
+    name: str
+    """User name, or the host id for a host."""
+    cluster: str
+    """Cluster whose authority signed the certificate: part of the identity, never dropped."""
+    roles: tuple[str, ...] = ()
+    """Role names for a user; empty for a host."""
+    system_roles: tuple[SystemRole, ...] = ()
+    """System roles for a host; empty for a user."""
+    traits: dict[str, tuple[str, ...]] = {}
+    logins: tuple[str, ...] = ()
+    """OS logins (SSH principals) the certificate was issued for."""
+    valid_after: float = 0.0
+    """Unix seconds."""
+    expires_at: float = 0.0
+    """Unix seconds; always finite for users."""
+    source_addr: str = ""
+    """When set, the one client address this certificate may be used from."""
+    mfa_device: str = ""
+    impersonator: str = ""
+    disallow_reissue: bool = False
+    active_requests: tuple[str, ...] = ()
+    allowed_resources: tuple[str, ...] | None = None
+    """Resource ids (`/cluster/kind/name`) this certificate is restricted to; None: no restriction."""
+    extensions: tuple[str, ...] = ()
+    """Flag extensions of an SSH certificate: permit-pty, permit-agent-forwarding, ..."""
+    force_command: str = ""
+    serial: int = 0
+
+    @property
+    def host_id(self) -> str:
+        """The host id of a host; a user has none."""
+        if self.kind is not PeerKind.HOST:
+            raise ValueError("a user identity has no host id")
+        return self.name
+
+    def is_host(self, role: SystemRole) -> bool:
+        return self.kind is PeerKind.HOST and role in self.system_roles

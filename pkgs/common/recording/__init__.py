@@ -1,0 +1,1 @@
+"""Session recordings: a crash-safe framed file; writing, reading, playing, exporting."""
