@@ -57,16 +57,16 @@ class SignUserCerts(Request[UserCerts], frozen=True, kw_only=True):
     ttl_s: int = 12 * 3600
 
 
-class SignHostCert(Request["HostSshCert"], frozen=True, kw_only=True):
+class HostSshCert(msgspec.Struct, frozen=True, kw_only=True):
+    ssh_cert: str
+
+
+class SignHostCert(Request[HostSshCert], frozen=True, kw_only=True):
     """`tctl auth sign --host --format=openssh`."""
 
     principals: list[str]
     ssh_public_key: str
     ttl_s: int = 0
-
-
-class HostSshCert(msgspec.Struct, frozen=True, kw_only=True):
-    ssh_cert: str
 
 
 class Invitation(msgspec.Struct, frozen=True, kw_only=True):

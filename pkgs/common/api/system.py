@@ -49,3 +49,13 @@ class TrustAnchors(msgspec.Struct, frozen=True, kw_only=True):
 
 class GetTrustAnchors(Request[TrustAnchors], frozen=True, kw_only=True):
     """Public keys only; for any authenticated caller."""
+
+
+class HostCa(msgspec.Struct, frozen=True, kw_only=True):
+    cluster_name: str
+    host_ca_pems: list[str]
+    """Certificates of the host authority. Worth nothing until checked against a CA pin."""
+
+
+class GetHostCa(Request[HostCa], frozen=True, kw_only=True):
+    """First step of a join over an unverified connection: the caller checks the pin and dials again."""
