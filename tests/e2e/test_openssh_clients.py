@@ -1,0 +1,152 @@
+"""The clients people already have, through `tsh config`: ssh, scp, sftp, rsync, git, Ansible, ssh -J."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.harness.cluster import OS_USER, Cluster, Person, run
+from tests.harness.wait import wait_for
+
+HOST = f"{OS_USER}@demo-node.demo"
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> Path:
+    path = tmp_path / "payload.bin"
+    path.write_bytes(os.urandom(3_000_000))
+    return path
+
+
+def test_ssh_streams_stdin_and_half_close(alice: Person) -> None:
+    assert alice.ssh(HOST, "cat; echo after", stdin="line\n").ok().out == "line\nafter\n"
+
+
+def test_ssh_passes_signals_as_status(alice: Person) -> None:
+    assert alice.ssh(HOST, "kill -TERM $$").code == 255
+
+
+def test_pty_has_the_clients_size_and_term(alice: Person) -> None:
+    config = alice.ssh_config()
+    inner = f"ssh -tt -F {config} {HOST} 'stty size; echo $TERM'"
+    done = run(
+        "script", "-qec", f"stty rows 33 cols 101; {inner}", "/dev/null", env={**alice.env, "TERM": "xterm"}
+    )
+    assert "33 101" in done.out
+    assert "xterm" in done.out
+
+
+@pytest.mark.parametrize("protocol", [["-s"], ["-O"]], ids=["sftp", "scp"])
+def test_scp_both_protocols_both_ways(
+    alice: Person, payload: Path, tmp_path: Path, protocol: list[str]
+) -> None:
+    config = alice.ssh_config()
+    there, back = tmp_path / "there.bin", tmp_path / "back.bin"
+    run("scp", *protocol, "-q", "-F", config, payload, f"{HOST}:{there}", env=alice.env).ok()
+    run("scp", *protocol, "-q", "-F", config, f"{HOST}:{there}", back, env=alice.env).ok()
+    assert back.read_bytes() == payload.read_bytes()
+
+
+def test_sftp_batch(alice: Person, payload: Path, tmp_path: Path) -> None:
+    work = tmp_path / "w"
+    batch = f"mkdir {work}\nput {payload} {work}/a\nrename {work}/a {work}/b\nls -l {work}\nget {work}/b {tmp_path}/got\n"
+    batch += f"rm {work}/b\nrmdir {work}\n"
+    run("sftp", "-q", "-b", "-", "-F", alice.ssh_config(), HOST, env=alice.env, stdin=batch).ok()
+    assert (tmp_path / "got").read_bytes() == payload.read_bytes()
+    assert not work.exists()
+
+
+@pytest.mark.needs("rsync")
+def test_rsync(alice: Person, payload: Path, tmp_path: Path) -> None:
+    shell = f"ssh -F {alice.ssh_config()}"
+    target = tmp_path / "synced"
+    run("rsync", "-a", "-e", shell, payload, f"{HOST}:{target}/", env=alice.env).ok()
+    assert (target / payload.name).read_bytes() == payload.read_bytes()
+
+
+@pytest.mark.needs("git")
+def test_git_over_ssh(alice: Person, tmp_path: Path) -> None:
+    env = {
+        **alice.env,
+        "GIT_SSH_COMMAND": f"ssh -F {alice.ssh_config()}",
+        "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.com",
+        "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.com",
+    }  # fmt: skip
+    bare, work, clone = tmp_path / "bare.git", tmp_path / "work", tmp_path / "clone"
+    run("git", "init", "-q", "--bare", "-b", "main", bare, env=env).ok()
+    run("git", "init", "-q", "-b", "main", work, env=env).ok()
+    (work / "f").write_text("content\n")
+    run("git", "-C", work, "add", "f", env=env).ok()
+    run("git", "-C", work, "commit", "-qm", "first", env=env).ok()
+    run("git", "-C", work, "push", "-q", f"{HOST}:{bare}", "main", env=env).ok()
+    run("git", "clone", "-q", f"{HOST}:{bare}", clone, env=env).ok()
+    assert (clone / "f").read_text() == "content\n"
+
+
+def test_openssh_jump_through_the_proxys_ssh_port_without_tsh(
+    cluster: Cluster, alice: Person, tmp_path: Path
+) -> None:
+    keys = next((alice.home / ".tsh" / "keys").iterdir())
+    config = tmp_path / "config"
+    config.write_text(
+        f"""Host proxy
+  HostName 127.0.0.1
+  Port {cluster.ssh_port}
+  User {OS_USER}
+Host demo-node
+  ProxyJump proxy
+  User {OS_USER}
+Host *
+  IdentityFile {keys}/alice
+  CertificateFile {keys}/alice-ssh/demo-cert.pub
+  IdentitiesOnly yes
+  IdentityAgent none
+  UserKnownHostsFile {alice.home}/.tsh/known_hosts
+  StrictHostKeyChecking yes
+  BatchMode yes
+"""
+    )
+    assert run("ssh", "-F", config, "demo-node", "echo jumped", env=alice.env).ok().out == "jumped\n"
+
+
+@pytest.mark.needs("tmux")
+def test_an_interactive_shell_in_a_real_terminal(alice: Person) -> None:
+    """Typed by tmux into a real terminal: prompt, command, resize, exit."""
+    socket = f"tp-{os.getpid()}"
+
+    def tmux(*args: str) -> str:
+        return run("tmux", "-L", socket, *args, env={**alice.env, "TERM": "xterm-256color"}).out
+
+    tmux("new-session", "-d", "-x", "90", "-y", "24", f"ssh -tt -F {alice.ssh_config()} {HOST}")
+    try:
+        tmux("send-keys", "echo size-$(stty size | tr ' ' x)", "Enter")
+        wait_for(lambda: "size-24x90" in tmux("capture-pane", "-p"), what="the shell to answer")
+        tmux("resize-window", "-x", "100", "-y", "30")
+        tmux("send-keys", "echo again-$(stty size | tr ' ' x)", "Enter")
+        wait_for(lambda: "again-30x100" in tmux("capture-pane", "-p"), what="the resize to arrive")
+        tmux("send-keys", "exit", "Enter")
+        wait_for(lambda: "demo" not in tmux("ls"), what="the session to end")
+    finally:
+        tmux("kill-server")
+
+
+@pytest.mark.needs("ansible")
+def test_ansible_pings_ten_nodes(cluster: Cluster, alice: Person, tmp_path: Path) -> None:
+    names = [f"n{i}" for i in range(10)]
+    for name in names:
+        cluster.add_node(name, "fleet=ten")
+    inventory = tmp_path / "inventory"
+    python = shutil.which("python3")
+    inventory.write_text("".join(f"{n}.demo ansible_python_interpreter={python}\n" for n in names))
+    env = {
+        **alice.env,
+        "ANSIBLE_SSH_ARGS": f"-F {alice.ssh_config()}",
+        "ANSIBLE_REMOTE_USER": OS_USER,
+        "ANSIBLE_LOCAL_TEMP": str(tmp_path / "ansible"),
+        "ANSIBLE_FORKS": "10",
+    }
+    out = run("ansible", "-i", inventory, "all", "-m", "ping", env=env, timeout=180).ok().out
+    assert out.count("SUCCESS") == 10
