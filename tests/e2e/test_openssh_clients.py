@@ -52,8 +52,9 @@ def test_scp_both_protocols_both_ways(
 
 def test_sftp_batch(alice: Person, payload: Path, tmp_path: Path) -> None:
     work = tmp_path / "w"
-    batch = f"mkdir {work}\nput {payload} {work}/a\nrename {work}/a {work}/b\nls -l {work}\nget {work}/b {tmp_path}/got\n"
-    batch += f"rm {work}/b\nrmdir {work}\n"
+    lines = [f"mkdir {work}", f"put {payload} {work}/a", f"rename {work}/a {work}/b", f"ls -l {work}"]
+    lines += [f"get {work}/b {tmp_path}/got", f"rm {work}/b", f"rmdir {work}"]
+    batch = "\n".join(lines) + "\n"
     run("sftp", "-q", "-b", "-", "-F", alice.ssh_config(), HOST, env=alice.env, stdin=batch).ok()
     assert (tmp_path / "got").read_bytes() == payload.read_bytes()
     assert not work.exists()

@@ -1,0 +1,237 @@
+"""SSH sessions through the proxy and the tunnel, beside `ssh -J` through OpenSSH to OpenSSH."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.bench.openssh import CIPHER, BenchUser, OpenSshPair
+from tests.bench.procfs import cpu_s, family, private_mib, program, rss_mib
+from tests.bench.report import Row, median, percentile
+from tests.harness.cluster import BIN, Cluster, Person
+from tests.harness.wait import wait_for
+
+Argv = list[str]
+SHELLS = {"sh", "dash", "bash"}
+
+
+def timed(argv: Argv, env: dict[str, str] | None = None) -> tuple[float, int]:
+    """Wall seconds and exit code of a command."""
+    began = time.perf_counter()
+    code = subprocess.run(
+        argv,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+    ).returncode
+    return time.perf_counter() - began, code
+
+
+class Sides:
+    """The commands that mean the same on each side."""
+
+    def __init__(self, reference: OpenSshPair, alice: Person, login: str) -> None:
+        config = alice.ssh_config()
+        self.env = alice.env
+        self.reference: Argv = ["ssh", "-F", str(reference.config), "target"]
+        self.direct_reference = reference
+        self.ours: Argv = ["ssh", "-F", str(config), "-c", CIPHER, f"{login}@demo-node.demo"]
+        self.tsh: Argv = [str(BIN / "tsh"), "ssh", f"{login}@demo-node"]
+
+
+def latency(sides: Sides, rounds: int, total: int) -> list[Row]:
+    """New sessions: interleaved rounds for the quantiles, then more in parallel for the failures."""
+    times: dict[str, list[float]] = {"reference": [], "ours": [], "tsh": []}
+    failures = 0
+    for _ in range(rounds):
+        for name, argv in (("reference", sides.reference), ("ours", sides.ours), ("tsh", sides.tsh)):
+            took, code = timed([*argv, "true"], sides.env)
+            if code == 0:
+                times[name].append(took)
+            elif name != "reference":
+                failures += 1
+    left = max(0, total - 2 * rounds)
+    with ThreadPoolExecutor(4) as pool:
+        for _, code in pool.map(lambda _: timed([*sides.ours, "true"], sides.env), range(left)):
+            failures += code != 0
+    ref50, ref99 = median(times["reference"]), percentile(times["reference"], 0.99)
+    rows = []
+    for name, label, goal in (("ours", "ssh + tsh proxy ssh", 0.6), ("tsh", "tsh ssh", 0.8)):
+        p50, p99 = median(times[name]), percentile(times[name], 0.99)
+        rows.append(
+            Row(f"new session, {label}, p50", p50 * 1e3, "ms", ref50 * 1e3, "ms ssh -J", f"<= {goal}x",
+                p50 <= goal * ref50)
+        )  # fmt: skip
+        rows.append(Row(f"new session, {label}, p99", p99 * 1e3, "ms", ref99 * 1e3, "ms ssh -J"))
+    rows.append(
+        Row(f"failures in {2 * rounds + left} new sessions", failures, "", goal="0", met=failures == 0)
+    )
+    return rows
+
+
+def _stream(argvs: list[Argv], direction: str, mb: int, env: dict[str, str]) -> float:
+    """MB/s in total for these sessions at once."""
+    count = mb * 1_000_000
+
+    def one(argv: Argv) -> None:
+        if direction == "down":
+            script = f'"$@" "head -c {count} /dev/zero" > /dev/null'
+        else:
+            script = f'head -c {count} /dev/zero | "$@" "cat > /dev/null"'
+        subprocess.run(["sh", "-c", script, "sh", *argv], env=env, check=True, timeout=300)
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(len(argvs)) as pool:
+        list(pool.map(one, argvs))
+    return mb * len(argvs) / (time.perf_counter() - began)
+
+
+def bulk(sides: Sides, mb: int, rounds: int) -> list[Row]:
+    """Throughput, one session and two at once, interleaved with the reference."""
+    rows = []
+    for sessions in (1, 2):
+        for direction in ("down", "up"):
+            ours, ref = [], []
+            for _ in range(rounds):
+                ref.append(_stream([sides.reference] * sessions, direction, mb, sides.env))
+                ours.append(_stream([sides.ours] * sessions, direction, mb, sides.env))
+            a, b = median(ours), median(ref)
+            rows.append(
+                Row(
+                    f"bulk {direction}, {sessions} at once",
+                    a,
+                    "MB/s",
+                    b,
+                    "MB/s ssh -J",
+                    ">= 0.7x",
+                    a >= 0.7 * b,
+                )
+            )
+    return rows
+
+
+def session_cost(sides: Sides, agent: int, sshd: int, sessions: int) -> list[Row]:
+    """CPU seconds of the agent (and of the target sshd) for one new session."""
+
+    def cost(argv: Argv, root: int) -> float:
+        before = cpu_s(family(root))
+        for _ in range(sessions):
+            timed([*argv, "true"], sides.env)
+        time.sleep(0.5)  # the last child is waited for a moment after the client has gone
+        return (cpu_s(family(root)) - before) / sessions
+
+    ours, ref = cost(sides.ours, agent), cost(sides.reference, sshd)
+    return [Row("CPU of the agent for a new session", ours, "s", ref, "s sshd", "<= 0.06 s", ours <= 0.06)]
+
+
+def idle(sides: Sides, agent: int, sessions: int) -> list[Row]:
+    """Private memory and CPU of idle interactive sessions; base memory with none."""
+    everyone = family(agent)
+    base = sum(rss_mib(p) for p in everyone[:1]) + sum(private_mib(p) for p in everyone[1:])
+    own_before = {p: private_mib(p) for p in everyone}
+    clients = [
+        subprocess.Popen(
+            [*sides.ours[:1], "-tt", *sides.ours[1:]], env=sides.env, stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        for _ in range(sessions)
+    ]  # fmt: skip
+    try:
+
+        def all_up() -> bool:
+            return sum(program(p) in SHELLS for p in family(agent)) >= sessions
+
+        wait_for(all_up, what=f"{sessions} shells", deadline_s=180, every_s=1)
+        time.sleep(10)  # let them become idle
+        members = [p for p in family(agent) if program(p) not in SHELLS]
+        grown = sum(private_mib(p) for p in members) - sum(own_before.values())
+        before = cpu_s(members)
+        time.sleep(20)
+        cpu = (cpu_s(members) - before) / 20 * 100
+    finally:
+        for client in clients:
+            client.kill()
+        for client in clients:
+            client.communicate(timeout=10)
+    each = grown / sessions
+    return [
+        Row("private memory per idle session", each, "MiB", 1.6, "MiB sshd (notes)", "<= 5 MiB", each <= 5),
+        Row("agent's base memory", base, "MiB", goal="<= 80 MiB", met=base <= 80),
+        Row(f"idle CPU of {sessions} sessions", cpu, "%", goal="0 %", met=cpu < 0.5),
+    ]
+
+
+def held(sides: Sides, hold: int, per_second: int, seconds: int) -> list[Row]:
+    """Many sessions held while new ones keep coming at a fixed rate (open loop)."""
+    holders = [
+        subprocess.Popen(
+            [*sides.ours, "cat"], env=sides.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(hold)
+    ]  # fmt: skip
+    failures = 0
+    took: list[float] = []
+    try:
+        for holder in holders:
+            assert holder.stdin and holder.stdout
+            holder.stdin.write(b"up\n")
+            holder.stdin.flush()
+        for holder in holders:
+            assert holder.stdout
+            failures += holder.stdout.readline() != b"up\n"
+        began = time.perf_counter()
+        with ThreadPoolExecutor(64) as pool:
+            running = []
+            for n in range(per_second * seconds):
+                wait = began + n / per_second - time.perf_counter()
+                if wait > 0:
+                    time.sleep(wait)
+                running.append(pool.submit(timed, [*sides.ours, "true"], sides.env))
+            for result in running:
+                seconds_taken, code = result.result(timeout=120)
+                took.append(seconds_taken)
+                failures += code != 0
+        failures += sum(holder.poll() is not None for holder in holders)
+    finally:
+        for holder in holders:
+            holder.kill()
+        for holder in holders:
+            holder.communicate(timeout=10)
+    label = f"{hold} held, {per_second}/s for {seconds} s"
+    return [
+        Row(f"failures, {label}", failures, "", goal="0", met=failures == 0),
+        Row(f"p99 of a new session, {label}", percentile(took, 0.99) * 1e3, "ms"),
+    ]
+
+
+def run(*, full: bool = True) -> list[Row]:
+    """All rows on SSH. `full` is the size that the goals name; otherwise a quick look."""
+    rows: list[Row] = []
+    with BenchUser() as user, OpenSshPair(user) as reference:
+        cluster = Cluster(overrides={"teleport": {"log": {"severity": "INFO"}}})
+        try:
+            cluster.start()
+            cluster.wait_node("demo-node")
+            alice = cluster.login("alice", roles="access", logins=user.name)
+            sides = Sides(reference, alice, user.name)
+            for argv in (sides.ours, sides.tsh):
+                code = subprocess.run([*argv, "true"], env=sides.env, timeout=60).returncode
+                assert code == 0, f"{argv} ended with {code}"
+            agent = cluster.daemons["ssh"].pid
+            sections: list[Callable[[], list[Row]]] = [
+                lambda: latency(sides, 200 if full else 15, 2000 if full else 60),
+                lambda: bulk(sides, 300 if full else 100, 5 if full else 2),
+                lambda: session_cost(sides, agent, reference.daemons["target"].pid, 40 if full else 10),
+                lambda: idle(sides, agent, 200 if full else 20),
+                lambda: held(sides, 500 if full else 30, 10, 60 if full else 5),
+            ]
+            for section in sections:
+                rows.extend(section())
+        finally:
+            cluster.destroy()
+    return rows
