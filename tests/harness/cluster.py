@@ -68,7 +68,8 @@ class Person:
     home: Path
     cluster: Cluster
     otp_secret: str = ""
-    used_steps: int = 0
+    inside: tuple[str, ...] = ()
+    """Words before every command, such as `ip netns exec NAME`."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -76,7 +77,7 @@ class Person:
         return {**base, "TELEPORT_HOME": str(self.home / ".tsh"), "HOME": str(self.home)}
 
     def tsh(self, *args: str, stdin: str = "", timeout: float = 60) -> Run:
-        return run(BIN / "tsh", *args, env=self.env, stdin=stdin, timeout=timeout)
+        return run(*self.inside, BIN / "tsh", *args, env=self.env, stdin=stdin, timeout=timeout)
 
     def signup(self, link: str) -> None:
         answer = self.tsh(
@@ -110,7 +111,8 @@ class Person:
 
     def ssh(self, *args: str, stdin: str = "", timeout: float = 60) -> Run:
         """Stock OpenSSH with that configuration."""
-        return run("ssh", "-F", self.ssh_config(), *args, env=self.env, stdin=stdin, timeout=timeout)
+        argv = (*self.inside, "ssh", "-F", self.ssh_config(), *args)
+        return run(*argv, env=self.env, stdin=stdin, timeout=timeout)
 
 
 @dataclass(slots=True)
@@ -169,6 +171,9 @@ class Cluster:
     second_factor: str = "off"
     services: tuple[str, ...] = ("auth", "proxy", "ssh")
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    inside: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    """Address that users and agents reach the proxy at."""
     dir: Path = field(init=False)
     daemons: dict[str, Daemon] = field(init=False, default_factory=dict)
     auth_port: int = field(init=False)
@@ -200,7 +205,7 @@ class Cluster:
                 "enabled": "proxy" in self.services,
                 "web_listen_addr": f"127.0.0.1:{self.web_port}",
                 "listen_addr": f"127.0.0.1:{self.ssh_port}",
-                "public_addr": f"127.0.0.1:{self.web_port}",
+                "public_addr": self.proxy_addr,
             },
             "ssh_service": {"enabled": "ssh" in self.services, "labels": {"env": "demo"}},
         }
@@ -218,7 +223,7 @@ class Cluster:
 
     @property
     def proxy_addr(self) -> str:
-        return f"127.0.0.1:{self.web_port}"
+        return f"{self.host}:{self.web_port}"
 
     @property
     def env(self) -> dict[str, str]:
@@ -226,7 +231,7 @@ class Cluster:
 
     def daemon(self, name: str, *argv: str | Path) -> Daemon:
         """Start a program of bin/ in the background and keep it under `name`."""
-        made = Daemon(name, [str(a) for a in argv], self.dir / f"{name}.log", self.env)
+        made = Daemon(name, [*self.inside, *(str(a) for a in argv)], self.dir / f"{name}.log", self.env)
         self.daemons[name] = made
         made.start()
         return made
@@ -293,9 +298,16 @@ class Cluster:
         assert match, out
         return match.group(0)
 
-    def person(self, name: str, roles: str = "access", logins: str = OS_USER, *extra: str) -> Person:
+    def person(
+        self,
+        name: str,
+        roles: str = "access",
+        logins: str = OS_USER,
+        *extra: str,
+        inside: tuple[str, ...] = (),
+    ) -> Person:
         """A new user who has signed up but is not logged in."""
-        made = Person(name, self.dir / f"home-{name}", self)
+        made = Person(name, self.dir / f"home-{name}", self, inside=inside)
         made.home.mkdir()
         made.signup(self.invite(name, roles, logins, *extra))
         return made

@@ -1,0 +1,119 @@
+"""Three hosts in namespaces with firewalls: users and agents can reach the proxy's one port, and nothing else.
+
+Needs root (ip netns, nftables). The namespaces and their addresses are made here and removed again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.cluster import BIN, OS_USER, Cluster, run
+from tests.harness.wait import wait_for
+
+pytestmark = [
+    pytest.mark.needs("ip"),
+    pytest.mark.needs("nft"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+
+TAG = f"tp{os.getpid() % 10000}"
+SERVER, AGENT, CLIENT = f"{TAG}s", f"{TAG}a", f"{TAG}c"
+
+
+def inside(namespace: str) -> tuple[str, ...]:
+    return ("ip", "netns", "exec", namespace)
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[None]:
+    """server 10.77.1.1 (and 10.77.2.1); agent 10.77.1.2; client 10.77.2.2."""
+    names = (SERVER, AGENT, CLIENT)
+    try:
+        for name in names:
+            run("ip", "netns", "add", name).ok()
+            run(*inside(name), "ip", "link", "set", "lo", "up").ok()
+        for net, peer in ((1, AGENT), (2, CLIENT)):
+            here, there = f"{TAG}v{net}", f"{TAG}w{net}"
+            run("ip", "link", "add", here, "netns", SERVER, "type", "veth", "peer", there, "netns", peer).ok()
+            for space, link, addr in ((SERVER, here, 1), (peer, there, 2)):
+                run(*inside(space), "ip", "addr", "add", f"10.77.{net}.{addr}/24", "dev", link).ok()
+                run(*inside(space), "ip", "link", "set", link, "up").ok()
+        run(*inside(CLIENT), "ip", "route", "add", "10.77.1.1/32", "via", "10.77.2.1").ok()
+        yield
+    finally:
+        for name in names:
+            run("ip", "netns", "del", name)
+
+
+def firewall(namespace: str, *accept: str) -> None:
+    """Drop everything that comes in, but answers, loopback and what is named."""
+    rules = "\n".join(f"    {rule} accept" for rule in accept)
+    run(
+        *inside(namespace), "nft", "-f", "-",
+        stdin="table inet t {\n  chain in {\n    type filter hook input priority 0; policy drop;\n"
+        f"    iif lo accept\n    ct state established,related accept\n{rules}\n  }}\n}}\n",
+    ).ok()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster(hosts: None) -> Iterator[Cluster]:
+    made = Cluster(services=("auth", "proxy"), inside=inside(SERVER), host="10.77.1.1")
+    made.overrides = {"proxy_service": {"web_listen_addr": f"0.0.0.0:{made.web_port}"}}
+    made.write_config()
+    firewall(SERVER, f"tcp dport {made.web_port}")
+    firewall(AGENT)
+    try:
+        made.start()
+        token, pin = made.token(), made.ca_pin()
+        made.inside = inside(AGENT)
+        made.daemon(
+            "far",
+            BIN / "teleport-ssh",
+            f"--data-dir={made.dir / 'far'}",
+            f"--proxy-server={made.proxy_addr}",
+            f"--token={token}",
+            f"--ca-pin={pin}",
+            "--labels=env=prod",
+            "--nodename=far",
+            "--insecure",
+        )
+        made.inside = inside(SERVER)
+        made.wait_node("far")
+        yield made
+    finally:
+        made.destroy()
+
+
+def test_an_agent_behind_a_firewall_is_reached_through_the_one_port(cluster: Cluster) -> None:
+    alice = cluster.person("alice", inside=inside(CLIENT))
+    alice.login().ok()
+    out = alice.tsh("ssh", f"{OS_USER}@far", "hostname -I; echo $SSH_CONNECTION").ok().out
+    assert "10.77.1.2" in out
+    assert "10.77.2.2" in out, "the agent must see the client's own address, not the proxy's"
+    assert alice.ssh(f"{OS_USER}@far.demo", "echo plain-ssh").ok().out == "plain-ssh\n"
+    for target, port in (
+        ("10.77.1.1", cluster.auth_port),
+        ("10.77.1.1", cluster.ssh_port),
+        ("10.77.1.2", 22),
+    ):
+        probe = run(*inside(CLIENT), "timeout", "1", "bash", "-c", f"echo > /dev/tcp/{target}/{port}")
+        assert probe.code != 0
+
+
+def test_f10_a_partition_heals_by_itself(cluster: Cluster) -> None:
+    """The agent's link is cut without a FIN; when it returns, so does the agent."""
+    bob = cluster.person("bob", inside=inside(CLIENT))
+    bob.login().ok()
+    run(*inside(SERVER), "ip", "link", "set", f"{TAG}v1", "down").ok()
+    cut = bob.tsh("ssh", f"{OS_USER}@far", "true", timeout=90)
+    assert cut.code != 0
+    assert "Traceback" not in cut.err
+    run(*inside(SERVER), "ip", "link", "set", f"{TAG}v1", "up").ok()
+
+    def back() -> bool:
+        return bob.tsh("ssh", f"{OS_USER}@far", "echo healed", timeout=90).out == "healed\n"
+
+    wait_for(back, what="the agent to be reachable again", deadline_s=90, every_s=1)
