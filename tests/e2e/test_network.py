@@ -1,4 +1,4 @@
-"""Three hosts in namespaces with firewalls: users and agents can reach the proxy's one port, and nothing else.
+"""Three hosts in namespaces with firewalls: the proxy's one port can be reached, and nothing else.
 
 Needs root (ip netns, nftables). The namespaces and their addresses are made here and removed again.
 """
