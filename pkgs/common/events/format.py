@@ -1,0 +1,169 @@
+"""Making an event, bounding it, and its flat JSON shape.
+
+An event read by anybody else is one flat JSON object: `event`, `code`, `time`, `uid`, `ei`,
+`cluster_name` and the fields beside them. Names and values from the network end up in events, so every
+text is bounded here; that it stays one record and inert on a terminal is up to JSON's escapes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from pkgs.common.errors import InputError
+from pkgs.common.events.codes import Kind
+from pkgs.common.events.limits import MAX_EVENT_BYTES, MAX_FIELDS, MAX_ITEMS, MAX_NAME, MAX_TEXT
+from pkgs.common.events.types import Event, FieldValue
+
+BASE_NAMES = frozenset({"event", "code", "time", "uid", "ei", "cluster_name"})
+"""Never usable as names of fields: the base would be forgeable."""
+
+LAST_INDEX = 2147483647
+"""`ei` of a session's end event; `session.data` has the one before."""
+
+_DOTTED = {"addr_remote": "addr.remote", "addr_local": "addr.local"}
+
+
+def new_event(kind: Kind, *, cluster_name: str, now: float, ei: int = 0, **fields: FieldValue) -> Event:
+    """An event that happened at `now` (Unix seconds), with a fresh uid, bounded.
+
+    A field that is None is left out. `addr_remote` and `addr_local` become the field's dotted names.
+    """
+    named: dict[str, FieldValue] = {}
+    for name, value in fields.items():
+        if name in BASE_NAMES:
+            raise ValueError(f"{name} is part of every event and not a field of this one")
+        if value is not None:
+            named[_DOTTED.get(name, name)] = value
+    return bounded(
+        Event(
+            event=kind.event,
+            code=kind.code,
+            time=rfc3339(now),
+            uid=str(uuid.uuid4()),
+            cluster_name=cluster_name,
+            ei=ei,
+            fields=named,
+        )
+    )
+
+
+def rfc3339(unix_s: float) -> str:
+    """UTC with milliseconds, `2026-02-03T10:11:12.131Z`."""
+    text = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
+
+
+def unix_time(event: Event) -> float:
+    """The event's time in Unix seconds; raises InputError for a time that is none."""
+    try:
+        moment = datetime.fromisoformat(event.time)
+    except ValueError:
+        raise InputError(f"event time {_cut(event.time, 40)!r} is not RFC 3339") from None
+    if moment.tzinfo is None:
+        raise InputError(f"event time {_cut(event.time, 40)!r} has no time zone")
+    return moment.timestamp()
+
+
+def bounded(event: Event) -> Event:
+    """The same event with every text, list and map within the limits; what was cut carries a mark."""
+    limit = MAX_TEXT
+    while True:
+        made = _bounded_to(event, limit)
+        if limit <= 64 or len(to_json(made)) <= MAX_EVENT_BYTES:
+            break
+        limit //= 2
+    if len(to_json(made)) > MAX_EVENT_BYTES:
+        made = msgspec.structs.replace(made, fields={"error": "the event's fields were too large to keep"})
+    return made
+
+
+def _bounded_to(event: Event, limit: int) -> Event:
+    fields: dict[str, FieldValue] = {}
+    for name, value in list(event.fields.items())[:MAX_FIELDS]:
+        if name in BASE_NAMES:
+            continue
+        fields[_cut(name, MAX_NAME)] = _bounded_value(value, limit)
+    if len(event.fields) > MAX_FIELDS:
+        fields["fields_dropped"] = len(event.fields) - MAX_FIELDS
+    return Event(
+        event=_cut(event.event, MAX_NAME),
+        code=_cut(event.code, MAX_NAME),
+        time=_cut(event.time, MAX_NAME),
+        uid=_cut(event.uid, MAX_NAME),
+        cluster_name=_cut(event.cluster_name, MAX_NAME),
+        ei=event.ei,
+        fields=fields,
+    )
+
+
+def _bounded_value(value: FieldValue, limit: int) -> FieldValue:
+    if isinstance(value, str):
+        return _cut(value, limit)
+    if isinstance(value, list):
+        return _bounded_list(value, limit)
+    if isinstance(value, dict):
+        made: dict[str, str | list[str]] = {}
+        for name, inner in list(value.items())[:MAX_ITEMS]:
+            made[_cut(name, MAX_NAME)] = (
+                _cut(inner, limit) if isinstance(inner, str) else _bounded_list(inner, limit)
+            )
+        return made
+    return value
+
+
+def _bounded_list(value: list[str], limit: int) -> list[str]:
+    made = [_cut(item, limit) for item in value[:MAX_ITEMS]]
+    if len(value) > MAX_ITEMS:
+        made.append(f"...[{len(value) - MAX_ITEMS} more]")
+    return made
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most `limit` characters with a mark of what is gone. A lone surrogate becomes `?`."""
+    if len(text) > limit:
+        mark = f"...[{len(text) - limit} more]"
+        text = text[: max(limit - len(mark), 0)] + mark
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def flatten(event: Event) -> dict[str, Any]:
+    """The flat shape. A field named like a base name is never let through."""
+    flat: dict[str, Any] = {
+        "event": event.event,
+        "code": event.code,
+        "time": event.time,
+        "uid": event.uid,
+        "ei": event.ei,
+        "cluster_name": event.cluster_name,
+    }
+    for name, value in event.fields.items():
+        if name not in BASE_NAMES:
+            flat[name] = value
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> Event:
+    """The event of a flat object; raises InputError naming what is missing or of the wrong type."""
+    base = {name: flat[name] for name in BASE_NAMES if name in flat}
+    fields = {name: value for name, value in flat.items() if name not in BASE_NAMES}
+    try:
+        return msgspec.convert({**base, "fields": fields}, Event)
+    except msgspec.ValidationError as exc:
+        raise InputError(f"not an event: {exc}") from None
+
+
+def to_json(event: Event) -> bytes:
+    """One line of JSON without the line end."""
+    return msgspec.json.encode(flatten(event))
+
+
+def from_json(raw: bytes) -> Event:
+    try:
+        flat = msgspec.json.decode(raw, type=dict[str, Any])
+    except msgspec.DecodeError as exc:
+        raise InputError(f"not an event: {exc}") from None
+    return unflatten(flat)
