@@ -49,9 +49,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     valid_after: float = 0.0
     """Unix seconds."""
     expires_at: float = 0.0
-    """Unix seconds; always finite for users."""
+    """Unix seconds; always finite for users, `inf` for a host certificate without expiry."""
     source_addr: str = ""
     """When set, the one client address this certificate may be used from."""
+    login_ip: str = ""
+    """Where the login came from; a fact for the audit log, no restriction."""
+    route_to_cluster: str = ""
+    previous_expires_at: float = 0.0
+    """Expiry of the certificate that an MFA-verified one was derived from; 0: none."""
     mfa_device: str = ""
     impersonator: str = ""
     disallow_reissue: bool = False

@@ -1,0 +1,92 @@
+"""Making a certificate authority of each kind, and taking its secrets away again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import get_args
+
+import msgspec
+
+from pkgs.common.errors import InputError
+from pkgs.common.pki import keys, x509
+from pkgs.common.resources.kinds import (
+    CaKeySet,
+    CaType,
+    CertAuthority,
+    CertAuthoritySpec,
+    JwtKeyPair,
+    Rotation,
+    SshKeyPair,
+    TlsKeyPair,
+)
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.names import valid_cluster_name
+
+CA_TYPES: tuple[CaType, ...] = get_args(CaType)
+
+PROTOCOLS: dict[CaType, tuple[str, ...]] = {
+    "user": ("ssh", "tls"),
+    "host": ("ssh", "tls"),
+    "db": ("tls",),
+    "db_client": ("tls",),
+    "openssh": ("ssh",),
+    "jwt": ("jwt",),
+    "saml_idp": ("tls",),
+    "oidc_idp": ("jwt",),
+    "spiffe": ("tls", "jwt"),
+    "okta": ("jwt",),
+    "awsra": ("tls",),
+    "bound_keypair": ("jwt",),
+}
+"""Which kinds of keys an authority of each type has."""
+
+
+def new_authority(ca_type: CaType, cluster: str, now: float) -> CertAuthority:
+    """A new authority with its private keys."""
+    if not valid_cluster_name(cluster):
+        raise InputError(f"cluster name {cluster!r} is not valid", hint="use a DNS name")
+    return CertAuthority(
+        metadata=Metadata(name=cluster),
+        sub_kind=ca_type,
+        spec=CertAuthoritySpec(
+            type=ca_type,
+            cluster_name=cluster,
+            active_keys=new_key_set(ca_type, cluster, now),
+            rotation=Rotation(last_rotated=datetime.fromtimestamp(int(now), UTC)),
+        ),
+    )
+
+
+def new_key_set(ca_type: CaType, cluster: str, now: float) -> CaKeySet:
+    """Fresh keys of the kinds this type of authority has."""
+    protocols = PROTOCOLS[ca_type]
+    ssh, tls, jwt = [], [], []
+    if "ssh" in protocols:
+        ssh_key = keys.new_ssh_key()
+        ssh.append(SshKeyPair(public_key=ssh_key.public_line, private_key=ssh_key.private_pem))
+    if "tls" in protocols:
+        tls_key = keys.new_tls_key()
+        cert = x509.new_ca(cluster, tls_key.private_pem, now=now)
+        tls.append(TlsKeyPair(cert=cert, key=tls_key.private_pem))
+    if "jwt" in protocols:
+        jwt_key = keys.new_tls_key()
+        jwt.append(JwtKeyPair(public_key=jwt_key.public_pem, private_key=jwt_key.private_pem))
+    return CaKeySet(ssh=ssh, tls=tls, jwt=jwt)
+
+
+def without_secrets(ca: CertAuthority) -> CertAuthority:
+    """The same authority without private keys."""
+    spec = msgspec.structs.replace(
+        ca.spec,
+        active_keys=_public(ca.spec.active_keys),
+        additional_trusted_keys=_public(ca.spec.additional_trusted_keys),
+    )
+    return msgspec.structs.replace(ca, spec=spec)
+
+
+def _public(keys_: CaKeySet) -> CaKeySet:
+    return CaKeySet(
+        ssh=[SshKeyPair(public_key=pair.public_key) for pair in keys_.ssh],
+        tls=[TlsKeyPair(cert=pair.cert) for pair in keys_.tls],
+        jwt=[JwtKeyPair(public_key=pair.public_key) for pair in keys_.jwt],
+    )

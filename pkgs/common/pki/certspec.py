@@ -1,0 +1,148 @@
+"""What is to be written into certificates, before they exist. One spec serves the SSH and the TLS form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from pkgs.common.errors import InputError
+from pkgs.common.pki import limits, syntax
+from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+
+DEFAULT_EXTENSIONS = ("permit-pty",)
+NO_LOGIN_PREFIX = "no-login-"
+
+
+class UserCertSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's certificates. Fields as in `Identity`; times in Unix seconds, and expiry is finite."""
+
+    user: str
+    cluster: str
+    roles: tuple[str, ...] = ()
+    traits: dict[str, tuple[str, ...]] = {}
+    logins: tuple[str, ...]
+    """SSH principals; at least one (`no-login-<uuid>` for somebody without logins)."""
+    valid_after: float
+    valid_before: float
+    source_addr: str = ""
+    login_ip: str = ""
+    route_to_cluster: str = ""
+    previous_expires_at: float = 0.0
+    mfa_device: str = ""
+    impersonator: str = ""
+    disallow_reissue: bool = False
+    active_requests: tuple[str, ...] = ()
+    allowed_resources: tuple[str, ...] | None = None
+    extensions: tuple[str, ...] = DEFAULT_EXTENSIONS
+    """Flag extensions of the SSH certificate."""
+    force_command: str = ""
+    oldssh: bool = False
+    """Leave out the extensions that old servers choke on (role option `cert_format: oldssh`)."""
+    serial: int = 0
+    """0: a random one."""
+
+
+class HostCertSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A host's certificates."""
+
+    host_id: str
+    node_name: str = ""
+    cluster: str
+    system_roles: tuple[SystemRole, ...]
+    additional_principals: tuple[str, ...] = ()
+    valid_after: float
+    valid_before: float = math.inf
+    serial: int = 0
+
+    def principals(self) -> list[str]:
+        """Names the host answers to, as the field has them."""
+        names = [f"{self.host_id}.{self.cluster}", self.host_id]
+        if self.node_name:
+            names += [f"{self.node_name}.{self.cluster}", self.node_name]
+        names += ["localhost", "127.0.0.1", "::1", *self.additional_principals]
+        return list(dict.fromkeys(names))
+
+
+def check_user_spec(spec: UserCertSpec) -> None:
+    """Refuses what must never be signed, whoever asked."""
+    if not syntax.valid_user_name(spec.user):
+        raise InputError("user name is not fit for a certificate", hint="letters, digits, '.', '_', '-', '@'")
+    if not spec.logins:
+        raise InputError("a user certificate needs at least one principal")
+    if len(spec.logins) > limits.MAX_PRINCIPALS:
+        raise InputError(f"more than {limits.MAX_PRINCIPALS} logins in one certificate")
+    for login in spec.logins:
+        if not syntax.valid_login(login) and not login.startswith((NO_LOGIN_PREFIX, "-teleport-")):
+            raise InputError(f"login {login!r} is not a valid OS user name")
+    check_times(spec.valid_after, spec.valid_before)
+    if math.isinf(spec.valid_before):
+        raise InputError("a user certificate must expire")
+
+
+def check_host_spec(spec: HostCertSpec) -> None:
+    """Refuses what must never be signed, whoever asked."""
+    if not syntax.valid_host_id(spec.host_id):
+        raise InputError("host id is not a UUID")
+    if not spec.system_roles:
+        raise InputError("a host certificate needs a system role")
+    check_host_principals([spec.node_name] if spec.node_name else [])
+    check_host_principals(spec.additional_principals)
+    check_times(spec.valid_after, spec.valid_before)
+
+
+def check_host_principals(names: Sequence[str]) -> None:
+    """Refuses names with other syntax than a host's, and those that stand for a system role."""
+    if len(names) > limits.MAX_PRINCIPALS:
+        raise InputError(f"more than {limits.MAX_PRINCIPALS} principals in one certificate")
+    for name in names:
+        if not syntax.valid_host_name(name):
+            raise InputError(f"{name!r} is not a host name or IP address")
+        lowered = name.lower().rstrip(".")
+        if lowered == "teleport.cluster.local" or lowered.endswith(".teleport.cluster.local"):
+            raise InputError(f"{name!r} is reserved for the cluster's own services")
+
+
+def check_times(valid_after: float, valid_before: float) -> None:
+    if not 0 <= valid_after < valid_before:
+        raise InputError("a certificate must expire after it begins")
+
+
+def spec_from_identity(identity: Identity, *, valid_after: float, **changes: Any) -> UserCertSpec:
+    """The spec that repeats a user's identity with all its restrictions; `changes` narrow it further.
+
+    Expiry may only come earlier (attack A34): a later one raises InputError."""
+    if identity.kind is not PeerKind.USER:
+        raise InputError("only a user's certificates can be reissued")
+    spec = UserCertSpec(
+        user=identity.name,
+        cluster=identity.cluster,
+        roles=identity.roles,
+        traits=identity.traits,
+        logins=identity.logins,
+        valid_after=valid_after,
+        valid_before=identity.expires_at,
+        source_addr=identity.source_addr,
+        login_ip=identity.login_ip,
+        route_to_cluster=identity.route_to_cluster,
+        previous_expires_at=identity.previous_expires_at,
+        mfa_device=identity.mfa_device,
+        impersonator=identity.impersonator,
+        disallow_reissue=identity.disallow_reissue,
+        active_requests=identity.active_requests,
+        allowed_resources=identity.allowed_resources,
+        extensions=identity.extensions or DEFAULT_EXTENSIONS,
+        force_command=identity.force_command,
+    )
+    narrowed = msgspec.structs.replace(spec, **changes)
+    if narrowed.valid_before > spec.valid_before:
+        raise InputError("a reissued certificate cannot live longer than the one it comes from")
+    if (spec.user, spec.cluster) != (narrowed.user, narrowed.cluster):
+        raise InputError("a reissued certificate is for the same user of the same cluster")
+    for pinned in ("source_addr", "mfa_device", "impersonator", "force_command"):
+        before = getattr(spec, pinned)
+        if before and getattr(narrowed, pinned) != before:
+            raise InputError(f"a reissued certificate keeps its {pinned}")
+    return narrowed

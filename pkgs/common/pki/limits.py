@@ -1,0 +1,23 @@
+"""Sizes, counts and times of this room, in one place."""
+
+from __future__ import annotations
+
+CLOCK_TOLERANCE_S = 30.0
+"""How far in the future `valid_after` may lie; expiry has no tolerance."""
+BACKDATE_S = 60.0
+"""How far before the moment of issue a certificate starts to be valid."""
+
+MAX_SSH_CERT_BYTES = 64 * 1024
+MAX_TLS_CERT_BYTES = 64 * 1024
+MAX_PRINCIPALS = 256
+MAX_OPTIONS = 64
+"""Critical options, and likewise extensions, of one SSH certificate."""
+MAX_SOURCE_NETWORKS = 32
+MAX_IDENTITY_FILE_BYTES = 256 * 1024
+
+MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 8192
+
+CA_LIFE_S = 10 * 365 * 24 * 3600.0
+FOREVER = 2**64 - 1
+"""`valid before` of an SSH certificate that never expires."""
