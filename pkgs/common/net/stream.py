@@ -1,0 +1,417 @@
+"""One byte stream over a non-blocking socket, raw or TLS, that the event loop drives by descriptor.
+
+Pull side: `read_exactly`, `read_some` take bytes when the caller wants them; nothing is read ahead of
+that but what one read of the kernel brought. Push side: `relay` uses the non-blocking primitives
+(`fill`, `push`) directly. TLS runs in memory buffers: measured, half the CPU per byte of the event
+loop's own TLS transport (docs/adr/0009). A stream has one reader and one writer at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+import weakref
+
+from pkgs.common.errors import ProtocolError, TrustError, UnavailableError
+from pkgs.common.net import limits
+from pkgs.common.net.sockets import peer_of, tune
+from pkgs.common.net.tls import peer_der
+
+_WOULD_BLOCK = (BlockingIOError, InterruptedError)
+
+
+class Scratch:
+    """Buffers that all streams of one event loop share: they are only used between two awaits."""
+
+    __slots__ = ("plain", "wire")
+
+    def __init__(self) -> None:
+        self.wire = memoryview(bytearray(limits.READ_CHUNK))
+        self.plain = memoryview(bytearray(limits.READ_CHUNK + 2 * limits.TLS_RECORD))
+
+
+_scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Scratch] = weakref.WeakKeyDictionary()
+
+
+def scratch_of(loop: asyncio.AbstractEventLoop) -> Scratch:
+    found = _scratches.get(loop)
+    if found is None:
+        found = _scratches[loop] = Scratch()
+    return found
+
+
+class Stream:
+    """Made by `accept_tls`, `adopt`, or `dial_tls`; owns its socket."""
+
+    def __init__(self, sock: socket.socket, tls: ssl.SSLObject | None = None) -> None:
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._loop = asyncio.get_running_loop()
+        self._scratch = scratch_of(self._loop)
+        self._tls = tls
+        self._undecrypted = True
+        self._inbound = ssl.MemoryBIO()
+        self._outbound = ssl.MemoryBIO()
+        self._early = bytearray()
+        self._unsent: memoryview | None = None
+        self._read_closed = False
+        self._write_closed = False
+        self._closed = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self.peer_ip, self.peer_port = peer_of(sock)
+
+    # --- what is known about the other end
+
+    @property
+    def peer_der(self) -> bytes | None:
+        """Certificate of the peer as sent; None for a raw stream or a peer without one."""
+        return peer_der(self._tls)
+
+    @property
+    def alpn(self) -> str:
+        """Protocol agreed on, empty for none."""
+        return (self._tls.selected_alpn_protocol() or "") if self._tls is not None else ""
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def fileno(self) -> int:
+        return self._fd
+
+    # --- TLS set-up
+
+    async def handshake(self, context: ssl.SSLContext, *, server: bool, server_hostname: str = "") -> None:
+        """Run the TLS handshake, without a deadline. Raises TrustError, ProtocolError, UnavailableError."""
+        self._tls = context.wrap_bio(
+            self._inbound, self._outbound, server_side=server, server_hostname=server_hostname or None
+        )
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self.drain()
+                await self._receive_handshake()
+            except ssl.SSLCertVerificationError as exc:
+                await self._send_alert()
+                raise TrustError(
+                    f"the certificate of the other side is not to be trusted: {exc.verify_message}"
+                ) from exc
+            except ssl.SSLError as exc:
+                await self._send_alert()
+                raise ProtocolError("the TLS handshake failed", detail=str(exc)) from exc
+            else:
+                await self.drain()
+                return
+
+    async def _receive_handshake(self) -> None:
+        while True:
+            try:
+                got = self._sock.recv(limits.TLS_RECORD)
+            except _WOULD_BLOCK:
+                await self._readable()
+                continue
+            except OSError as exc:
+                raise UnavailableError("the connection was lost", detail=str(exc)) from exc
+            if not got:
+                raise UnavailableError("the other side closed the connection during the TLS handshake")
+            self._inbound.write(got)
+            return
+
+    async def _send_alert(self) -> None:
+        """Let the peer read why, as far as it takes the bytes at once."""
+        with contextlib.suppress(OSError):
+            self._collect()
+            self.flush()
+
+    # --- non-blocking primitives
+
+    def fill(self, into: memoryview) -> int:
+        """Bytes of the peer put into `into` (a `Scratch.plain`): a count, 0 at the end, -1 if none are
+        there now. Raises OSError when the connection broke."""
+        if self._early:
+            count = min(len(self._early), len(into))
+            into[:count] = self._early[:count]
+            del self._early[:count]
+            return count
+        if self._read_closed:
+            return 0
+        if self._tls is None:
+            try:
+                count = self._sock.recv_into(into[: limits.READ_CHUNK])
+            except _WOULD_BLOCK:
+                return -1
+            self._read_closed = count == 0
+            return count
+        if self._undecrypted:
+            # What the handshake or an earlier read left comes first.
+            count = self._decrypt(into)
+            if count != -1:
+                return count
+        wire = self._scratch.wire
+        try:
+            received = self._sock.recv_into(wire)
+        except _WOULD_BLOCK:
+            return -1
+        if received:
+            self._inbound.write(wire[:received])
+        else:
+            self._inbound.write_eof()
+        return self._decrypt(into)
+
+    def _decrypt(self, into: memoryview) -> int:
+        """All that can be decrypted now, straight into `into`."""
+        assert self._tls is not None
+        read = self._tls.read
+        count = 0
+        self._undecrypted = True
+        try:
+            while len(into) - count >= limits.TLS_RECORD:
+                got = read(limits.TLS_RECORD, into[count:])
+                if not got:
+                    self._read_closed = True
+                    break
+                count += got  # type: ignore[operator]
+        except ssl.SSLWantReadError:
+            self._undecrypted = False
+            if not count:
+                count = -1
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            # A cut without close_notify ends the stream as well: what is relayed carries its own integrity.
+            self._read_closed = True
+        except ssl.SSLError as exc:
+            raise OSError(errno.EPROTO, f"TLS: {exc.reason}") from exc
+        if self._outbound.pending:
+            # An answer to a key update; it goes out now or with the next write.
+            self._collect()
+            self.flush()
+        return count
+
+    def push(self, data: memoryview | bytes) -> bool:
+        """Send, or keep what the kernel does not take. True when nothing is left unsent."""
+        if self._tls is None:
+            if self._unsent is not None:
+                self._keep(bytes(data))
+                return self.flush()
+            try:
+                sent = self._sock.send(data)
+            except _WOULD_BLOCK:
+                sent = 0
+            if sent == len(data):
+                return True
+            self._unsent = memoryview(bytes(data[sent:]))
+            return False
+        if len(data):
+            self._tls.write(data)
+        self._collect()
+        return self.flush()
+
+    def _collect(self) -> None:
+        if self._outbound.pending:
+            self._keep(self._outbound.read())
+
+    def _keep(self, data: bytes) -> None:
+        self._unsent = memoryview(data if self._unsent is None else bytes(self._unsent) + data)
+
+    def flush(self) -> bool:
+        """Send what is unsent. True when nothing is left. Raises OSError when the connection broke."""
+        while self._unsent is not None:
+            try:
+                sent = self._sock.send(self._unsent)
+            except _WOULD_BLOCK:
+                return False
+            self._unsent = self._unsent[sent:] if sent < len(self._unsent) else None
+        return True
+
+    @property
+    def holds_more(self) -> bool:
+        """Whether there may be bytes that no readiness of the socket will announce."""
+        return bool(self._early) or (self._tls is not None and self._undecrypted and not self._read_closed)
+
+    @property
+    def unsent(self) -> int:
+        return 0 if self._unsent is None else len(self._unsent)
+
+    def end_writing(self) -> None:
+        """Tell the peer that no more bytes come; call when nothing is unsent."""
+        if self._write_closed:
+            return
+        self._write_closed = True
+        if self._tls is not None:
+            # Only sends our close_notify: the peer's own comes when it is done.
+            with contextlib.suppress(ssl.SSLError):
+                self._tls.unwrap()
+            self._collect()
+            with contextlib.suppress(OSError):
+                self.flush()
+        if self._unsent is None:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_WR)
+
+    # --- waiting
+
+    async def _readable(self) -> None:
+        self._reader = self._loop.create_future()
+        self._loop.add_reader(self._fd, _wake, self._reader)
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+            self._loop.remove_reader(self._fd)
+
+    async def _writable(self) -> None:
+        self._writer = self._loop.create_future()
+        self._loop.add_writer(self._fd, _wake, self._writer)
+        try:
+            await self._writer
+        finally:
+            self._writer = None
+            self._loop.remove_writer(self._fd)
+
+    # --- the pull side
+
+    async def read_some(self) -> bytes:
+        """The next bytes, or b"" when the peer has ended. Raises UnavailableError when it broke."""
+        while True:
+            count = self._fill_or_raise(self._scratch.plain)
+            if count >= 0:
+                return bytes(self._scratch.plain[:count])
+            await self._readable()
+
+    async def read_exactly(self, count: int) -> bytes:
+        """Exactly so many bytes; the rest stays for the next reader. Raises UnavailableError at the end."""
+        if count > limits.EARLY_MAX:
+            raise ValueError("more than a stream keeps")
+        while len(self._early) < count:
+            early, self._early = self._early, bytearray()
+            try:
+                got = self._fill_or_raise(self._scratch.plain)
+            finally:
+                self._early = early
+            if got == 0:
+                raise UnavailableError("the other side closed the connection")
+            if got < 0:
+                await self._readable()
+            else:
+                self._early += self._scratch.plain[:got]
+        result = bytes(self._early[:count])
+        del self._early[:count]
+        return result
+
+    def _fill_or_raise(self, view: memoryview) -> int:
+        if self._closed:
+            raise UnavailableError("the connection is closed")
+        try:
+            return self.fill(view)
+        except OSError as exc:
+            raise UnavailableError("the connection was lost", detail=str(exc)) from exc
+
+    def peek_closed(self) -> bool:
+        """Whether an idle stream has ended or was sent something nobody asked for."""
+        if self._closed or self._early:
+            return True
+        try:
+            return self.fill(self._scratch.plain) != -1
+        except OSError:
+            return True
+
+    # --- the writing side
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; `drain` waits until the kernel has them."""
+        if self._closed or self._write_closed:
+            raise UnavailableError("the connection is closed")
+        if self.unsent > limits.WRITE_MAX:
+            raise UnavailableError("the other side does not read")
+        try:
+            self.push(data)
+        except (OSError, ssl.SSLError) as exc:
+            raise UnavailableError("the connection was lost", detail=str(exc)) from exc
+
+    async def drain(self) -> None:
+        try:
+            self._collect()
+            while not self.flush():
+                await self._writable()
+        except OSError as exc:
+            raise UnavailableError("the connection was lost", detail=str(exc)) from exc
+
+    def write_eof(self) -> None:
+        """End our direction; the peer's goes on. Drain first."""
+        self.end_writing()
+
+    async def close(self) -> None:
+        """Send what is unsent and the TLS close, briefly, then close the socket."""
+        if self._closed:
+            return
+        try:
+            async with asyncio.timeout(limits.CLOSE_S):
+                await self.drain()
+                self.end_writing()
+                await self.drain()
+        except (TimeoutError, UnavailableError):
+            pass
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close the socket now. Anybody who waits on this stream gets an UnavailableError."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        for waiting in (self._reader, self._writer):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(UnavailableError("the connection is closed"))
+        self._sock.close()
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+async def accept_tls(
+    sock: socket.socket, context: ssl.SSLContext, *, deadline_s: float = limits.HANDSHAKE_S
+) -> Stream:
+    """The server's side of a TLS handshake on an accepted socket. The socket is closed on failure."""
+    tune(sock)
+    return await _handshaken(Stream(sock), context, True, "", deadline_s)
+
+
+async def start_tls(
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    *,
+    server_hostname: str,
+    deadline_s: float = limits.HANDSHAKE_S,
+) -> Stream:
+    """The client's side of a TLS handshake on a connected socket. The socket is closed on failure."""
+    tune(sock)
+    return await _handshaken(Stream(sock), context, False, server_hostname, deadline_s)
+
+
+async def _handshaken(
+    stream: Stream, context: ssl.SSLContext, server: bool, server_hostname: str, deadline_s: float
+) -> Stream:
+    try:
+        async with asyncio.timeout(deadline_s):
+            await stream.handshake(context, server=server, server_hostname=server_hostname)
+    except TimeoutError as exc:
+        stream.abort()
+        raise UnavailableError("the TLS handshake took too long") from exc
+    except BaseException:
+        stream.abort()
+        raise
+    return stream
+
+
+async def adopt(sock: socket.socket) -> Stream:
+    """A raw stream over a connected socket: TCP, unix, or one end of a socketpair."""
+    tune(sock)
+    return Stream(sock)
