@@ -1,0 +1,107 @@
+"""The process's end of the monitor pair: ordered calls to the service, and word from it.
+
+Calls may come from any thread, one at a time. The process's loop thread owns reading: it calls `pump`
+whenever the descriptor is readable, so a call must not be made from the loop thread itself.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from pkgs.common.errors import ProtocolError, UnavailableError
+from pkgs.common.ssh.limits import CALL_TIMEOUT_S, MAX_MESSAGE
+from pkgs.common.ssh.messages import End, Message
+
+A = TypeVar("A", bound=Message)
+
+_MAX_FDS = 1
+
+
+class Link:
+    """`answers` is the union of messages the service may send besides `End`."""
+
+    def __init__(self, sock: socket.socket, answers: Any, on_end: Callable[[str], None]) -> None:
+        self._sock = sock
+        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(answers | End)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._calling = threading.Lock()
+        self._answers: queue.SimpleQueue[tuple[Message | None, list[int]]] = queue.SimpleQueue()
+        self._on_end = on_end
+        self.closed = False
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def tell(self, message: Message) -> None:
+        """Send without an answer. Waits while the service is behind: that is the back-pressure."""
+        if not self.closed:
+            try:
+                self._sock.send(self._encoder.encode(message))
+            except OSError:
+                self._close("the service is gone")
+
+    def call(self, message: Message, *accepted: type[A]) -> A:
+        """Send and wait for the answer, which must be one of `accepted`. Raises UnavailableError."""
+        answer, fds = self.call_with_fds(message, *accepted)
+        close_all(fds)
+        return answer
+
+    def call_with_fds(self, message: Message, *accepted: type[A]) -> tuple[A, list[int]]:
+        """The same; descriptors that came with the answer are the caller's to close."""
+        with self._calling:
+            self.tell(message)
+            try:
+                answer, fds = self._answers.get(timeout=CALL_TIMEOUT_S)
+            except queue.Empty:
+                self._close("the service does not answer")
+                raise UnavailableError("the service does not answer") from None
+            if answer is None:
+                raise UnavailableError("the service is gone")
+            if not isinstance(answer, accepted):
+                close_all(fds)
+                self._close("the service answered out of order")
+                raise ProtocolError("the service answered out of order")
+            return answer, fds
+
+    def pump(self) -> None:
+        """Take one message; called by the loop thread when the descriptor is readable."""
+        try:
+            data, fds, flags, _ = socket.recv_fds(
+                self._sock, MAX_MESSAGE, _MAX_FDS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            data, fds, flags = b"", [], 0
+        if not data or flags & socket.MSG_TRUNC:
+            close_all(fds)
+            self._close("the service is gone")
+            return
+        try:
+            message = self._decoder.decode(data)
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            close_all(fds)
+            self._close("the service sent something unknown")
+            return
+        if isinstance(message, End):
+            close_all(fds)
+            self._on_end(message.text)
+        else:
+            self._answers.put((message, fds))
+
+    def _close(self, reason: str) -> None:
+        if not self.closed:
+            self.closed = True
+            self._answers.put((None, []))
+            self._on_end(reason)
+
+
+def close_all(fds: list[int]) -> None:
+    for fd in fds:
+        socket.close(fd)

@@ -1,0 +1,47 @@
+"""What a connection asks of the program behind it; the border of this room on the process's side."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pkgs.common.ssh.channel import Channel, Owner
+from pkgs.common.ssh.requests import DirectTcp
+
+OPEN_PROHIBITED = 1
+OPEN_CONNECT_FAILED = 2
+OPEN_UNKNOWN_TYPE = 3
+OPEN_RESOURCE_SHORTAGE = 4
+
+
+class OpenRefused(Exception):
+    """A channel is not to be opened: reason code and text for the peer."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class ConnectionOwner(Protocol):
+    """What a connection asks its owner. All calls come from the connection's reading thread."""
+
+    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
+        """The host signature in wire form."""
+
+    def acceptable(self, user: str, blob: bytes) -> bool:
+        """Would the certificate do? Must change nothing: nothing is proven yet."""
+
+    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> bool:
+        """Log in with a signed request. A yes is final."""
+
+    def auth_banner(self) -> str:
+        """Text for the client before it logs in; empty for none."""
+
+    def open_session(self, channel: Channel) -> Owner:
+        """Raises OpenRefused."""
+
+    def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
+        """Raises OpenRefused."""
+
+    def ended(self, reason: str) -> None:
+        """The connection is gone."""
