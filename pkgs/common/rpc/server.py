@@ -1,0 +1,395 @@
+"""The server of calls: guards in front, one libzmq ROUTER behind them, driven by its file descriptor.
+
+The ROUTER listens on a private ipc path only; guards of the same process are its only clients. libzmq's
+descriptor is edge-triggered: after it fired, and after every send, its event flags are looked at until
+nothing is left (otherwise a message could lie there unseen for ever).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import ssl
+import struct
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, ProtocolError, TrustError
+from pkgs.common.pki.identity import Identity
+from pkgs.common.pki.source import check_source
+from pkgs.common.rpc.calls import Caller
+from pkgs.common.rpc.guard import Admission, Guard
+from pkgs.common.rpc.limits import ServerLimits
+from pkgs.common.rpc.registry import Registry
+from pkgs.common.rpc.replay import Replays, Scope, scope_of
+from pkgs.common.rpc.session import Session
+
+__all__ = ["Registry", "RpcServer", "ServerLimits"]
+
+Identify = Callable[[bytes | None], Identity | None]
+
+_TLS_SHUTDOWN_S = 3.0
+_PEER_CREDENTIALS = struct.Struct("3i")
+_MIN_LIBZMQ = (4, 3, 5)
+_BACKLOG = 1024
+_NOBODY: Scope = ("nobody",)
+
+
+class RpcServer:
+    """Serves the calls of a registry on accepted sockets and on unix sockets."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        identify: Identify,
+        limits: ServerLimits | None = None,
+        log: logging.Logger | None = None,
+    ) -> None:
+        registry.check()
+        self.registry = registry
+        self.limits = limits or ServerLimits()
+        self.log = log or logging.getLogger("rpc")
+        self.draining = False
+        self.orphans: set[asyncio.Task[None]] = set()
+        self._identify = identify
+        self._sessions: dict[bytes, Session] = {}
+        self._guards: set[Guard] = set()
+        self._held: Counter[Scope] = Counter()
+        self._handshaking = 0
+        self._listeners: list[tuple[asyncio.Server, Path]] = []
+        self._router: zmq.Socket[bytes] | None = None
+        self._router_fd = -1
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._recheck_due = False
+        self._settled = asyncio.Event()
+        self._dir: Path | None = None
+        self.ipc_path = Path()
+
+    # start
+
+    async def start(self, private_dir: Path) -> None:
+        """Open the ROUTER under `private_dir`. Call once, before any socket is served."""
+        if zmq.zmq_version_info() < _MIN_LIBZMQ:
+            raise RuntimeError(f"libzmq {zmq.zmq_version()} is too old")
+        loop = asyncio.get_running_loop()
+        self.replays = Replays(self.limits, loop.time)
+        self._dir = Path(tempfile.mkdtemp(prefix="rpc-", dir=private_dir))
+        self.ipc_path = self._dir / "router"
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 16)
+        router = self._context.socket(zmq.ROUTER)
+        window = self.limits.outbound_messages * 2
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.ROUTER_MANDATORY, 1),
+            (zmq.ROUTER_HANDOVER, 0),
+            (zmq.SNDHWM, window),
+            (zmq.RCVHWM, window),
+            (zmq.MAXMSGSIZE, self.limits.wire.frame_bytes),
+            (zmq.HANDSHAKE_IVL, int(self.limits.handshake_s * 1000)),
+            (zmq.BACKLOG, _BACKLOG),
+        ):
+            router.setsockopt(option, value)
+        mask = os.umask(0o177)
+        try:
+            router.bind(f"ipc://{self.ipc_path}")
+        finally:
+            os.umask(mask)
+        self._router = router
+        self._router_fd = int(router.getsockopt(zmq.FD))
+        loop.add_reader(self._router_fd, self._drain_router)
+        self._ticker = loop.call_later(self.limits.tick_s, self._tick)
+
+    # taking connections
+
+    @property
+    def connections(self) -> int:
+        return len(self._sessions)
+
+    async def serve_tls_socket(
+        self, sock: socket.socket, ssl_context: ssl.SSLContext, remote_addr: str
+    ) -> None:
+        """Serve an accepted socket from its TLS handshake on. Returns when the connection is over.
+
+        Never raises for the peer's faults. Cancelled, it ends the connection.
+        """
+        if self.draining or self._handshaking >= self.limits.handshaking:
+            sock.close()
+            return
+
+        def admit(guard: Guard, transport: asyncio.Transport) -> Admission:
+            return self._admit(guard, self._tls_caller(transport, remote_addr))
+
+        guard = self._guard(admit)
+        self._handshaking += 1
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: guard,
+                sock,
+                ssl=ssl_context,
+                ssl_handshake_timeout=self.limits.handshake_s,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_S,
+            )
+        except (OSError, TimeoutError) as bad:
+            guard.close(f"the TLS handshake with {remote_addr} failed: {bad}")
+            sock.close()
+            return
+        finally:
+            self._handshaking -= 1
+        try:
+            await asyncio.shield(guard.over)
+        except asyncio.CancelledError:
+            guard.close("the server gave the connection up")
+            raise
+
+    async def listen_unix(self, path: Path, admin_uids: Collection[int] | None = None) -> None:
+        """Let processes of these users (root and our own by default) in as administrators."""
+        allowed = frozenset((0, os.geteuid()) if admin_uids is None else admin_uids)
+
+        def admit(guard: Guard, transport: asyncio.Transport) -> Admission:
+            uid = _peer_uid(transport)
+            if uid not in allowed:
+                raise DeniedError(f"user id {uid} is not an administrator here")
+            return self._admit(guard, Caller(identity=None, admin=True, local_uid=uid))
+
+        sock = _bind_unix(path)
+        server = await asyncio.get_running_loop().create_unix_server(
+            lambda: self._guard(admit), sock=sock, backlog=_BACKLOG
+        )
+        self._listeners.append((server, path))
+
+    def _guard(self, admit: Callable[[Guard, asyncio.Transport], Admission]) -> Guard:
+        guard = Guard(self, self.limits, admit)
+        self._guards.add(guard)
+        return guard
+
+    def _tls_caller(self, transport: asyncio.Transport, remote_addr: str) -> Caller:
+        der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        identity = self._identify(der)
+        if der is not None and identity is None:
+            raise TrustError("the certificate names nobody")
+        if der is None and identity is not None:
+            raise TrustError("a peer without a certificate is nobody")
+        if identity is not None:
+            check_source(identity, remote_addr)
+        return Caller(identity=identity, remote_addr=remote_addr)
+
+    def _admit(self, guard: Guard, caller: Caller) -> Admission:
+        """Count the connection in, or raise."""
+        limits = self.limits
+        nobody = caller.identity is None and not caller.admin
+        scope = _NOBODY if nobody else scope_of(caller)
+        most = limits.connections_per_identity
+        if caller.admin:
+            most = limits.local_connections
+        elif nobody:
+            most = limits.anonymous_connections
+        if self.draining:
+            raise LimitExceededError("the server is shutting down")
+        if len(self._sessions) >= limits.connections:
+            raise LimitExceededError("too many connections")
+        if self._held[scope] >= most:
+            raise LimitExceededError("too many connections of one caller")
+        self._held[scope] += 1
+        self._sessions[guard.session_id] = Session(self, guard, caller)
+        if nobody:
+            return Admission(
+                wire=limits.anonymous_wire,
+                messages_per_s=limits.anonymous_messages_per_s,
+                life_s=limits.anonymous_life_s,
+            )
+        return Admission(wire=limits.wire, messages_per_s=limits.messages_per_s)
+
+    def relayed(self, guard: Guard, messages: int, payload: int) -> None:
+        session = self._sessions.get(guard.session_id)
+        if session is not None:
+            session.relayed(messages, payload)
+
+    def gone(self, guard: Guard, reason: str) -> None:
+        self._guards.discard(guard)
+        session = self._sessions.pop(guard.session_id, None)
+        caller = session.caller if session is not None else None
+        self.log.debug("connection of %s over: %s", _name(caller), reason)
+        if session is None:
+            return
+        nobody = session.caller.identity is None and not session.caller.admin
+        scope = _NOBODY if nobody else scope_of(session.caller)
+        self._held[scope] -= 1
+        if not self._held[scope]:
+            del self._held[scope]
+        session.drop()
+        if self.draining:
+            self._settle()
+
+    def drop(self, where: Callable[[Caller], bool]) -> int:
+        """End the connections of these callers at once; how many."""
+        found = [session for session in self._sessions.values() if where(session.caller)]
+        for session in found:
+            session.guard.close("dropped by the server")
+        return len(found)
+
+    # the ROUTER
+
+    def route(self, session_id: bytes, head: bytes, body: bytes) -> None:
+        """One message to a peer. A peer that has gone meanwhile is no error."""
+        if self._router is None:
+            return
+        try:
+            self._router.send_multipart((session_id, head, body), zmq.NOBLOCK)
+        except zmq.ZMQError as failure:
+            # The guard's window keeps below libzmq's, so this is a connection that is just ending.
+            self.log.debug("an answer was not sent: %s", failure)
+        if not self._recheck_due:
+            self._recheck_due = True
+            asyncio.get_running_loop().call_soon(self._recheck)
+
+    def _recheck(self) -> None:
+        self._recheck_due = False
+        if self.draining:
+            self._settle()
+        if self._router is not None and int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._drain_router()
+
+    def _drain_router(self) -> None:
+        """Take what is there, up to a batch, and come back for the rest."""
+        router = self._router
+        if router is None:
+            return
+        for _ in range(self.limits.drain_batch):
+            try:
+                parts = router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            except zmq.ZMQError as failure:
+                self.log.error("the ROUTER failed to give a message: %s", failure)
+                break
+            self._take(parts)
+        if not self._recheck_due:
+            self._recheck_due = True
+            asyncio.get_running_loop().call_soon(self._recheck)
+
+    def _take(self, parts: list[bytes]) -> None:
+        session = self._sessions.get(parts[0])
+        if session is None:
+            return
+        guard = session.guard
+        payload = sum(map(len, parts)) - len(parts[0])
+        guard.taken(payload)
+        try:
+            if len(parts) != 3:
+                raise ProtocolError("a message is a header and a body")
+            session.message(parts[1], parts[2])
+        except ProtocolError as bad:
+            guard.close(f"broke the protocol: {bad.message}")
+        except Exception:
+            # One peer's message must never stop the ROUTER for all the others.
+            self.log.exception("a message could not be acted on")
+            guard.close("internal failure")
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ticker = loop.call_later(self.limits.tick_s, self._tick)
+        now = loop.time()
+        if self.draining:
+            self._settle()
+        for guard in list(self._guards):
+            guard.tick(now)
+
+    # the end
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, let running calls end, then end the streams."""
+        self.draining = True
+        await self._close_listeners()
+        self._settled.clear()
+        self._settle()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), timeout_s)
+        for session in list(self._sessions.values()):
+            session.end_streams()
+        await asyncio.sleep(0)
+
+    def _settle(self) -> None:
+        if not self.orphans and not any(session.busy for session in self._sessions.values()):
+            self._settled.set()
+
+    async def close(self) -> None:
+        """End everything now."""
+        self.draining = True
+        await self._close_listeners()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for guard in list(self._guards):
+            guard.close("the server is shutting down", gently=True)
+        for orphan in list(self.orphans):
+            orphan.cancel()
+        if self._router is not None:
+            asyncio.get_running_loop().remove_reader(self._router_fd)
+            self._router.close(0)
+            self._router = None
+        if self._context is not None:
+            self._context.term()
+            self._context = None
+        if self._dir is not None:
+            shutil.rmtree(self._dir, ignore_errors=True)
+
+    async def _close_listeners(self) -> None:
+        listeners, self._listeners = self._listeners, []
+        for server, path in listeners:
+            server.close()
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _name(caller: Caller | None) -> str:
+    if caller is None:
+        return "nobody admitted"
+    if caller.admin:
+        return f"local uid {caller.local_uid}"
+    return (
+        f"{caller.identity.kind} {caller.identity.name}"
+        if caller.identity
+        else f"nobody at {caller.remote_addr}"
+    )
+
+
+def _peer_uid(transport: asyncio.Transport) -> int:
+    sock: Any = transport.get_extra_info("socket")
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    return int(_PEER_CREDENTIALS.unpack(raw)[1])
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    """A socket at `path`, 0600 from its first moment; a dead one in the way is removed."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.connect(str(path))
+                except OSError:
+                    path.unlink(missing_ok=True)
+                else:
+                    raise LimitExceededError(f"another process listens on {path}")
+        mask = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(mask)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except (OSError, AccessError):
+        sock.close()
+        raise
+    return sock
