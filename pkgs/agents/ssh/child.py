@@ -1,0 +1,231 @@
+"""The process of one SSH connection: from the first byte to the last session's end.
+
+Forked by `common/ssh/spawner`, which calls `serve`. Before the login it is whoever the service is, does
+nothing but key exchange and asking; with the login it becomes the user for good, and only then are channels
+opened. It holds no key; decisions, recordings and audit are the service's.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from pkgs.agents.ssh import env, process, terminal
+from pkgs.agents.ssh.limits import EXIT_WAIT_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
+from pkgs.agents.ssh.loop import READ, Loop
+from pkgs.agents.ssh.messages import (
+    Account,
+    NoAccount,
+    OpenSession,
+    SessionOpened,
+    ToProcess,
+)
+from pkgs.agents.ssh.process import Launched
+from pkgs.agents.ssh.session import Session
+from pkgs.common.errors import AccessError
+from pkgs.common.ssh.channel import Channel, Owner
+from pkgs.common.ssh.connection import Connection
+from pkgs.common.ssh.limits import LOGIN_GRACE_S
+from pkgs.common.ssh.link import Link
+from pkgs.common.ssh.messages import (
+    Message,
+    Offer,
+    OfferAnswer,
+    Prove,
+    Refused,
+    Sign,
+    Signature,
+    Start,
+)
+from pkgs.common.ssh.owner import OPEN_PROHIBITED, OPEN_RESOURCE_SHORTAGE, OpenRefused
+from pkgs.common.ssh.requests import DirectTcp
+
+_MOTD = (Path("/run/motd.dynamic"), Path("/etc/motd"))
+
+
+def serve(sock: socket.socket, monitor: socket.socket, start: Start) -> None:
+    """Serve one connection until it and everything it started is over."""
+    signal.alarm(LOGIN_GRACE_S)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    Child(sock, monitor, start).run()
+
+
+class Child:
+    """Owner of the connection."""
+
+    def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
+        self.loop = Loop()
+        self._start = start
+        self._link = Link(monitor, ToProcess, self._told_to_end)
+        self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
+        self._account: Account | None = None
+        self._entry: pwd.struct_passwd | None = None
+        self._sessions: set[Session] = set()
+        self._ended = False
+
+    def run(self) -> None:
+        self.loop.watch(self._link.fileno(), READ, self._pump)
+        if self._start.keep_alive_s > 0:
+            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+        self._connection.start()
+        self.loop.run()
+
+    # What the connection asks, in its reading thread.
+
+    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
+        request = Sign(algorithm=algorithm, exchange_hash=exchange_hash)
+        return self._link.call(request, Signature).blob
+
+    def acceptable(self, user: str, blob: bytes) -> bool:
+        return self._link.call(Offer(user=user, blob=blob), OfferAnswer).acceptable
+
+    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> bool:
+        request = Prove(user=user, algorithm=algorithm, blob=blob, signature=signature)
+        answer: Message = self._link.call(request, Account, Refused)
+        if not isinstance(answer, Account):
+            return False
+        try:
+            self._entry = become(answer)
+        except (LookupError, OSError) as problem:
+            self._link.tell(NoAccount(reason=str(problem)))
+            return False
+        self._account = answer
+        signal.alarm(0)
+        return True
+
+    def auth_banner(self) -> str:
+        return ""
+
+    def open_session(self, channel: Channel) -> Owner:
+        if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
+            raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many sessions in one connection")
+        session = Session(self, channel)
+        self._sessions.add(session)
+        return session
+
+    def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
+        raise OpenRefused(OPEN_PROHIBITED, "port forwarding is not permitted")
+
+    def ended(self, reason: str) -> None:
+        self.loop.call_soon(self._lost)
+
+    # What a session asks.
+
+    def permits_pty(self) -> bool:
+        return self._account is not None and self._account.permit_pty
+
+    def tell(self, message: Message) -> None:
+        self._link.tell(message)
+
+    def ask_session(self, request: OpenSession) -> SessionOpened | Refused:
+        try:
+            answer: Message = self._link.call(request, SessionOpened, Refused)
+        except AccessError as problem:
+            return Refused(text=problem.message)
+        assert isinstance(answer, SessionOpened | Refused)
+        return answer
+
+    def launch(self, session: Session, asked: OpenSession, opened: SessionOpened) -> Launched:
+        assert self._account is not None and self._entry is not None
+        entry = self._entry
+        shell = entry.pw_shell or "/bin/sh"
+        name = Path(shell).name
+        command = opened.forced_command or asked.command
+        master, slave, tty = -1, -1, ""
+        if session.pty is not None:
+            master, slave, tty = terminal.open_terminal(session.pty.size, session.pty.modes)
+        variables = env.session_env(
+            self._account,
+            entry,
+            session.env,
+            session_id=opened.session_id,
+            client_addr=self._start.client_addr,
+            tty=tty,
+            term=session.pty.term if session.pty else "",
+            original_command=asked.command if opened.forced_command else "",
+        )
+        login_shell = asked.kind == "shell" and not opened.forced_command
+        argv = [f"-{name}"] if login_shell else [name, "-c", command]
+        try:
+            if master < 0:
+                pid, pipes = process.spawn_piped(shell, argv, variables)
+                return Launched(pid, pipes=pipes)
+            pid = process.spawn_on_terminal(shell, argv, variables, tty)
+            return Launched(pid, _motd() if login_shell else b"", master)
+        except OSError as problem:
+            if master >= 0:
+                os.close(master)
+            raise OSError(problem.errno, f"cannot run {shell}: {problem.strerror}") from None
+        finally:
+            if slave >= 0:
+                os.close(slave)
+
+    def over(self, session: Session) -> None:
+        self._sessions.discard(session)
+        self._maybe_exit()
+
+    # The loop's thread.
+
+    def _pump(self) -> None:
+        self._link.pump()
+
+    def _told_to_end(self, text: str) -> None:
+        if self._link.closed:
+            self.loop.unwatch(self._link.fileno())
+        self._connection.end(text)
+
+    def _keep_alive(self) -> None:
+        if self._connection.keep_alive() > self._start.keep_alive_count:
+            self._connection.abort()
+        else:
+            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+
+    def _lost(self) -> None:
+        self._ended = True
+        self.loop.after(EXIT_WAIT_S, self.loop.stop)
+        self._maybe_exit()
+
+    def _maybe_exit(self) -> None:
+        if self._ended and not self._sessions:
+            self.loop.stop()
+
+
+def become(account: Account) -> pwd.struct_passwd:
+    """Turn this process into the login's user, for good. Raises LookupError or OSError."""
+    try:
+        entry = pwd.getpwnam(account.login)
+    except KeyError:
+        raise LookupError(f"there is no user {account.login} on this host") from None
+    if entry.pw_name != account.login:
+        raise LookupError("the host knows that login under another name")
+    if os.geteuid() == 0 and not account.single_user:
+        os.initgroups(entry.pw_name, entry.pw_gid)
+        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    if os.getresuid() != (entry.pw_uid,) * 3:
+        raise LookupError(
+            f"this service runs as another user and can only serve its own, not {account.login}"
+        )
+    os.umask(0o022)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
+    try:
+        os.chdir(entry.pw_dir)
+    except OSError:
+        os.chdir("/")
+    return entry
+
+
+def _motd() -> bytes:
+    out = b""
+    for path in _MOTD:
+        with suppress(OSError), path.open("rb") as source:
+            out += source.read(MOTD_LIMIT)
+    return out.replace(b"\n", b"\r\n")

@@ -1,0 +1,25 @@
+"""Every limit of the SSH Service, in one place."""
+
+from __future__ import annotations
+
+MAX_SESSIONS_PER_CONNECTION = 32
+MAX_ENV_VARS = 32
+MAX_ENV_VALUE = 4096
+MAX_COMMAND = 128 * 1024
+"""The kernel's own bound for one argument."""
+MAX_TERM = 64
+DRAIN_S = 5.0
+"""After the command ended, output that something else holds open is waited for this long."""
+HANGUP_STEP_S = 2.0
+"""Between SIGHUP, SIGTERM and SIGKILL to what a vanished client leaves behind."""
+READS_PER_TURN = 16
+"""Chunks one output may send before the others get their turn."""
+PIPE_SIZE = 1024 * 1024
+RECORD_HEAD = 1024 * 1024
+"""Output of a command without a terminal that is recorded; a mark follows where it is cut."""
+MOTD_LIMIT = 16 * 1024
+USER_ENV_LINES = 1000
+USER_ENV_BYTES = 256 * 1024
+FORWARD_DIAL_S = 10.0
+EXIT_WAIT_S = 15.0
+"""How long a process whose client is gone may take to end what it started."""

@@ -1,0 +1,421 @@
+"""One session channel: environment and terminal requests, then one shell, command or subsystem.
+
+    waiting --pty, env--> waiting --shell|exec|subsystem--> running --exit--> draining --> over
+                                  --refused--> over                (client gone: hung up, then over)
+
+Requests and input come in the connection's reading thread; everything else happens in the loop's thread.
+Output order: data, end of data, exit status, close; nothing is cut while the client still reads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from pkgs.agents.ssh.env import ClientEnv
+from pkgs.agents.ssh.limits import DRAIN_S, MAX_COMMAND, MAX_TERM, READS_PER_TURN
+from pkgs.agents.ssh.loop import READ, WRITE, Loop, Timer
+from pkgs.agents.ssh.messages import (
+    OpenSession,
+    Output,
+    OutputCut,
+    Resized,
+    SessionEnded,
+    SessionKind,
+    SessionOpened,
+)
+from pkgs.agents.ssh.process import SIGNALS, Exit, Launched, Process
+from pkgs.agents.ssh.terminal import set_size
+from pkgs.common.ssh.channel import Channel, Reply
+from pkgs.common.ssh.limits import CHUNK
+from pkgs.common.ssh.messages import Message, Refused
+from pkgs.common.ssh.requests import (
+    ChannelRequest,
+    EnvRequest,
+    ExecRequest,
+    PtyRequest,
+    ShellRequest,
+    SignalRequest,
+    SubsystemRequest,
+    TerminalSize,
+    WindowChange,
+)
+
+
+class Host(Protocol):
+    """What a session needs of its connection's process."""
+
+    loop: Loop
+
+    def permits_pty(self) -> bool: ...
+
+    def tell(self, message: Message) -> None: ...
+
+    def ask_session(self, request: OpenSession) -> SessionOpened | Refused: ...
+
+    def launch(self, session: Session, asked: OpenSession, opened: SessionOpened) -> Launched:
+        """Start what was asked for. Raises OSError or LookupError with a text for the user."""
+
+    def over(self, session: Session) -> None: ...
+
+
+class Session:
+    """Owner of one channel."""
+
+    def __init__(self, host: Host, channel: Channel) -> None:
+        self.channel = channel
+        self.env = ClientEnv()
+        self.pty: PtyRequest | None = None
+        self.opened_session: SessionOpened | None = None
+        self._host = host
+        self._loop = host.loop
+        self._started = False
+        self._process: Process | None = None
+        self._outputs: dict[int, bool] = {}
+        self._input_fd = -1
+        self._master = -1
+        self._input: deque[bytes] = deque()
+        self._input_lock = threading.Lock()
+        self._input_closing = False
+        self._watching_input = False
+        self._blocked: set[int] = set()
+        self._exit: Exit | None = None
+        self._drain: Timer | None = None
+        self._gone = False
+        self._over = False
+        self._recorded = 0
+        self._record: str = "none"
+        self._received = 0
+        self._sent = 0
+
+    # Called in the reading thread.
+
+    def opened(self) -> None:
+        """Nothing to send yet."""
+
+    def request(self, request: ChannelRequest, reply: Reply) -> None:
+        match request:
+            case PtyRequest():
+                reply(self._take_pty(request))
+            case EnvRequest(name, value):
+                reply(not self._started and self.env.accept(name, value))
+            case ShellRequest():
+                self._start(OpenSession(channel=self.channel.number, kind="shell"), reply)
+            case ExecRequest(command):
+                self._begin("exec", command, reply)
+            case SubsystemRequest(name):
+                self._begin("subsystem", name, reply)
+            case WindowChange(size):
+                self._loop.call_soon(lambda: self._resize(size))
+                reply(True)
+            case SignalRequest(name):
+                number = SIGNALS.get(name)
+                if number is not None and self._process is not None:
+                    process = self._process
+                    self._loop.call_soon(lambda: process.signal(number))
+                reply(number is not None and self._process is not None)
+            case _:
+                reply(False)
+
+    def data(self, data: bytes) -> None:
+        size = len(data)
+        self._received += size
+        with self._input_lock:
+            if not self._input and self._input_fd >= 0:
+                # The usual case: written at once, without waking the other thread.
+                try:
+                    written = os.write(self._input_fd, data)
+                except BlockingIOError:
+                    written = 0
+                except OSError:
+                    written = size  # the command reads no more; its input goes nowhere
+                if written == size:
+                    self.channel.consumed(size)
+                    return
+                self.channel.consumed(written)
+                data = data[written:]
+            self._input.append(data)
+            wake = self._input_fd >= 0 and not self._watching_input
+        if wake:
+            self._loop.call_soon(self._watch_input)
+
+    def eof(self) -> None:
+        self._loop.call_soon(self._end_input)
+
+    def writable(self) -> None:
+        self._loop.call_soon(self._unblock)
+
+    def closed(self) -> None:
+        self._loop.call_soon(self._vanished)
+
+    def _take_pty(self, request: PtyRequest) -> bool:
+        term_ok = len(request.term) <= MAX_TERM and request.term.isprintable()
+        if self._started or self.pty is not None or not term_ok or not self._host.permits_pty():
+            return False
+        self.pty = request
+        return True
+
+    def _begin(self, kind: SessionKind, command: str, reply: Reply) -> None:
+        if len(command) > MAX_COMMAND or "\0" in command:
+            reply(False)
+            return
+        self._start(OpenSession(channel=self.channel.number, kind=kind, command=command), reply)
+
+    def _start(self, asked: OpenSession, reply: Reply) -> None:
+        if self._started:
+            reply(False)
+            return
+        self._started = True
+        if self.pty is not None:
+            asked = OpenSession(
+                channel=asked.channel,
+                kind=asked.kind,
+                command=asked.command,
+                pty=True,
+                columns=self.pty.size.columns,
+                rows=self.pty.size.rows,
+                term=self.pty.term,
+            )
+        answer = self._host.ask_session(asked)
+        if isinstance(answer, Refused):
+            self._refuse(answer.text, reply)
+            return
+        self.opened_session = answer
+        self._record = answer.record
+        try:
+            launched = self._host.launch(self, asked, answer)
+        except (OSError, LookupError) as problem:
+            text = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+            self._host.tell(SessionEnded(channel=self.channel.number, status=255, error=text))
+            self._refuse(text, reply)
+            return
+        reply(True)
+        self._loop.call_soon(lambda: self._attach(launched))
+
+    def _refuse(self, text: str, reply: Reply) -> None:
+        self.channel.send(text.encode() + b"\r\n", stderr=True)
+        reply(False)
+        self.channel.close()
+        self._loop.call_soon(self._finish)
+
+    # Called in the loop's thread.
+
+    def _attach(self, launched: Launched) -> None:
+        self._process = Process(launched.pid, self._loop, self._exited)
+        self._process.attach()
+        if launched.greeting:
+            self._emit(launched.greeting, stderr=False)
+        if launched.pipes is None:
+            self._master = launched.master
+            self._outputs = {launched.master: False}
+            input_fd = launched.master
+        else:
+            self._outputs = {launched.pipes.stdout: False, launched.pipes.stderr: True}
+            input_fd = launched.pipes.stdin
+        for fd in self._outputs:
+            self._loop.watch(fd, READ, self._reader(fd))
+        with self._input_lock:
+            self._input_fd = input_fd
+            pending = bool(self._input)
+        if pending:
+            self._flush_input()
+        elif self._input_closing:
+            self._close_input()
+        if self._gone:
+            self._hang_up()
+
+    def _reader(self, fd: int) -> Callable[[], None]:
+        return lambda: self._read(fd)
+
+    def _read(self, fd: int) -> None:
+        """Move what there is, as far as the client's window allows, a bounded number of chunks."""
+        stderr = self._outputs[fd]
+        for _ in range(READS_PER_TURN):
+            room = self.channel.room()
+            if room == 0:
+                self._blocked.add(fd)
+                self._loop.unwatch(fd)
+                return
+            try:
+                data = os.read(fd, min(room, CHUNK))
+            except BlockingIOError:
+                return
+            except OSError as problem:
+                if problem.errno != errno.EIO:  # EIO: nobody holds the terminal any more
+                    raise
+                data = b""
+            if not data:
+                self._close_output(fd)
+                return
+            if self._drain is not None:
+                self._arm_drain()
+            self._emit(data, stderr)
+
+    def _emit(self, data: bytes, stderr: bool) -> None:
+        self._sent += len(data)
+        if self._record == "all":
+            self._host.tell(Output(channel=self.channel.number, data=data))
+        elif self._record == "head":
+            self._record_head(data)
+        self.channel.send(data, stderr=stderr)
+
+    def _record_head(self, data: bytes) -> None:
+        assert self.opened_session is not None
+        left = self.opened_session.record_limit - self._recorded
+        self._recorded += len(data)
+        if left > 0:
+            self._host.tell(Output(channel=self.channel.number, data=data[:left]))
+        if left < len(data):
+            self._record = "none"
+            self._host.tell(OutputCut(channel=self.channel.number))
+
+    def _unblock(self) -> None:
+        for fd in self._blocked:
+            self._loop.watch(fd, READ, self._reader(fd))
+        self._blocked.clear()
+
+    def _watch_input(self) -> None:
+        if self._input_fd >= 0 and not self._watching_input and self._master < 0:
+            self._watching_input = True
+            self._loop.watch(self._input_fd, WRITE, self._flush_input)
+        elif self._master >= 0:
+            self._watch_master()
+
+    def _watch_master(self) -> None:
+        """A terminal is one descriptor for both ways."""
+        if self._master not in self._outputs:
+            return
+        self._watching_input = True
+        what = WRITE if self._master in self._blocked else READ | WRITE
+        self._loop.watch(self._master, what, self._master_ready)
+
+    def _master_ready(self) -> None:
+        self._flush_input()
+        if self._master in self._outputs and self._master not in self._blocked:
+            self._read(self._master)
+
+    def _flush_input(self) -> None:
+        with self._input_lock:
+            while self._input and self._input_fd >= 0:
+                head = self._input[0]
+                try:
+                    written = os.write(self._input_fd, head)
+                except BlockingIOError:
+                    written = 0
+                except OSError:
+                    written = len(head)  # the command reads no more
+                self.channel.consumed(written)
+                if written < len(head):
+                    self._input[0] = head[written:]
+                    break
+                self._input.popleft()
+            done = not self._input
+        if not done:
+            self._watch_input()
+            return
+        if self._watching_input:
+            self._watching_input = False
+            self._loop.unwatch(self._input_fd)
+            if self._master in self._outputs and self._master not in self._blocked:
+                self._loop.watch(self._master, READ, self._reader(self._master))
+        if self._input_closing:
+            self._close_input()
+
+    def _end_input(self) -> None:
+        self._input_closing = True
+        if not self._input and self._input_fd >= 0:
+            self._close_input()
+
+    def _close_input(self) -> None:
+        if self._master >= 0 or self._input_fd < 0:
+            return  # a terminal stays whole: its output is still wanted
+        with self._input_lock:
+            fd, self._input_fd = self._input_fd, -1
+        self._loop.unwatch(fd)
+        os.close(fd)
+
+    def _close_output(self, fd: int) -> None:
+        self._loop.unwatch(fd)
+        self._blocked.discard(fd)
+        del self._outputs[fd]
+        if fd == self._master:
+            with self._input_lock:
+                self._input_fd = -1
+                self._input.clear()
+            self._master = -1
+        os.close(fd)
+        if not self._outputs:
+            if self._exit is None:
+                self.channel.send_eof()
+            self._maybe_finish()
+
+    def _exited(self, how: Exit) -> None:
+        self._exit = how
+        if self._outputs:
+            self._arm_drain()
+        self._maybe_finish()
+
+    def _arm_drain(self) -> None:
+        if self._drain is not None:
+            self._drain.cancel()
+        self._drain = self._loop.after(DRAIN_S, self._drained)
+
+    def _drained(self) -> None:
+        if self._blocked and not self._gone:
+            self._arm_drain()  # the client reads slowly: what is there is still delivered
+            return
+        for fd in list(self._outputs):
+            self._close_output(fd)
+
+    def _maybe_finish(self) -> None:
+        if self._exit is not None and not self._outputs:
+            self._finish()
+
+    def _resize(self, size: TerminalSize) -> None:
+        if self._master >= 0:
+            set_size(self._master, size)
+            if self._record == "all":
+                self._host.tell(Resized(channel=self.channel.number, columns=size.columns, rows=size.rows))
+
+    def _vanished(self) -> None:
+        self._gone = True
+        if self._process is not None and not self._over:
+            self._hang_up()
+        elif not self._started:
+            self._finish()
+
+    def _hang_up(self) -> None:
+        assert self._process is not None
+        self._process.hang_up()
+        for fd in list(self._outputs):
+            self._close_output(fd)
+        self._close_input()
+
+    def _finish(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._drain is not None:
+            self._drain.cancel()
+        self._close_input()
+        if self._exit is not None:
+            self.channel.send_eof()
+            if self._exit.signal:
+                self.channel.exit_signal(self._exit.signal, self._exit.core)
+            else:
+                self.channel.exit_status(self._exit.status)
+            self.channel.close()
+            self._host.tell(
+                SessionEnded(
+                    channel=self.channel.number,
+                    status=self._exit.status,
+                    signal=self._exit.signal,
+                    received=self._received,
+                    sent=self._sent,
+                )
+            )
+        self._host.over(self)
