@@ -109,7 +109,7 @@ async def dial_tcp(addr: str, *, deadline_s: float = limits.DIAL_S) -> socket.so
 async def dial_tls(
     addr: str, context: ssl.SSLContext, *, server_hostname: str, deadline_s: float = limits.DIAL_S
 ) -> Stream:
-    """A TLS stream to `host:port`. Raises UnavailableError, or TrustError when the server isn't the right one."""
+    """A TLS stream to `host:port`. Raises UnavailableError, or TrustError when it is the wrong server."""
     try:
         async with asyncio.timeout(deadline_s):
             sock = await dial_tcp(addr, deadline_s=deadline_s)

@@ -16,19 +16,14 @@ import resource
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pkgs.common.errors import AccessError, InputError, ProtocolError, TrustError, UnavailableError
 from pkgs.common.net import limits
 from pkgs.common.net.clienthello import ClientHello, bytes_needed, parse_client_hello
 from pkgs.common.net.limits import ListenerLimits
 from pkgs.common.net.penalties import Penalties, source_of
-from pkgs.common.net.proxyproto import (
-    V1_START,
-    V2_START,
-    PlainHeaderReader,
-    ProxyVerifier,
-    header_length,
-)
+from pkgs.common.net.proxyheader import V1_START, V2_START, Endpoint, header_length
 from pkgs.common.net.sockets import join_host_port, plain_ip, split_host_port, tune
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -51,7 +46,15 @@ class Accepted:
 
 
 OnConnection = Callable[[Accepted], Awaitable[None]]
-HeaderCheck = ProxyVerifier | PlainHeaderReader
+
+
+class HeaderCheck(Protocol):
+    """Who decides whether a PROXY header is believed: `ProxyVerifier` or `PlainHeaderReader`."""
+
+    @property
+    def required(self) -> bool: ...
+
+    def verify(self, header: bytes) -> Endpoint | None: ...
 
 
 def bind(addr: str) -> list[socket.socket]:
@@ -287,11 +290,10 @@ class Listener:
         check = self._verify_proxy
         if check is None and not self._hello:
             return (ip, port), False
-        start = await self._first_bytes(
-            sock, optional=not self._hello and not getattr(check, "required", False)
-        )
+        required = check is not None and check.required
+        start = await self._first_bytes(sock, optional=not self._hello and not required)
         if not start.startswith((V1_START[:6], V2_START[: len(start)])) or not start:
-            if getattr(check, "required", False):
+            if required:
                 raise ProtocolError("a PROXY header is required here")
             return (ip, port), False
         if check is None:
