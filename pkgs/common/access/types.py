@@ -33,6 +33,8 @@ class Environment:
     server_id: str = ""
     """Host id of the service that asks, for locks on servers."""
     locks: Sequence[Lock] = ()
+    locks_stale_s: float = 0.0
+    """Age of the view of the locks; in strict locking mode an old one refuses everything."""
     auth_preference: AuthPreference | None = None
 
 
@@ -59,6 +61,8 @@ class UseRule:
     verb: str
     owner: str = ""
     """User that the object belongs to, where a `where` clause may ask for it (own sessions)."""
+    participants: tuple[str, ...] = ()
+    """Users who took part in the session that is asked for."""
 
 
 Target = SshLogin | SeeNode | UseRule

@@ -158,6 +158,7 @@ class AuthPreferenceSpec(Spec, frozen=True, kw_only=True):
     locking_mode: Literal["strict", "best_effort"] = "best_effort"
     default_session_ttl: str = "12h0m0s"
     disconnect_expired_cert: bool = False
+    require_session_mfa: bool | str = False
     message_of_the_day: str = ""
 
 

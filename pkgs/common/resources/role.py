@@ -13,7 +13,8 @@ Labels = dict[str, str | list[str]]
 
 
 class PortForwardingMode(Spec, frozen=True, kw_only=True):
-    enabled: bool = False
+    enabled: bool | None = None
+    """None: this role does not say."""
 
 
 class SshPortForwarding(Spec, frozen=True, kw_only=True):
@@ -25,6 +26,23 @@ class RecordSession(Spec, frozen=True, kw_only=True):
     default: Literal["best_effort", "strict"] = "best_effort"
     ssh: Literal["", "best_effort", "strict"] = ""
     desktop: bool = True
+
+
+class CertExtension(Spec, frozen=True, kw_only=True):
+    """A custom extension of SSH user certificates; accepted and kept, not yet issued."""
+
+    name: str
+    value: str
+    type: Literal["ssh"] = "ssh"
+    mode: Literal["extension"] = "extension"
+
+
+class SamlIdpOption(Spec, frozen=True, kw_only=True):
+    enabled: bool = True
+
+
+class IdpOptions(Spec, frozen=True, kw_only=True):
+    saml: SamlIdpOption = SamlIdpOption()
 
 
 class RoleOptions(Spec, frozen=True, kw_only=True):
@@ -39,11 +57,26 @@ class RoleOptions(Spec, frozen=True, kw_only=True):
     disconnect_expired_cert: bool = False
     max_sessions: int = 0
     max_connections: int = 0
+    max_kubernetes_connections: int = 0
     enhanced_recording: tuple[Literal["command", "disk", "network"], ...] = ("command", "network")
     record_session: RecordSession = RecordSession()
     lock: Literal["", "strict", "best_effort"] = ""
     require_session_mfa: bool | str = False
     pin_source_ip: bool = False
+    mfa_verification_interval: str = ""
+    device_trust_mode: Literal["", "off", "optional", "required"] = ""
+    request_access: Literal["", "optional", "reason", "always"] = ""
+    request_prompt: str = ""
+    cert_extensions: list[CertExtension] = []
+    desktop_clipboard: bool = True
+    desktop_directory_sharing: bool = True
+    create_desktop_user: bool = False
+    create_host_user: bool | None = None
+    create_host_user_mode: str | int = ""
+    create_host_user_default_shell: str = ""
+    create_db_user: bool | None = None
+    create_db_user_mode: str | int = ""
+    idp: IdpOptions = IdpOptions()
 
 
 class Rule(Spec, frozen=True, kw_only=True):
@@ -55,14 +88,46 @@ class Rule(Spec, frozen=True, kw_only=True):
     actions: list[str] = []
 
 
+class KubernetesResource(Spec, frozen=True, kw_only=True):
+    kind: str
+    namespace: str = ""
+    name: str = ""
+    api_group: str = ""
+    verbs: list[str] = []
+
+
 class Conditions(Spec, frozen=True, kw_only=True):
-    """One side (allow or deny) of a role."""
+    """One side (allow or deny) of a role.
+
+    Fields of protocols that no service speaks yet are accepted and kept, so that a role file written for
+    the whole platform loads; they grant nothing and there is nothing they could deny."""
 
     logins: list[str] = []
     node_labels: Labels = {}
     node_labels_expression: str = ""
     rules: list[Rule] = []
     namespaces: tuple[str, ...] = ("default",)
+    app_labels: Labels = {}
+    db_labels: Labels = {}
+    db_service_labels: Labels = {}
+    kubernetes_labels: Labels = {}
+    windows_desktop_labels: Labels = {}
+    cluster_labels: Labels = {}
+    group_labels: Labels = {}
+    workload_identity_labels: Labels = {}
+    db_users: list[str] = []
+    db_names: list[str] = []
+    db_roles: list[str] = []
+    kubernetes_groups: list[str] = []
+    kubernetes_users: list[str] = []
+    kubernetes_resources: list[KubernetesResource] = []
+    windows_desktop_logins: list[str] = []
+    desktop_groups: list[str] = []
+    host_groups: list[str] = []
+    host_sudoers: list[str] = []
+    aws_role_arns: list[str] = []
+    azure_identities: list[str] = []
+    gcp_service_accounts: list[str] = []
 
 
 class RoleSpec(Spec, frozen=True, kw_only=True):

@@ -1,0 +1,129 @@
+"""A user's roles compiled for their traits: what `decide` asks, prepared once.
+
+Compilation refuses (InputError) whatever it does not understand; a role set that does not compile
+decides nothing but no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pkgs.common.access import labels, rules
+from pkgs.common.access.labels import LabelSelector
+from pkgs.common.access.rules import CompiledRule
+from pkgs.common.access.traits import Traits, expand
+from pkgs.common.errors import InputError
+from pkgs.common.pki.identity import Identity
+from pkgs.common.resources.defaults import IMPLICIT_ROLE
+from pkgs.common.resources.durations import parse_duration
+from pkgs.common.resources.names import valid_login
+from pkgs.common.resources.role import Conditions, Role
+
+_NO_MFA = frozenset({"", "no", "off", "false", "0"})
+_CACHE_SIZE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRole:
+    name: str
+    allow_logins: frozenset[str]
+    deny_logins: frozenset[str]
+    allow_nodes: LabelSelector
+    deny_nodes: LabelSelector
+    allow_rules: tuple[CompiledRule, ...]
+    deny_rules: tuple[CompiledRule, ...]
+    max_session_ttl_s: float
+    requires_mfa: bool
+    requires_device: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSet:
+    """All roles of a subject, the implicit one at the end."""
+
+    compiled: tuple[CompiledRole, ...]
+    plain: tuple[Role, ...]
+
+
+def requires_mfa(value: bool | str) -> bool:
+    """Whether a `require_session_mfa` value asks for anything; what is not known to be off, does."""
+    return value if isinstance(value, bool) else value.lower() not in _NO_MFA
+
+
+def compile_role(role: Role, traits: Traits) -> CompiledRole:
+    allow, deny, options = role.spec.allow, role.spec.deny, role.spec.options
+    for side, conditions in (("allow", allow), ("deny", deny)):
+        if conditions.node_labels_expression:
+            raise InputError(
+                f"role {role.name}: {side}.node_labels_expression is not supported yet",
+                hint="use node_labels",
+            )
+    applies = _applies(allow)
+    return CompiledRole(
+        name=role.name,
+        allow_logins=_logins(allow.logins, traits) if applies else frozenset(),
+        deny_logins=_denied_logins(deny.logins, traits),
+        allow_nodes=labels.compile_selector(allow.node_labels, traits) if applies else labels.NOTHING,
+        deny_nodes=labels.compile_selector(deny.node_labels, traits, deny=True),
+        allow_rules=rules.compile_rules(allow.rules),
+        deny_rules=rules.compile_rules(deny.rules),
+        max_session_ttl_s=parse_duration(options.max_session_ttl),
+        requires_mfa=requires_mfa(options.require_session_mfa),
+        requires_device=options.device_trust_mode == "required",
+    )
+
+
+def _applies(conditions: Conditions) -> bool:
+    """Namespaces are a relic with one value; an allow for another one allows nothing."""
+    return not conditions.namespaces or any(name in {"default", "*"} for name in conditions.namespaces)
+
+
+def _logins(entries: Sequence[str], traits: Traits) -> frozenset[str]:
+    """Expanded logins; what is no valid OS user name (a wildcard, say) is dropped (attacks A05, A25)."""
+    return frozenset(
+        value for entry in entries for value in expand(entry, traits).values if valid_login(value)
+    )
+
+
+def _denied_logins(entries: Sequence[str], traits: Traits) -> frozenset[str]:
+    return frozenset(value for entry in entries for value in expand(entry, traits).values)
+
+
+def compile_roles(roles: Sequence[Role], traits: Mapping[str, Sequence[str]]) -> RoleSet:
+    """Compiles without a cache; raises InputError naming the role that is not understood."""
+    every = (*roles, IMPLICIT_ROLE)
+    return RoleSet(tuple(compile_role(role, traits) for role in every), every)
+
+
+class _Entry:
+    __slots__ = ("held", "result")
+
+    def __init__(self, held: tuple[object, ...], result: RoleSet | InputError) -> None:
+        self.held = held
+        self.result = result
+
+
+_cache: dict[tuple[int, ...], _Entry] = {}
+
+
+def role_set(identity: Identity, roles: Sequence[Role]) -> RoleSet:
+    """The compiled roles of an identity, remembered while these very objects are in use.
+
+    Entries hold the objects they were made from, so an id is never taken over by another object;
+    roles and identities are immutable, so an entry never goes stale."""
+    key = (id(identity), *map(id, roles))
+    entry = _cache.get(key)
+    if entry is None:
+        result: RoleSet | InputError
+        try:
+            result = compile_roles(roles, identity.traits)
+        except InputError as error:
+            result = error
+        entry = _Entry((identity, *roles), result)
+        if len(_cache) >= _CACHE_SIZE:
+            _cache.clear()
+        _cache[key] = entry
+    if isinstance(entry.result, InputError):
+        raise entry.result.with_traceback(None)
+    return entry.result
