@@ -1,0 +1,1 @@
+"""`tsh`: the user's command line. Lean: a verb's imports are its own (see `main`)."""

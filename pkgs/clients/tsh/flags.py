@@ -1,0 +1,27 @@
+"""Flags that every verb of tsh knows, and the small sets that several verbs share."""
+
+from __future__ import annotations
+
+from pkgs.common.output.argv import Flag
+
+COMMON = (
+    Flag("proxy", "Proxy address, host[:port]", env="TELEPORT_PROXY", metavar="ADDR"),
+    Flag("user", "Teleport user name", env="TELEPORT_USER", metavar="NAME"),
+    Flag("login", "Login on the remote host", short="l", env="TELEPORT_LOGIN", metavar="LOGIN"),
+    Flag("auth", "Auth connector: local", env="TELEPORT_AUTH", choices=("", "local"), metavar="NAME"),
+    Flag("ttl", "Requested lifetime of the certificates, in minutes", metavar="MINUTES"),
+    Flag("identity", "Identity file to use instead of the profile", short="i", env="TELEPORT_IDENTITY_FILE",
+         metavar="FILE"),
+    Flag("insecure", "Do not verify the proxy's web certificate (log-in and sign-up only)", is_bool=True),
+    Flag("debug", "Show details of errors", short="d", is_bool=True, env="TELEPORT_DEBUG"),
+)  # fmt: skip
+
+CLUSTER = Flag("cluster", "Cluster to connect to", short="c", env="TELEPORT_CLUSTER", metavar="NAME")
+FORMAT = Flag("format", "Output format", short="f", default="text", choices=("text", "json", "yaml"),
+              metavar="FORMAT")  # fmt: skip
+VERBOSE = Flag("verbose", "Show more columns and do not cut them", short="v", is_bool=True)
+RESUME = (
+    Flag("resume", "Accepted for compatibility; connections are not resumed", is_bool=True, default="true"),
+    Flag("relogin", "Ask for the password again when the login has expired and a person is at the terminal",
+         is_bool=True, default="true"),
+)  # fmt: skip

@@ -1,0 +1,50 @@
+"""The user's command line: its verbs and where each lives.
+
+Start-up is a feature: nothing here imports a verb, a network or a crypto library; see `output/tool.py`."""
+
+from __future__ import annotations
+
+from pkgs.clients.tsh.flags import COMMON
+from pkgs.common.output.tool import Group, Tool, Verb
+
+_VERBS = "pkgs.clients.tsh.verbs."
+
+TOOL = Tool(
+    "tsh",
+    "Log in to a cluster and reach its servers.",
+    COMMON,
+    {
+        "login": Verb(_VERBS + "login", "Log in to a cluster and get short-lived certificates"),
+        "logout": Verb(_VERBS + "logout", "Delete the certificates of a cluster, or of all"),
+        "status": Verb(_VERBS + "status", "Show who is logged in where, and until when"),
+        "ls": Verb(_VERBS + "ls", "List the servers you may reach"),
+        "ssh": Verb(_VERBS + "ssh", "Open a shell or run a command on a server"),
+        "scp": Verb(_VERBS + "scp", "Copy files to and from a server"),
+        "config": Verb(_VERBS + "config", "Print a configuration for OpenSSH"),
+        "proxy": Group(
+            "Connect other programs through the proxy.",
+            {"ssh": Verb(_VERBS + "proxy_ssh", "Connect standard input and output to a server's SSH port")},
+        ),
+        "play": Verb(_VERBS + "play", "Replay a recorded session"),
+        "recordings": Group(
+            "Recorded sessions.",
+            {
+                "ls": Verb(_VERBS + "recordings_ls", "List the recordings you may play"),
+                "export": Verb(_VERBS + "recordings_export", "Write a recording to a file for other players"),
+            },
+        ),
+        "signup": Verb(_VERBS + "signup", "Accept an invitation or a password reset"),
+        "clusters": Verb(_VERBS + "clusters", "List the clusters you are logged in to"),
+        "env": Verb(_VERBS + "env", "Print environment variables that select the current cluster"),
+        "version": Verb(_VERBS + "version", "Print the version"),
+    },
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the `tsh` program."""
+    return TOOL.main(argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

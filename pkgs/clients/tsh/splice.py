@@ -1,0 +1,221 @@
+"""A TLS connection and a pair of descriptors, spliced: what `tsh proxy ssh` does for its whole life.
+
+TLS runs in memory buffers, so that one read of the kernel brings many records and either direction can
+end while the other goes on. One thread, one poll; a side that does not read stops the other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+
+from pkgs.common.errors import ProtocolError, TrustError, UnavailableError
+
+CHUNK = 256 * 1024
+RECORD = 16 * 1024
+FRAME_MAX = 16 * 1024
+
+
+class TlsStream:
+    """A client's TLS connection. Blocking until `splice`, which owns it from then on."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_hostname: str) -> None:
+        self._sock = sock
+        self._inbound = ssl.MemoryBIO()
+        self._outbound = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._inbound, self._outbound, server_hostname=server_hostname)
+        self._wire = memoryview(bytearray(CHUNK))
+        self._plain = memoryview(bytearray(CHUNK + 2 * RECORD))
+        self._to_net = memoryview(b"")
+        self._ended = False
+
+    def handshake(self) -> None:
+        """TrustError when the server is not who it should be."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._send_all()
+                self._receive()
+            except ssl.SSLCertVerificationError as error:
+                raise TrustError(
+                    f"the proxy's certificate is not of this cluster: {error.verify_message}",
+                    hint="log in again if the cluster was rebuilt; else somebody is in between",
+                ) from error
+            except ssl.SSLError as error:
+                raise ProtocolError("the TLS handshake with the proxy failed", detail=str(error)) from error
+            else:
+                self._send_all()
+                return
+
+    def write_frame(self, payload: bytes) -> None:
+        """One frame of the tunnel protocol: two bytes of length, then the message."""
+        self._tls.write(len(payload).to_bytes(2, "big") + payload)
+        self._send_all()
+
+    def read_frame(self) -> bytes:
+        """The next frame's message; nothing after it is consumed."""
+        size = int.from_bytes(self._exactly(2), "big")
+        if not 0 < size <= FRAME_MAX:
+            raise ProtocolError("the proxy's answer is too long")
+        return self._exactly(size)
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            try:
+                more = self._tls.read(count - len(data))
+            except ssl.SSLWantReadError:
+                self._receive()
+                continue
+            except ssl.SSLError as error:
+                raise UnavailableError("the proxy closed the connection", detail=str(error)) from error
+            if not more:
+                raise UnavailableError("the proxy closed the connection")
+            data += more
+        return data
+
+    def _receive(self) -> None:
+        try:
+            count = self._sock.recv_into(self._wire)
+        except OSError as error:
+            raise UnavailableError("the connection to the proxy was lost", detail=str(error)) from error
+        if not count:
+            raise UnavailableError("the proxy closed the connection")
+        self._inbound.write(self._wire[:count])
+
+    def _send_all(self) -> None:
+        if self._outbound.pending:
+            try:
+                self._sock.sendall(self._outbound.read())
+            except OSError as error:
+                raise UnavailableError("the connection to the proxy was lost", detail=str(error)) from error
+
+    # --- the splice
+
+    def splice(self, source: int, sink: int) -> None:
+        """Copy `source` to the peer and the peer to `sink` until both directions have ended, or until
+        nobody reads `sink` any more. `sink` is closed when the peer has said all."""
+        self._sock.setblocking(False)
+        before = [(descriptor, os.get_blocking(descriptor)) for descriptor in (source, sink)]
+        try:
+            for descriptor, _ in before:
+                os.set_blocking(descriptor, False)
+            self._copy(source, sink)
+        except BrokenPipeError:
+            return
+        finally:
+            # The terminal or pipe may be shared with other programs.
+            for descriptor, blocking in before:
+                try:
+                    os.set_blocking(descriptor, blocking)
+                except OSError:
+                    continue
+            self._sock.close()
+
+    def _copy(self, source: int, sink: int) -> None:
+        net = self._sock.fileno()
+        to_sink = self._decrypt()
+        reading, writing = True, True
+        while True:
+            if self._ended and not to_sink and writing:
+                writing = False
+                os.close(sink)
+            if not writing and not reading and not self._to_net:
+                return
+            poller = select.poll()
+            events = select.POLLOUT if self._to_net else 0
+            if not self._ended and not to_sink:
+                events |= select.POLLIN
+            if events or self._ended:
+                # Without events only for the news that the connection is gone.
+                poller.register(net, events)
+            if reading and not self._to_net:
+                poller.register(source, select.POLLIN)
+            if to_sink:
+                poller.register(sink, select.POLLOUT)
+            ready = dict(poller.poll())
+            if sink in ready and to_sink:
+                to_sink = to_sink[_write(sink, to_sink) :]
+            if net in ready:
+                if self._ended and ready[net] & (select.POLLHUP | select.POLLERR):
+                    return
+                if self._to_net:
+                    self._flush()
+                if not to_sink and not self._ended:
+                    to_sink = self._fill()
+            if source in ready and reading and not self._to_net:
+                reading = self._take(source)
+
+    def _take(self, source: int) -> bool:
+        try:
+            data = os.read(source, CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        if data:
+            self._tls.write(data)
+            self._queue()
+            return True
+        with contextlib.suppress(ssl.SSLWantReadError):
+            # Writes our close_notify; the peer's own comes when it is done.
+            self._tls.unwrap()
+        self._queue()
+        return False
+
+    def _queue(self) -> None:
+        self._to_net = memoryview(bytes(self._to_net) + self._outbound.read())
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._to_net:
+                self._to_net = self._to_net[self._sock.send(self._to_net) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise UnavailableError("the connection to the proxy was lost", detail=str(error)) from error
+
+    def _fill(self) -> memoryview:
+        try:
+            count = self._sock.recv_into(self._wire)
+        except BlockingIOError:
+            return memoryview(b"")
+        except OSError as error:
+            raise UnavailableError("the connection to the proxy was lost", detail=str(error)) from error
+        if count:
+            self._inbound.write(self._wire[:count])
+        else:
+            self._inbound.write_eof()
+        return self._decrypt()
+
+    def _decrypt(self) -> memoryview:
+        """Everything that can be decrypted now. SSH carries its own integrity, so an end without
+        close_notify is an end like any other."""
+        count, plain, read = 0, self._plain, self._tls.read
+        try:
+            while len(plain) - count >= RECORD:
+                got = read(RECORD, plain[count:])  # type: ignore[arg-type]
+                if not got:
+                    self._ended = True
+                    break
+                count += got  # type: ignore[operator]
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self._ended = True
+        except ssl.SSLError as error:
+            raise ProtocolError("the TLS connection to the proxy broke", detail=str(error)) from error
+        if self._outbound.pending:
+            self._queue()
+        return plain[:count]
+
+
+def _write(sink: int, data: memoryview) -> int:
+    try:
+        return os.write(sink, data)
+    except BlockingIOError:
+        return 0

@@ -1,0 +1,53 @@
+"""`tsh scp`: the system's scp, told to use this login and nothing else."""
+
+from __future__ import annotations
+
+from pkgs.clients.tsh import openssh
+from pkgs.clients.tsh.flags import CLUSTER, RESUME
+from pkgs.clients.tsh.login import Login
+from pkgs.clients.tsh.relogin import current_or_relogin
+from pkgs.clients.tsh.verbs.ssh import execute
+from pkgs.common.errors import InputError
+from pkgs.common.output.argv import Flag, Parsed, Spec
+
+SPEC = Spec(
+    "Copy files to and from servers: tsh scp file user@node:path",
+    Flag("recursive", "Copy folders with all they hold", short="r", is_bool=True),
+    Flag("preserve", "Keep modification times and modes", short="p", is_bool=True),
+    Flag("port", "SSH port on the remote host", short="P", metavar="PORT"),
+    Flag("quiet", "No progress meter", short="q", is_bool=True),
+    CLUSTER,
+    *RESUME,
+    usage="FROM... TO",
+    least=2,
+    most=10_000,
+)
+
+
+def run(args: Parsed) -> int:
+    """Replace this process by scp."""
+    login = current_or_relogin(args)
+    places = [_place(login, args, word) for word in args.words]
+    if not any(remote for remote, _ in places):
+        raise InputError("no remote file is named", hint="write user@node:path for the source or the target")
+    port = str(args.whole("port") or openssh.PORT)
+    words = [openssh.program("scp"), *openssh.locked_options(login, port=port)]
+    words += openssh.default_options(agent=False)
+    for name, option in (("recursive", "-r"), ("preserve", "-p"), ("quiet", "-q")):
+        if args.on(name):
+            words.append(option)
+    # Copies between two servers go through here: they do not know each other.
+    words += ["-3", "--", *(place for _, place in places)]
+    return execute([words], temporary=bool(login.identity_file))
+
+
+def _place(login: Login, args: Parsed, word: str) -> tuple[bool, str]:
+    host, colon, path = word.partition(":")
+    if not colon or "/" in host:
+        # A local name with a colon must not read as a remote one.
+        return False, word if not word.startswith("-") else f"./{word}"
+    user, _, host = host.rpartition("@")
+    name = openssh.host_name(login, openssh.strip_cluster(login, host))
+    user = user or args.text("login")
+    prefix = f"{openssh.check_login(user)}@" if user else ""
+    return True, f"{prefix}{name}:{path}"

@@ -1,0 +1,122 @@
+"""A command line tool as a tree of verbs; running one imports only its own module."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+
+from pkgs.common.errors import InputError
+from pkgs.common.output.argv import Flag, HelpWanted, Parsed, Parser, Spec
+from pkgs.common.output.errors import EXIT_USAGE, fail, run
+
+COMPLETION_FLAGS = ("--install-completion", "--show-completion")
+
+
+class Verb:
+    """Where a verb lives: a module with `SPEC: Spec` and `run(args: Parsed) -> int`."""
+
+    __slots__ = ("help", "module")
+
+    def __init__(self, module: str, help: str) -> None:
+        self.module = module
+        self.help = help
+
+    def spec(self) -> Spec:
+        """The verb's arguments."""
+        spec = import_module(self.module).SPEC
+        assert isinstance(spec, Spec)
+        return spec
+
+    def run(self, args: Parsed) -> int:
+        """Do it; the answer is the exit status."""
+        status = import_module(self.module).run(args)
+        assert isinstance(status, int)
+        return status
+
+
+class Group:
+    """Verbs under a common word: `tctl users add`."""
+
+    __slots__ = ("help", "verbs")
+
+    def __init__(self, help: str, verbs: Mapping[str, Verb | Group]) -> None:
+        self.help = help
+        self.verbs = verbs
+
+
+class Tool:
+    """A program: its name, its flags that every verb knows, its verbs."""
+
+    __slots__ = ("common", "name", "root")
+
+    def __init__(
+        self, name: str, help: str, common: tuple[Flag, ...], verbs: Mapping[str, Verb | Group]
+    ) -> None:
+        self.name = name
+        self.common = common
+        self.root = Group(help, verbs)
+
+    def main(self, argv: list[str] | None = None) -> int:
+        """Run the program; the answer is the exit status. Never lets a traceback out."""
+        words = sys.argv[1:] if argv is None else argv
+        if f"_{self.name.upper()}_COMPLETE" in os.environ or any(w in COMPLETION_FLAGS for w in words[:2]):
+            from pkgs.common.output.help import complete
+
+            return complete(self, words)
+        debug = "-d" in words or "--debug" in words
+        return run(lambda: self._dispatch(words), debug=debug)
+
+    def _dispatch(self, words: list[str]) -> int:
+        path: list[str] = []
+        try:
+            verb, front, rest = self._find(words, path)
+            if not isinstance(verb, Verb):
+                return self._group_help(path, asked=False)
+            spec = verb.spec()
+            parser = Parser(spec.flags, self.common, os.environ)
+            # Global flags may stand on either side of the verb.
+            return verb.run(parser.all(spec, front + rest))
+        except HelpWanted:
+            return self._group_help(path, asked=True)
+        except InputError as error:
+            if not error.hint and error.exit_status == EXIT_USAGE:
+                error.hint = f"see '{' '.join([self.name, *path])} --help'"
+            raise
+
+    def _find(self, words: list[str], path: list[str]) -> tuple[Verb | Group, list[str], list[str]]:
+        here: Verb | Group = self.root
+        front: list[str] = []
+        while isinstance(here, Group):
+            index = Parser((), self.common, {}).until_word(words)
+            front, words = front + words[:index], words[index:]
+            if not words:
+                return here, front, []
+            found = here.verbs.get(words[0])
+            if found is None:
+                raise InputError(
+                    f"unknown command {words[0][:60]!r}", hint=self._suggest(here, words[0], path)
+                )
+            path.append(words[0])
+            here, words = found, words[1:]
+        return here, front, words
+
+    def _suggest(self, group: Group, word: str, path: list[str]) -> str:
+        from difflib import get_close_matches
+
+        close = get_close_matches(word, list(group.verbs), n=1)
+        if close:
+            return f"did you mean '{' '.join([self.name, *path, close[0]])}'?"
+        return f"see '{' '.join([self.name, *path])} --help'"
+
+    def _group_help(self, path: list[str], *, asked: bool) -> int:
+        from pkgs.common.output.help import help_text
+
+        text = help_text(self, path)
+        if asked:
+            sys.stdout.write(text)
+            return 0
+        fail(f"a command is missing after '{' '.join([self.name, *path])}'")
+        sys.stderr.write("\n" + text)
+        return EXIT_USAGE
