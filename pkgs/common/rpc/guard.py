@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from enum import Enum, IntFlag, auto
+from enum import Enum, auto
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import msgspec
 
@@ -36,6 +36,8 @@ from pkgs.common.rpc.wire import (
 )
 
 _SESSION_ID_BYTES = 16
+PARTS: Final = 2
+"""A message is a header and a body; the server reads just so many parts from the ROUTER."""
 
 
 def new_session_id() -> bytes:
@@ -71,13 +73,11 @@ class _State(Enum):
     CLOSED = auto()
 
 
-class Stop(IntFlag):
-    """Why the peer is not being read."""
-
-    INNER_FULL = auto()
-    IN_FLIGHT = auto()
-    RATE = auto()
-    BACKLOG = auto()
+# Why the peer is not being read. Plain integers, for the flags are looked at for every message.
+STOP_INNER_FULL: Final = 1
+STOP_IN_FLIGHT: Final = 2
+STOP_RATE: Final = 4
+STOP_BACKLOG: Final = 8
 
 
 class Guard(asyncio.Protocol):
@@ -99,7 +99,7 @@ class Guard(asyncio.Protocol):
         self._reader: ZmtpReader | None = None
         self._admission: Admission | None = None
         self._early: list[bytes] = []
-        self._stopped = Stop(0)
+        self._stopped = 0
         self._in_flight = 0
         self._opened_at = self._heard_at = self._pinged_at = self._loop.time()
         self._begun_at = 0.0
@@ -135,9 +135,11 @@ class Guard(asyncio.Protocol):
         payload = 0
         for event in events:
             if type(event) is list:
+                if len(event) != PARTS:
+                    self.close("broke the protocol: a message is a header and a body")
+                    return
                 out.append(encode_message(event))
-                for part in event:
-                    payload += len(part)
+                payload += len(event[0]) + len(event[1])
             elif isinstance(event, Ping):
                 self._write_peer(encode_pong(event.context))
             elif isinstance(event, Ready):
@@ -197,7 +199,7 @@ class Guard(asyncio.Protocol):
     def _forward(self, messages: list[bytes], payload: int) -> None:
         self._in_flight += payload
         if self._in_flight > self._limits.inbound_bytes:
-            self.stop(Stop.IN_FLIGHT)
+            self.stop(STOP_IN_FLIGHT)
         if self._inner is None or self._state is not _State.RELAYING:
             self._early += messages
         else:
@@ -206,8 +208,8 @@ class Guard(asyncio.Protocol):
     def taken(self, payload: int) -> None:
         """The server took so much of this peer's messages from the ROUTER."""
         self._in_flight -= payload
-        if self._stopped & Stop.IN_FLIGHT and self._in_flight <= self._limits.inbound_bytes // 2:
-            self.go_on(Stop.IN_FLIGHT)
+        if self._stopped & STOP_IN_FLIGHT and self._in_flight <= self._limits.inbound_bytes // 2:
+            self.go_on(STOP_IN_FLIGHT)
 
     # from the ROUTER
 
@@ -225,13 +227,13 @@ class Guard(asyncio.Protocol):
 
     # reading or not
 
-    def stop(self, reason: Stop) -> None:
+    def stop(self, reason: int) -> None:
         """Do not read the peer for now."""
         if not self._stopped and self._peer is not None and not self._peer.is_closing():
             self._peer.pause_reading()
         self._stopped |= reason
 
-    def go_on(self, reason: Stop) -> None:
+    def go_on(self, reason: int) -> None:
         if not self._stopped & reason:
             return
         self._stopped &= ~reason
@@ -247,9 +249,9 @@ class Guard(asyncio.Protocol):
         rate = self._admission.messages_per_s
         self._tokens = min(rate, self._tokens + (now - self._tokens_at) * rate) - messages
         self._tokens_at = now
-        if self._tokens < 0 and not self._stopped & Stop.RATE:
-            self.stop(Stop.RATE)
-            self._loop.call_later(-self._tokens / rate, self.go_on, Stop.RATE)
+        if self._tokens < 0 and not self._stopped & STOP_RATE:
+            self.stop(STOP_RATE)
+            self._loop.call_later(-self._tokens / rate, self.go_on, STOP_RATE)
 
     # time
 
@@ -319,8 +321,7 @@ class _Inner(asyncio.Protocol):
         for event in events:
             if type(event) is list:
                 out.append(encode_message(event))
-                for part in event:
-                    payload += len(part)
+                payload += len(event[0]) + len(event[1])
             elif isinstance(event, Ping):
                 self.write(encode_pong(event.context))
             elif isinstance(event, Ready):
@@ -329,10 +330,10 @@ class _Inner(asyncio.Protocol):
             self._guard.answered(b"".join(out), len(out), payload)
 
     def pause_writing(self) -> None:
-        self._guard.stop(Stop.INNER_FULL)
+        self._guard.stop(STOP_INNER_FULL)
 
     def resume_writing(self) -> None:
-        self._guard.go_on(Stop.INNER_FULL)
+        self._guard.go_on(STOP_INNER_FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._guard.inner_lost()

@@ -83,8 +83,10 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     replay_bytes: int = 256 * KIB
     """A longer answer is not kept for a repeated idempotency key: the repetition is refused."""
 
-    drain_batch: int = 64
-    """Messages taken from the ROUTER before the loop gets a turn."""
+    drain_batch: int = 8
+    """Messages taken from the ROUTER before the loop gets a turn. Small, so that the first answers are on
+    their way (and the other core at work) while the rest is being carried out: measured, a third more calls
+    a second with sixteen outstanding than with a batch of 64."""
 
 
 class ClientLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from pkgs.common.errors import (
 from pkgs.common.rpc import envelope
 from pkgs.common.rpc.calls import Caller
 from pkgs.common.rpc.envelope import Header
-from pkgs.common.rpc.guard import Guard, Stop
+from pkgs.common.rpc.guard import STOP_BACKLOG, Guard
 from pkgs.common.rpc.limits import (
     MAX_CREDIT,
     STREAM_WINDOW,
@@ -128,6 +128,8 @@ class Session:
         self._id = guard.session_id
         self._calls: dict[int, _Call] = {}
         self._streams = 0
+        self._permitted: set[str] = set()
+        """Methods this caller was found to be allowed; who is calling never changes here."""
         self._backlog: deque[tuple[bytes, bytes]] = deque()
         self._backlog_bytes = 0
         self._out_bytes = 0
@@ -211,8 +213,10 @@ class Session:
         identity = self.caller.identity
         if identity is not None and identity.expires_at and identity.expires_at <= time.time():
             raise DeniedError("the certificate has expired", hint="log in again")
-        if not self.caller.may_be(method.callers):
-            raise DeniedError("this call is not for you")
+        if method.name not in self._permitted:
+            if not self.caller.may_be(method.callers):
+                raise DeniedError("this call is not for you")
+            self._permitted.add(method.name)
         if header.key and header.kind != envelope.CALL:
             raise InputError("only a plain call takes an idempotency key")
         if self._host.draining:
@@ -346,7 +350,7 @@ class Session:
             if self._backlog_bytes > limits.backlog_drop_bytes:
                 self.guard.close("does not read its answers")
             elif self._backlog_bytes > limits.backlog_bytes:
-                self.guard.stop(Stop.BACKLOG)
+                self.guard.stop(STOP_BACKLOG)
             self._room.clear()
             return
         self._route(head, body)
@@ -372,7 +376,7 @@ class Session:
             self._backlog_bytes -= len(head) + len(body)
             self._route(head, body)
         if self._backlog_bytes <= limits.backlog_bytes // 2:
-            self.guard.go_on(Stop.BACKLOG)
+            self.guard.go_on(STOP_BACKLOG)
         if not self._backlog:
             self._room.set()
 
