@@ -1,0 +1,58 @@
+"""`teleport install systemd`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pkgs.common.errors import InputError
+from pkgs.common.output.argv import Flag, Parsed, Spec
+
+_SERVICES = ("auth", "proxy", "ssh")
+
+SPEC = Spec(
+    "Write a hardened systemd unit for each service: those that the configuration enables, or those named.",
+    Flag("service", "auth, proxy or ssh (repeatable)", is_list=True, choices=_SERVICES, metavar="NAME"),
+    Flag("output", "Folder for the units", short="o", default="/etc/systemd/system", metavar="DIR"),
+    Flag("teleport-path", "Folder of the programs; this installation if not given", metavar="DIR"),
+    Flag("env-file", "File with environment variables", default="/etc/default/teleport", metavar="FILE"),
+    Flag("fd-limit", "Most open files", default="524288", metavar="N"),
+)
+
+
+def run(args: Parsed) -> int:
+    """Write them and say what to do next."""
+    from pkgs.clients.teleport.programs import program_dir
+    from pkgs.clients.teleport.units import UnitSettings, file_name, render
+    from pkgs.common.runtime.config import DEFAULT_DATA_DIR, load_config
+    from pkgs.common.runtime.services import SERVICES
+
+    named = args.texts("service")
+    path = Path(args.text("config")).absolute()
+    data_dir = Path(DEFAULT_DATA_DIR)
+    enabled = set(named)
+    if path.exists() or not named:
+        config = load_config(path)
+        data_dir = config.data_dir
+        enabled = enabled or {name for name in SERVICES if config.is_enabled(name)}
+    folder = Path(args.text("output"))
+    if not folder.is_dir():
+        raise InputError(f"--output: {folder} is no folder")
+    settings = UnitSettings(
+        program_dir=Path(args.text("teleport-path") or program_dir()).absolute(),
+        config=path,
+        data_dir=data_dir,
+        env_file=Path(args.text("env-file")).absolute(),
+        fd_limit=args.whole("fd-limit", least=1024),
+    )
+    for service in SERVICES:
+        if service in enabled:
+            unit = folder / file_name(service)
+            unit.write_text(render(service, settings))
+            unit.chmod(0o644)
+            print(f"Wrote {unit}")
+    units = " ".join(file_name(name) for name in SERVICES if name in enabled)
+    sys.stderr.write(
+        f"Next: mkdir -p -m 700 {data_dir}; systemctl daemon-reload; systemctl enable --now {units}\n"
+    )
+    return 0

@@ -1,0 +1,91 @@
+"""The `ssh_service` section."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pkgs.common.runtime.config import checks
+from pkgs.common.runtime.config.values import Problem, Section, as_list
+
+
+class CommandLabel(Section, frozen=True, kw_only=True):
+    """A label whose value is the output of a command."""
+
+    name: str
+    """The label's name."""
+    command: list[str]
+    """Program and arguments; no shell."""
+    period: str = "1m"
+    """How often it runs."""
+
+
+class EnhancedRecording(Section, frozen=True, kw_only=True):
+    """Recording by the kernel; not built yet, so only `enabled: no` is accepted."""
+
+    enabled: bool = False
+    """Must be no."""
+
+
+class Pam(Section, frozen=True, kw_only=True):
+    """PAM for sessions; not built yet, so only `enabled: no` is accepted."""
+
+    enabled: bool = False
+    """Must be no."""
+
+
+class X11(Section, frozen=True, kw_only=True):
+    """X11 forwarding; not built yet, so only `enabled: no` is accepted."""
+
+    enabled: bool = False
+    """Must be no."""
+
+
+class SshService(Section, frozen=True, kw_only=True):
+    """The SSH Service: sessions on this host."""
+
+    enabled: bool = True
+    """Whether this host runs it."""
+    listen_addr: str = ""
+    """Where direct connections are accepted; 0.0.0.0:3022 unless the host is reached by tunnel."""
+    public_addr: str | list[str] = []
+    """Names and addresses by which others reach it; they go into its host certificate."""
+    labels: dict[str, str] = {}
+    """Static labels: what roles match on."""
+    commands: list[CommandLabel] = []
+    """Labels made by commands."""
+    permit_user_env: bool = False
+    """Read `~/.tsh/environment` of the login."""
+    disable_create_host_user: bool = False
+    """Never create logins on this host."""
+    force_listen: bool = False
+    """Open `listen_addr` even when the host is reached by tunnel."""
+    port_forwarding: bool = True
+    """Allow port forwarding where roles allow it too."""
+    ssh_file_copy: bool = True
+    """Allow scp and sftp where roles allow it too."""
+    enhanced_recording: EnhancedRecording = EnhancedRecording()
+    """Recording by the kernel."""
+    pam: Pam = Pam()
+    """PAM for sessions."""
+    x11: X11 = X11()
+    """X11 forwarding."""
+
+    @property
+    def public_addrs(self) -> tuple[str, ...]:
+        """`public_addr` as a tuple."""
+        return as_list(self.public_addr)
+
+    def problems(self, path: str) -> Iterator[Problem]:
+        yield from checks.maybe_host_port(f"{path}.listen_addr", self.listen_addr)
+        for value in self.public_addrs:
+            yield from checks.host_port(f"{path}.public_addr", value, port_needed=False)
+        for index, label in enumerate(self.commands):
+            where = f"{path}.commands[{index}]"
+            if not label.name:
+                yield Problem(f"{where}.name", "''", "the name of a label")
+            if not label.command:
+                yield Problem(f"{where}.command", "an empty list", "a program and its arguments")
+            yield from checks.duration(f"{where}.period", label.period, least_s=1)
+        for name in ("enhanced_recording", "pam", "x11"):
+            if getattr(self, name).enabled:
+                yield from checks.not_built(f"{path}.{name}.enabled", found="yes", allowed="no")

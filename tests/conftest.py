@@ -1,0 +1,67 @@
+"""What every test may use: a guard for missing programs, short folders for sockets, a check for leftovers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that needs a program which is not here is skipped with its reason; in CI it fails instead."""
+    for item in items:
+        missing = [
+            name for mark in item.iter_markers("needs") for name in mark.args if not shutil.which(name)
+        ]
+        if missing and not IN_CI:
+            item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """In CI a missing program is a failure: a green run must have run everything."""
+    if IN_CI:
+        missing = [
+            name for mark in item.iter_markers("needs") for name in mark.args if not shutil.which(name)
+        ]
+        assert not missing, f"not installed: {', '.join(missing)}; tests/setup/packages.txt should name it"
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A private folder with a short path, because a unix socket's path may have 107 bytes only."""
+    folder = Path(tempfile.mkdtemp(prefix="t-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_leftover_children() -> Iterator[None]:
+    """A test ends the processes it starts."""
+    before = _children()
+    yield
+    left = {pid for pid in _children() - before if "resource_tracker" not in _name(pid)}
+    assert not left, f"processes left behind: {', '.join(sorted(_name(pid) for pid in left))}"
+
+
+def _children() -> set[str]:
+    tasks = Path("/proc/self/task")
+    found: set[str] = set()
+    for task in tasks.iterdir() if tasks.exists() else ():
+        try:
+            found |= set((task / "children").read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def _name(pid: str) -> str:
+    try:
+        return f"{pid} {Path(f'/proc/{pid}/cmdline').read_text().replace(chr(0), ' ').strip()}"
+    except OSError:
+        return pid
