@@ -14,12 +14,13 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +120,10 @@ async def _serve_grpc(folder: Path, authority: Authority) -> None:
 # the clients: each gives a function that makes one call
 
 
-@contextmanager
-def _client(kind: str, port: int, folder: Path) -> Any:
+@asynccontextmanager
+async def _client(kind: str, port: int, folder: Path) -> AsyncIterator[Send]:
     loop = asyncio.get_running_loop()
     if kind == "ours":
-        import ssl
-
         context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
         context.load_cert_chain(folder / "alice.pem", folder / "alice.key")
         client = RpcClient(
@@ -132,7 +131,7 @@ def _client(kind: str, port: int, folder: Path) -> Any:
         )
         request = _request()
         yield lambda: client.call(request)
-        loop.create_task(client.close())
+        await client.close()
     elif kind == "zmq":
         dealer = zmq.Context.instance().socket(zmq.DEALER)
         dealer.connect(f"tcp://127.0.0.1:{port}")
@@ -173,13 +172,13 @@ def _client(kind: str, port: int, folder: Path) -> Any:
         )
         say = channel.unary_unary(_GRPC_METHOD)
         yield lambda: say(BODY)
-        loop.create_task(channel.close())
+        await channel.close()
 
 
 async def _measure(kind: str, port: int, folder: Path, seconds: float) -> dict[str, Any]:
     """Best of a few rounds for each number of outstanding calls."""
     found: dict[str, Any] = {}
-    with _client(kind, port, folder) as send:
+    async with _client(kind, port, folder) as send:
         await send()
         for outstanding in OUTSTANDING:
             best: dict[str, float] = {"per_s": 0.0}
@@ -204,7 +203,6 @@ async def _measure(kind: str, port: int, folder: Path, seconds: float) -> dict[s
                         "p99_us": percentile(took, 0.99) * 1e6,
                     }
             found[str(outstanding)] = best
-    await asyncio.sleep(0.1)
     return found
 
 
@@ -285,8 +283,6 @@ class _FileAuthority(Authority):
         self.pem = (folder / "ca.pem").read_text()
 
     def server_context(self) -> Any:
-        import ssl
-
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_mode = ssl.CERT_OPTIONAL

@@ -30,7 +30,7 @@ class _Typed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Type of the answer (or of one item), as given in the class's base."""
         for base in getattr(cls, "__orig_bases__", ()):
             args = get_args(base)
-            if args:
+            if args and not isinstance(args[0], TypeVar):
                 return args[0]
         raise TypeError(f"{cls.__name__} does not name its answer type")
 

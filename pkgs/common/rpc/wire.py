@@ -234,7 +234,9 @@ class ZmtpReader:
 
 def _check_greeting(data: bytes) -> None:
     """Refuse as early as the bytes allow."""
-    if data[:1] != _SIGNATURE[:1] or (len(data) > 9 and data[9] != _SIGNATURE[9]):
+    if not data:
+        return
+    if data[0] != _SIGNATURE[0] or (len(data) > 9 and data[9] != _SIGNATURE[9]):
         raise ProtocolError("not a ZMTP 3 greeting")
     if len(data) > _VERSION_AT and data[_VERSION_AT] != 3:
         raise ProtocolError("only ZMTP 3 is spoken here")
