@@ -1,0 +1,53 @@
+"""Heartbeats: hosts saying that they are alive."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from pkgs.auth import limits
+from pkgs.auth.bootstrap import ORIGIN
+from pkgs.auth.store import Store
+from pkgs.common.access.validate import validate
+from pkgs.common.api.login import Done
+from pkgs.common.api.resources import Heartbeat
+from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.pki.identity import SystemRole
+from pkgs.common.resources.kinds import Node, Proxy
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.names import valid_host_name
+from pkgs.common.rpc.calls import Caller
+
+
+class InventoryHandlers:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def heartbeat(self, caller: Caller, request: Heartbeat) -> Done:
+        """Only for the caller's own host id and for what its certificate lets it be (attack A39)."""
+        identity = caller.host()
+        server = request.server
+        needed = SystemRole.NODE if isinstance(server, Node) else SystemRole.PROXY
+        if server.name != identity.name or not identity.is_host(needed):
+            raise DeniedError(
+                "a host may only speak for itself",
+                detail=f"{identity.name} sent a heartbeat of {server.name}",
+            )
+        await self._store.put(self._checked(server, request.ttl_s))
+        return Done()
+
+    def _checked(self, server: Node | Proxy, ttl_s: int) -> Node | Proxy:
+        if not valid_host_name(server.spec.hostname):
+            raise InputError(f"hostname {server.spec.hostname[:80]!r} is not allowed")
+        labels = {k: v for k, v in server.metadata.labels.items() if k != ORIGIN}
+        if len(labels) > limits.MAX_LABELS:
+            raise InputError(f"a server may have {limits.MAX_LABELS} labels")
+        if any(len(text) > limits.MAX_LABEL_TEXT for pair in labels.items() for text in pair):
+            raise InputError(f"label names and values may have {limits.MAX_LABEL_TEXT} characters")
+        ttl = min(max(ttl_s, limits.HEARTBEAT_TTL_MIN_S), limits.HEARTBEAT_TTL_MAX_S)
+        expires = datetime.fromtimestamp(int(self._store.backend.clock()) + ttl, UTC)
+        metadata = Metadata(name=server.name, labels=labels, expires=expires)
+        checked = msgspec.structs.replace(server, metadata=metadata, sub_kind="")
+        validate(checked)
+        return checked

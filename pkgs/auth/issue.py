@@ -1,0 +1,265 @@
+"""Issuing user certificates: pure steps that shape a specification, pure checks that may veto it, then
+signing, and a last look at the finished certificates with the same functions every service verifies with.
+
+Every path to a user certificate (login, reissue, `tctl auth sign`) ends in `UserIssuer.issue`; a path only
+chooses its steps. Nothing is handed out before its audit events are durable.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificate
+
+from pkgs.auth import limits
+from pkgs.auth.authorities import Authorities
+from pkgs.auth.journal import Journal
+from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.options import SessionOptions, logins_for, max_session_ttl, merge_options
+from pkgs.common.api.login import UserCerts
+from pkgs.common.errors import DeniedError, InternalError
+from pkgs.common.events.codes import CERT_CREATE
+from pkgs.common.events.format import rfc3339
+from pkgs.common.events.types import Event
+from pkgs.common.pki import sshcert, x509
+from pkgs.common.pki.certspec import NO_LOGIN_PREFIX, UserCertSpec, spec_from_identity
+from pkgs.common.pki.identity import Identity
+from pkgs.common.pki.keys import check_public_line, check_public_pem
+from pkgs.common.resources.kinds import Lock
+from pkgs.common.resources.role import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for and everything the steps may look at; they look nothing up."""
+
+    user: str
+    cluster: str
+    roles: tuple[Role, ...]
+    """The roles the certificate is about: those held now, or fewer."""
+    traits: dict[str, tuple[str, ...]]
+    now: float
+    ttl_s: float
+    """Wanted lifetime; the roles cap it."""
+    max_ttl_s: float = limits.MAX_USER_TTL_S
+    client_addr: str = ""
+    mfa_device: str = ""
+    impersonator: str = ""
+    previous: Identity | None = None
+    """The verified certificate a reissue starts from."""
+
+    def options(self) -> SessionOptions:
+        return merge_options(self.roles)
+
+
+Modifier = Callable[[Order, UserCertSpec], UserCertSpec]
+Validator = Callable[[Order, UserCertSpec], None]
+
+
+def start(order: Order) -> UserCertSpec:
+    """The specification before any step: a reissue begins with everything the old certificate says."""
+    valid_after = order.now - limits.BACKDATE_S
+    if order.previous is not None:
+        return spec_from_identity(order.previous, valid_after=valid_after)
+    return UserCertSpec(
+        user=order.user,
+        cluster=order.cluster,
+        roles=tuple(role.name for role in order.roles),
+        traits=order.traits,
+        logins=(),
+        valid_after=valid_after,
+        valid_before=order.now,
+        login_ip=order.client_addr,
+        route_to_cluster=order.cluster,
+        mfa_device=order.mfa_device,
+        impersonator=order.impersonator,
+    )
+
+
+# Modifiers: each sets one thing.
+
+
+def set_lifetime(order: Order, spec: UserCertSpec) -> UserCertSpec:
+    """The wanted time, at most what the shortest-lived role allows; a reissue never outlives its origin."""
+    wanted = min(max(order.ttl_s, limits.MIN_TTL_S), order.max_ttl_s)
+    # Certificates count whole seconds, and rounding must not lengthen a life.
+    expires = float(int(order.now + min(max_session_ttl(order.roles, wanted), wanted)))
+    if order.previous is not None:
+        expires = min(expires, order.previous.expires_at)
+    return msgspec.structs.replace(spec, valid_before=expires)
+
+
+def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
+    return msgspec.structs.replace(spec, roles=tuple(role.name for role in order.roles), traits=order.traits)
+
+
+def set_logins(order: Order, spec: UserCertSpec) -> UserCertSpec:
+    """Logins that roles and traits allow now; a reissue keeps only those it had."""
+    logins = logins_for(order.roles, order.traits, spec.valid_before - order.now)[: limits.MAX_PRINCIPALS]
+    if order.previous is not None:
+        logins = tuple(login for login in logins if login in order.previous.logins)
+    return msgspec.structs.replace(spec, logins=logins or (f"{NO_LOGIN_PREFIX}{uuid.uuid4()}",))
+
+
+def set_extensions(order: Order, spec: UserCertSpec) -> UserCertSpec:
+    options = order.options()
+    flags = ["permit-pty"]
+    if options.forward_agent:
+        flags.append("permit-agent-forwarding")
+    if options.port_forward_local or options.port_forward_remote:
+        flags.append("permit-port-forwarding")
+    if options.x11:
+        flags.append("permit-X11-forwarding")
+    return msgspec.structs.replace(spec, extensions=tuple(flags), oldssh=options.cert_format == "oldssh")
+
+
+def pin_source(order: Order, spec: UserCertSpec) -> UserCertSpec:
+    """With `pin_source_ip` the certificate works from the client's address only; a pin is never dropped."""
+    if spec.source_addr or not order.options().pin_source_ip:
+        return spec
+    return msgspec.structs.replace(spec, source_addr=order.client_addr)
+
+
+MODIFIERS: tuple[Modifier, ...] = (set_lifetime, set_roles, set_logins, set_extensions, pin_source)
+
+# Validators: each refuses one thing.
+
+
+def has_roles(order: Order, spec: UserCertSpec) -> None:
+    if not spec.roles:
+        raise DeniedError("a certificate needs at least one role", hint="ask an administrator for a role")
+
+
+def lives_within_bounds(order: Order, spec: UserCertSpec) -> None:
+    life = spec.valid_before - order.now
+    if life <= 0:
+        raise DeniedError("the certificate would already have expired", hint="log in again")
+    if life > order.max_ttl_s or life > max_session_ttl(order.roles, order.max_ttl_s):
+        raise DeniedError("the certificate would live longer than the roles allow")
+
+
+def is_pinned_where_demanded(order: Order, spec: UserCertSpec) -> None:
+    if order.options().pin_source_ip and not spec.source_addr:
+        raise DeniedError(
+            "a role demands a certificate bound to the client's address, which is not known for certain here"
+        )
+
+
+def only_shrinks(order: Order, spec: UserCertSpec) -> None:
+    """A reissued certificate has nothing that its origin had not, and keeps every restriction (A34)."""
+    before = order.previous
+    if before is None:
+        return
+    if before.disallow_reissue:
+        raise DeniedError("this certificate cannot be renewed", hint="log in again")
+    kept = all(
+        getattr(spec, name) == getattr(before, name)
+        for name in (
+            "cluster", "mfa_device", "impersonator", "force_command", "active_requests", "allowed_resources",
+        )
+    )  # fmt: skip
+    granted = {login for login in spec.logins if not login.startswith(NO_LOGIN_PREFIX)}
+    shrunk = (
+        spec.user == before.name
+        and spec.valid_before <= before.expires_at
+        and set(spec.roles) <= set(before.roles)
+        and granted <= set(before.logins)
+        and all(set(values) <= set(before.traits.get(name, ())) for name, values in spec.traits.items())
+        and (not before.source_addr or spec.source_addr == before.source_addr)
+    )
+    if not (kept and shrunk):
+        raise DeniedError("a renewed certificate may not say more than the old one")
+
+
+VALIDATORS: tuple[Validator, ...] = (has_roles, lives_within_bounds, is_pinned_where_demanded, only_shrinks)
+
+
+class UserIssuer:
+    """The one place that signs certificates for users."""
+
+    def __init__(
+        self, authorities: Authorities, journal: Journal, locks: Callable[[], Sequence[Lock]]
+    ) -> None:
+        self._authorities = authorities
+        self._journal = journal
+        self._locks = locks
+
+    @property
+    def cluster_name(self) -> str:
+        return self._authorities.cluster_name
+
+    async def issue(
+        self, order: Order, ssh_public_key: str, tls_public_key: str, *also: Event, user_agent: str = ""
+    ) -> UserCerts:
+        """Shape, check, sign, check again, write the audit events (`also` first), hand out."""
+        spec = start(order)
+        for modifier in MODIFIERS:
+            spec = modifier(order, spec)
+        for validator in VALIDATORS:
+            validator(order, spec)
+        authorities = self._authorities
+        ssh_cert = sshcert.sign_user_cert(authorities.user_ssh, spec, check_public_line(ssh_public_key))
+        tls_cert = x509.sign_user_tls(authorities.user_tls, spec, check_public_pem(tls_public_key))
+        self._check_finished(order, spec, ssh_cert, tls_cert)
+        await self._journal.write(*also, self._event(spec, user_agent))
+        return UserCerts(
+            user=spec.user,
+            cluster_name=spec.cluster,
+            ssh_cert=ssh_cert,
+            tls_cert=tls_cert,
+            authorities=authorities.for_clients(),
+            expires_at=spec.valid_before,
+        )
+
+    def _check_finished(self, order: Order, spec: UserCertSpec, ssh_cert: str, tls_cert: str) -> None:
+        """Read both certificates as a stranger would; they must say what was meant and nothing more."""
+        trust = self._authorities.trust
+        der = load_pem_x509_certificate(tls_cert.encode()).public_bytes(Encoding.DER)
+        address = spec.source_addr or order.client_addr
+        ssh = sshcert.verify_user_cert(
+            sshcert.line_to_blob(ssh_cert), trust=trust, login=None, source_addr=address, now=order.now
+        )
+        tls = x509.verify_peer(der, trust=trust, now=order.now)
+        for identity in (ssh, tls):
+            # The old SSH format leaves out roles and traits, so its holder can do nothing by them.
+            silent = spec.oldssh and identity is ssh
+            as_meant = (
+                identity.name == spec.user
+                and identity.cluster == spec.cluster
+                and (silent or set(identity.roles) == set(spec.roles))
+                and set(identity.logins) == set(spec.logins)
+                and identity.expires_at <= spec.valid_before
+                and identity.mfa_device == spec.mfa_device
+                and identity.impersonator == spec.impersonator
+                and identity.disallow_reissue == spec.disallow_reissue
+                and identity.source_addr == spec.source_addr
+            )
+            if not as_meant:
+                raise InternalError("a certificate did not come out as meant and was withheld")
+            lock = matching_lock(self._locks(), identity, order.now)
+            if lock is not None:
+                raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+
+    def _event(self, spec: UserCertSpec, user_agent: str) -> Event:
+        return self._journal.event(
+            CERT_CREATE,
+            cert_type="user",
+            user=spec.user,
+            identity={
+                "user": spec.user,
+                "roles": list(spec.roles),
+                "logins": list(spec.logins),
+                "traits": [f"{name}={','.join(values)}" for name, values in spec.traits.items()],
+                "expires": rfc3339(spec.valid_before),
+                "route_to_cluster": spec.route_to_cluster,
+                "client_ip": spec.source_addr or spec.login_ip,
+                "mfa_device_uuid": spec.mfa_device,
+                "impersonator": spec.impersonator,
+                "access_requests": list(spec.active_requests),
+            },
+            user_agent=user_agent or None,
+        )

@@ -1,0 +1,127 @@
+"""May this caller do that through the API? The administrator may; users by the rules of their roles, hosts by
+the table of their system roles. Asked once before every call (`admit`) and again for what the call does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pkgs.auth.store import Store
+from pkgs.common.access.decide import decide
+from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
+from pkgs.common.errors import DeniedError
+from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.pki.source import check_source
+from pkgs.common.resources.kinds import AuthPreference, Lock, Node, User
+from pkgs.common.resources.role import Role
+from pkgs.common.rpc.calls import Caller
+
+_EVERY_HOST = frozenset(
+    {
+        "role",
+        "cert_authority",
+        "lock",
+        "cluster_name",
+        "cluster_auth_preference",
+        "cluster_networking_config",
+        "session_recording_config",
+        "proxy",
+    }
+)
+READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
+    role: _EVERY_HOST | ({"node", "auth_server"} if role is SystemRole.PROXY else set())
+    for role in SystemRole
+    if role not in (SystemRole.BOT, SystemRole.MDM)
+}
+"""What the cache of each kind of host needs, and so all that it may read. Never with secrets."""
+
+
+class Permissions:
+    def __init__(self, store: Store, cluster_name: str, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._cluster = cluster_name
+        self._clock = clock
+
+    def locks(self) -> list[Lock]:
+        return [lock for lock in self._store.all("lock") if isinstance(lock, Lock)]
+
+    def auth_preference(self) -> AuthPreference:
+        for preference in self._store.all("cluster_auth_preference"):
+            if isinstance(preference, AuthPreference):
+                return preference
+        # Never the permissive case: the built-in default asks for a second factor.
+        raise DeniedError("the cluster has no authentication settings")
+
+    def roles(self, names: tuple[str, ...] | list[str]) -> tuple[Role, ...]:
+        """The roles as they are now; one that is missing fails the whole set, it is never skipped."""
+        found = []
+        for name in names:
+            role = self._store.get("role", name)
+            if not isinstance(role, Role):
+                raise DeniedError(f'role "{name}" does not exist any more', hint="log in again")
+            found.append(role)
+        return tuple(found)
+
+    def admit(self, caller: Caller) -> None:
+        """Refuse every call of an identity that is locked, from elsewhere, or of a user who is no more."""
+        identity = caller.identity
+        if identity is None:
+            return
+        if identity.cluster != self._cluster:
+            raise DeniedError("this cluster does not know you")
+        check_source(identity, caller.remote_addr)
+        server_id = identity.name if identity.kind is PeerKind.HOST else ""
+        lock = matching_lock(self.locks(), identity, self._clock(), server_id=server_id)
+        if lock is not None:
+            raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+        if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
+            raise DeniedError("this user does not exist any more")
+
+    def subject(self, identity: Identity) -> Subject:
+        return Subject(identity, self.roles(identity.roles))
+
+    def environment(self, caller: Caller) -> Environment:
+        return Environment(
+            now=self._clock(),
+            source_addr=caller.remote_addr,
+            locks=self.locks(),
+            auth_preference=self.auth_preference(),
+        )
+
+    def decide(self, caller: Caller, target: Target) -> Decision:
+        """For users and the administrator; a host gets no."""
+        if caller.admin:
+            return Decision(True, ("administrator on the Auth host",))
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER:
+            return Decision(False, ("only users have roles with rules",))
+        return decide(self.subject(identity), target, self.environment(caller))
+
+    def require(self, caller: Caller, kind: str, *verbs: str, owner: str = "") -> None:
+        """All of the verbs on a kind, or DeniedError with the text the field's users know."""
+        for verb in verbs:
+            decision = self.decide(caller, UseRule(kind=kind, verb=verb, owner=owner))
+            if not decision:
+                raise DeniedError(
+                    f'access denied to perform action "{verb}" on "{kind}"', reasons=decision.reasons
+                )
+
+    def may(self, caller: Caller, kind: str, *verbs: str, owner: str = "") -> bool:
+        return all(self.decide(caller, UseRule(kind=kind, verb=verb, owner=owner)) for verb in verbs)
+
+    def node_filter(self, caller: Caller) -> Callable[[Node], bool]:
+        """Which nodes this caller may see; the roles are looked up once for the whole listing."""
+        if caller.admin or (caller.identity is not None and caller.identity.is_host(SystemRole.PROXY)):
+            return lambda node: True
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER:
+            return lambda node: False
+        subject, environment = self.subject(identity), self.environment(caller)
+        return lambda node: bool(decide(subject, SeeNode(node), environment))
+
+    def host_may_read(self, caller: Caller, kind: str) -> bool:
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.HOST:
+            return False
+        return any(kind in READABLE_BY_HOST.get(role, ()) for role in identity.system_roles)

@@ -1,0 +1,89 @@
+"""A resource from outside made fit for storing: checked for this cluster, server-owned fields set."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+
+import msgspec
+
+from pkgs.auth import limits
+from pkgs.auth.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
+from pkgs.auth.join import NOT_BY_TOKEN
+from pkgs.auth.store import Store
+from pkgs.auth.users import checked_user
+from pkgs.common.access.validate import validate
+from pkgs.common.errors import InputError
+from pkgs.common.pki.identity import SystemRole
+from pkgs.common.resources.kinds import Lock, Resource, Token, User
+from pkgs.common.resources.registry import SINGLETONS
+from pkgs.common.resources.role import Role
+
+_SYSTEM_ROLES = {role.value.lower() for role in SystemRole}
+
+
+def prepare(resource: Resource, before: Resource | None, store: Store, actor: str, now: float) -> Resource:
+    """The form to store; raises InputError for what this cluster cannot have."""
+    if resource.kind in SETTINGS:
+        # There is one of each, whatever name it is sent under, and from now on it is nobody's default.
+        labels = {**resource.metadata.labels, ORIGIN: "dynamic"}
+        metadata = msgspec.structs.replace(resource.metadata, name=SINGLETONS[resource.kind], labels=labels)
+        resource = msgspec.structs.replace(resource, metadata=metadata)
+    elif resource.metadata.labels.get(ORIGIN) == CONFIG_FILE:
+        # Only the file itself may claim to be from the file. What was dumped from it loses the mark.
+        resource = _without_label(resource, ORIGIN)
+    if isinstance(resource, User):
+        return checked_user(_with_status(resource, before), store)
+    if isinstance(resource, Lock):
+        resource = _lock(resource, actor, now)
+    if isinstance(resource, Token):
+        resource = _token(resource)
+    if isinstance(resource, Role) and resource.name.lower() in _SYSTEM_ROLES:
+        raise InputError(f'"{resource.name}" is the name of a service role and cannot name a role')
+    validate(resource)
+    return resource
+
+
+def _without_label(resource: Resource, label: str) -> Resource:
+    labels = {key: value for key, value in resource.metadata.labels.items() if key != label}
+    return msgspec.structs.replace(
+        resource, metadata=msgspec.structs.replace(resource.metadata, labels=labels)
+    )
+
+
+def _with_status(user: User, before: Resource | None) -> User:
+    """A lock can be lifted by hand but not made up: that is what `lock` resources are for."""
+    if user.spec.status.is_locked and isinstance(before, User):
+        return msgspec.structs.replace(
+            user, spec=msgspec.structs.replace(user.spec, status=before.spec.status)
+        )
+    return user
+
+
+def _lock(lock: Lock, actor: str, now: float) -> Lock:
+    """A lock without any target would lock everybody out, so it is refused."""
+    if not any(getattr(lock.spec.target, name) for name in lock.spec.target.__struct_fields__):
+        raise InputError(
+            "spec.target: a lock needs a target", hint="user, role, login, server_id or mfa_device"
+        )
+    created = datetime.fromtimestamp(int(now), UTC)
+    spec = msgspec.structs.replace(
+        lock.spec, created_at=lock.spec.created_at or created, created_by=lock.spec.created_by or actor
+    )
+    name = lock.metadata.name or str(uuid.uuid4())
+    expires = lock.metadata.expires or lock.spec.expires
+    metadata = msgspec.structs.replace(lock.metadata, name=name, expires=expires)
+    return msgspec.structs.replace(lock, metadata=metadata, spec=spec)
+
+
+def _token(token: Token) -> Token:
+    if not 0 < len(token.name) <= limits.TOKEN_TEXT_MAX or not token.name.isprintable():
+        raise InputError(f"a join token is 1 to {limits.TOKEN_TEXT_MAX} printable characters")
+    roles = [system_role(role) for role in token.spec.roles]
+    if not roles:
+        raise InputError("spec.roles: a join token needs at least one role")
+    for role in roles:
+        if role in NOT_BY_TOKEN:
+            raise InputError(f"spec.roles: no token makes a host an {role.value} server")
+    spec = msgspec.structs.replace(token.spec, roles=[role.value for role in roles])
+    return msgspec.structs.replace(token, spec=spec)

@@ -1,0 +1,193 @@
+"""Session recordings: hosts upload, participants and those entitled list and play.
+
+A finished recording is written once and never replaced. What arrived of a live one that was cut stays
+readable; the host may still send the whole file later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pkgs.auth import limits
+from pkgs.auth.auditlog import AuditLog, SessionRow
+from pkgs.auth.journal import Journal
+from pkgs.auth.permissions import Permissions
+from pkgs.common.access.types import UseRule
+from pkgs.common.api.login import Done
+from pkgs.common.api.recordings import (
+    DownloadRecording,
+    ListRecordings,
+    RecordingChunk,
+    RecordingInfo,
+    RecordingList,
+    UploadRecording,
+)
+from pkgs.common.errors import (
+    ConflictError,
+    DeniedError,
+    LimitExceededError,
+    NotFoundError,
+    UnavailableError,
+)
+from pkgs.common.events.codes import SESSION_RECORDING_ACCESS, SESSION_UPLOAD
+from pkgs.common.recording.ids import require_session_id
+from pkgs.common.rpc.calls import Caller
+
+
+class RecordingHandlers:
+    def __init__(self, directory: Path, log: AuditLog, permissions: Permissions, journal: Journal) -> None:
+        self._directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._log = log
+        self._permissions = permissions
+        self._journal = journal
+        self._busy: set[str] = set()
+
+    def _path(self, session_id: str, suffix: str) -> Path:
+        """Only for ids that passed `require_session_id` (attack A60)."""
+        return self._directory / f"{session_id}.{suffix}"
+
+    async def upload(self, caller: Caller, request: UploadRecording, chunks: AsyncIterator[bytes]) -> Done:
+        identity = caller.host()
+        sid = require_session_id(request.session_id)
+        row = await self._log.wait_for_session(sid, limits.RECORDING_START_WAIT_S)
+        if row is None:
+            raise UnavailableError("the start of this session is not in the audit log yet", hint="try again")
+        if row.host_id != identity.name:
+            raise DeniedError(
+                "the session belongs to another host", detail=f"{identity.name} sent {sid} of {row.host_id}"
+            )
+        final = self._path(sid, "rec")
+        if final.exists():
+            return Done()
+        if sid in self._busy:
+            raise ConflictError("this recording is being uploaded already")
+        if len(self._busy) >= limits.MAX_UPLOADS:
+            raise LimitExceededError("too many uploads at the same moment", hint="try again later")
+        self._busy.add(sid)
+        try:
+            await self._receive(sid, request.live, chunks)
+        finally:
+            self._busy.discard(sid)
+        return Done()
+
+    async def _receive(self, sid: str, live: bool, chunks: AsyncIterator[bytes]) -> None:
+        """Take the bytes in; only a stream that ended well becomes the recording."""
+        part = self._path(sid, "live" if live else "part")
+        size = 0
+        complete = False
+        file = await asyncio.to_thread(_create, part)
+        try:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limits.MAX_RECORDING_BYTES:
+                    raise LimitExceededError(f"a recording may be {limits.MAX_RECORDING_BYTES:,} bytes")
+                await asyncio.to_thread(_write, file, chunk, live)
+            await asyncio.to_thread(_finish, file, part, self._path(sid, "rec"))
+            complete = True
+        except OSError as error:
+            raise UnavailableError("the recording cannot be stored", detail=f"{part}: {error}") from error
+        finally:
+            file.close()
+            if not complete and live and size:
+                # A session that was cut: keep what came, and let it be found.
+                await self._log.recorded(sid, size)
+            elif not complete:
+                part.unlink(missing_ok=True)
+        if live is False:
+            self._path(sid, "live").unlink(missing_ok=True)
+        await self._log.recorded(sid, size)
+        await self._journal.write(
+            self._journal.event(SESSION_UPLOAD, sid=sid, session_url=f"recordings/{sid}", size=size)
+        )
+
+    def _may_play(self, caller: Caller, row: SessionRow) -> bool:
+        identity = caller.identity
+        if identity is not None and (identity.name == row.user or identity.name in row.participants):
+            return not identity.system_roles
+        target = UseRule(kind="session", verb="read", owner=row.user, participants=tuple(row.participants))
+        return bool(self._permissions.decide(caller, target))
+
+    async def download(self, caller: Caller, request: DownloadRecording) -> AsyncIterator[RecordingChunk]:
+        sid = require_session_id(request.session_id)
+        row = await self._log.session(sid)
+        if row is None or not self._may_play(caller, row):
+            # Not allowed and not there are told alike.
+            raise NotFoundError(f"there is no recording {sid}", hint="`tsh recordings ls` lists yours")
+        file = await asyncio.to_thread(self._open, sid)
+        try:
+            await self._journal.write(
+                self._journal.event(
+                    SESSION_RECORDING_ACCESS,
+                    sid=sid,
+                    user=self._journal.actor(caller),
+                    session_type="ssh",
+                )
+            )
+            while data := await asyncio.to_thread(file.read, limits.RECORDING_CHUNK):
+                yield RecordingChunk(data)
+        finally:
+            file.close()
+
+    def _open(self, sid: str) -> BinaryIO:
+        for suffix in ("rec", "live"):
+            try:
+                return self._path(sid, suffix).open("rb")
+            except FileNotFoundError:
+                continue
+        raise NotFoundError(f"there is no recording {sid}", hint="it may still be on its host")
+
+    async def list(self, caller: Caller, request: ListRecordings) -> AsyncIterator[RecordingList]:
+        if not 1 <= request.limit <= limits.RECORDING_LIST_MAX:
+            raise LimitExceededError(f"a listing answers 1 to {limits.RECORDING_LIST_MAX} recordings")
+        before, left = float("inf"), request.limit
+        while left > 0:
+            rows = await self._log.recordings(request.since, request.until, before, limits.SEARCH_PAGE)
+            shown = [_info(row) for row in rows if self._may_play(caller, row)][:left]
+            for start in range(0, len(shown), limits.CHUNK):
+                yield RecordingList(shown[start : start + limits.CHUNK])
+            left -= len(shown)
+            if len(rows) < limits.SEARCH_PAGE:
+                return
+            before = rows[-1].started
+
+
+def _info(row: SessionRow) -> RecordingInfo:
+    return RecordingInfo(
+        session_id=row.session_id,
+        kind="ssh",
+        participants=row.participants,
+        hostname=row.hostname,
+        login=row.login,
+        started=row.started,
+        ended=row.ended,
+        size=row.size,
+        command=row.command,
+    )
+
+
+def _create(path: Path) -> BinaryIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    return os.fdopen(descriptor, "wb", buffering=0)
+
+
+def _write(file: BinaryIO, chunk: bytes, durable: bool) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[file.write(view) :]
+    if durable:
+        os.fdatasync(file.fileno())
+
+
+def _finish(file: BinaryIO, part: Path, final: Path) -> None:
+    os.fsync(file.fileno())
+    part.replace(final)
+    directory = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

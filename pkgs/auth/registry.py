@@ -1,0 +1,155 @@
+"""Which handler answers which call, and who may make it: the whole Auth API on one page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from pkgs.auth.audit import AuditHandlers
+from pkgs.auth.inventory import InventoryHandlers
+from pkgs.auth.join import JoinHandlers
+from pkgs.auth.login import LoginHandler
+from pkgs.auth.permissions import Permissions
+from pkgs.auth.recordings import RecordingHandlers
+from pkgs.auth.resources import ResourceHandlers
+from pkgs.auth.signing import SigningHandlers
+from pkgs.auth.signup import SignupHandlers
+from pkgs.auth.status import StatusHandlers
+from pkgs.auth.watch import WatchHandler
+from pkgs.common.api import audit, join, login, recordings, resources, system
+from pkgs.common.errors import AccessError
+from pkgs.common.rpc.calls import Caller, Callers, Request, StreamRequest, UploadRequest
+from pkgs.common.rpc.server import Registry
+
+ANYBODY = Callers.NOBODY | Callers.USER | Callers.HOST | Callers.ADMIN
+MEMBERS = Callers.USER | Callers.HOST | Callers.ADMIN
+PEOPLE = Callers.USER | Callers.ADMIN
+PROVING = Callers.NOBODY | Callers.PROXY | Callers.USER | Callers.ADMIN
+"""Those who prove who they are inside the call, and proxies that pass the proof on."""
+
+
+Observe = Callable[[str, str, float], None]
+"""Told how a call ended: its method, `ok` or the code of the error, and the seconds it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What the service puts behind the calls, by area."""
+
+    login: LoginHandler
+    signup: SignupHandlers
+    signing: SigningHandlers
+    join: JoinHandlers
+    inventory: InventoryHandlers
+    resources: ResourceHandlers
+    watch: WatchHandler
+    audit: AuditHandlers
+    recordings: RecordingHandlers
+    status: StatusHandlers
+
+
+class Guarded:
+    """Registers handlers so that none can be reached without `Permissions.admit`."""
+
+    def __init__(self, permissions: Permissions, observe: Observe) -> None:
+        self.registry = Registry()
+        self._permissions = permissions
+        self._observe = observe
+
+    def add(self, request: type[Any], handler: Callable[..., Any], callers: Callers) -> None:
+        if issubclass(request, StreamRequest):
+            self.registry.register(request, self._stream(request, handler), callers=callers)
+        elif issubclass(request, UploadRequest):
+            self.registry.register(request, self._upload(request, handler), callers=callers)
+        else:
+            self.registry.register(request, self._call(request, handler), callers=callers)
+
+    def _done(self, method: str, started: float, error: BaseException | None) -> None:
+        outcome = "ok" if error is None else error.code if isinstance(error, AccessError) else "internal"
+        self._observe(method, outcome, time.monotonic() - started)
+
+    def _call(self, request: type[Any], handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        async def call(caller: Caller, message: Request[Any]) -> Any:
+            started, failure = time.monotonic(), None
+            try:
+                self._permissions.admit(caller)
+                return await handler(caller, message)
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                self._done(request.method(), started, failure)
+
+        return call
+
+    def _upload(self, request: type[Any], handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        async def upload(caller: Caller, message: UploadRequest[Any], chunks: AsyncIterator[bytes]) -> Any:
+            started, failure = time.monotonic(), None
+            try:
+                self._permissions.admit(caller)
+                return await handler(caller, message, chunks)
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                self._done(request.method(), started, failure)
+
+        return upload
+
+    def _stream(self, request: type[Any], handler: Callable[..., Any]) -> Callable[..., Any]:
+        async def stream(caller: Caller, message: StreamRequest[Any]) -> AsyncIterator[Any]:
+            started, failure = time.monotonic(), None
+            try:
+                self._permissions.admit(caller)
+                async with aclosing(handler(caller, message)) as items:
+                    async for item in items:
+                        yield item
+            except AccessError as error:
+                failure = error
+                raise
+            finally:
+                self._done(request.method(), started, failure)
+
+        return stream
+
+
+def build_registry(handlers: Handlers, permissions: Permissions, observe: Observe) -> Registry:
+    guarded = Guarded(permissions, observe)
+    add = guarded.add
+
+    add(system.Ping, handlers.status.ping, ANYBODY)
+    add(system.GetHostCa, handlers.status.host_ca, ANYBODY)
+    add(system.GetClusterStatus, handlers.status.status, MEMBERS)
+    add(system.GetTrustAnchors, handlers.status.trust_anchors, MEMBERS)
+
+    add(login.Login, handlers.login.login, PROVING)
+    add(login.GetSignup, handlers.signup.get_signup, PROVING)
+    add(login.FinishSignup, handlers.signup.finish_signup, PROVING)
+    add(login.CreateUser, handlers.signup.create_user, PEOPLE)
+    add(login.ResetUser, handlers.signup.reset_user, PEOPLE)
+    add(login.ReissueUserCerts, handlers.signing.reissue, Callers.USER)
+    add(login.SignUserCerts, handlers.signing.sign_user, PEOPLE)
+    add(login.SignHostCert, handlers.signing.sign_host, PEOPLE)
+
+    add(join.Join, handlers.join.join, Callers.NOBODY | Callers.HOST | Callers.ADMIN)
+    add(join.RenewHostCerts, handlers.join.renew, Callers.HOST)
+    add(resources.Heartbeat, handlers.inventory.heartbeat, Callers.HOST)
+
+    add(resources.GetResource, handlers.resources.get, MEMBERS)
+    add(resources.ListResources, handlers.resources.list, MEMBERS)
+    add(resources.PutResource, handlers.resources.put, PEOPLE)
+    add(resources.DeleteResource, handlers.resources.delete, PEOPLE)
+    add(resources.CreateToken, handlers.resources.create_token, PEOPLE)
+    add(resources.WatchResources, handlers.watch.watch, Callers.HOST | Callers.ADMIN)
+
+    add(audit.EmitEvents, handlers.audit.emit, Callers.HOST)
+    add(audit.SearchEvents, handlers.audit.search, PEOPLE)
+    add(audit.VerifyAudit, handlers.audit.verify, PEOPLE)
+
+    add(recordings.UploadRecording, handlers.recordings.upload, Callers.HOST)
+    add(recordings.DownloadRecording, handlers.recordings.download, PEOPLE)
+    add(recordings.ListRecordings, handlers.recordings.list, PEOPLE)
+    return guarded.registry

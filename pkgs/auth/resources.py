@@ -1,0 +1,233 @@
+"""The generic verbs over resources: get, list, put, delete, and making join tokens."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+
+from pkgs.auth import limits
+from pkgs.auth.accounts import Accounts
+from pkgs.auth.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
+from pkgs.auth.changes import change_events
+from pkgs.auth.journal import Journal
+from pkgs.auth.permissions import Permissions
+from pkgs.auth.prepare import prepare
+from pkgs.auth.search import matcher
+from pkgs.auth.store import Store, delete_operation, with_expiry
+from pkgs.common.api.login import Done
+from pkgs.common.api.resources import (
+    Chunk,
+    CreateToken,
+    DeleteResource,
+    GetResource,
+    Got,
+    ListResources,
+    PutResource,
+)
+from pkgs.common.errors import AlreadyExistsError, DeniedError, InputError, NotFoundError
+from pkgs.common.pki.authority import without_secrets
+from pkgs.common.pki.identity import PeerKind
+from pkgs.common.resources.defaults import default_singletons
+from pkgs.common.resources.kinds import CertAuthority, Node, Resource, Token, TokenSpec, User
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.registry import SINGLETONS, canonical_kind
+from pkgs.common.resources.role import Role
+from pkgs.common.rpc.calls import Caller
+
+UNTOUCHABLE = frozenset({"cert_authority", "cluster_name"})
+"""Made by the cluster itself; changing them by hand would change whom everybody trusts."""
+HEARTBEAT_ONLY = frozenset({"node", "proxy", "auth_server"})
+
+
+class ResourceHandlers:
+    def __init__(
+        self,
+        store: Store,
+        accounts: Accounts,
+        permissions: Permissions,
+        journal: Journal,
+        on_lock: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._accounts = accounts
+        self._permissions = permissions
+        self._journal = journal
+        self._on_lock = on_lock
+
+    # Reading.
+
+    async def get(self, caller: Caller, request: GetResource) -> Got:
+        kind = canonical_kind(request.kind)
+        self._check_secrets(caller, request.with_secrets)
+        resource = self._store.get(kind, self._name(kind, request.name), request.sub_kind)
+        # A node that may not be seen answers like one that does not exist.
+        hidden = isinstance(resource, Node) and not self._permissions.node_filter(caller)(resource)
+        if not hidden and not self._may_see(caller, kind, request.name):
+            self._require_read(caller, kind)
+        if resource is None or hidden:
+            raise NotFoundError(f'{kind} "{request.name}" not found')
+        return Got(_shown(resource, request.with_secrets))
+
+    async def list(self, caller: Caller, request: ListResources) -> AsyncIterator[Chunk]:
+        kind = canonical_kind(request.kind)
+        self._check_secrets(caller, request.with_secrets)
+        resources = self._store.all(kind)
+        if kind == "node":
+            if not self._permissions.host_may_read(caller, kind) and caller.identity is not None:
+                if caller.identity.kind is not PeerKind.USER:
+                    raise _denied("list", kind)
+                sees = self._permissions.node_filter(caller)
+                resources = [r for r in resources if isinstance(r, Node) and sees(r)]
+        elif not self._permissions.host_may_read(caller, kind) and not self._public(caller, kind):
+            self._permissions.require(caller, kind, "list")
+            self._require_read(caller, kind)
+        wanted = matcher(request.labels, request.search)
+        if wanted is not None:
+            resources = [r for r in resources if wanted(r)]
+        if kind == "cert_authority":
+            resources = [_shown(r, request.with_secrets) for r in resources]
+        for start in range(0, len(resources), limits.CHUNK):
+            yield Chunk(resources[start : start + limits.CHUNK])
+
+    def _name(self, kind: str, name: str) -> str:
+        """A singleton is found whatever name it is asked for by."""
+        return SINGLETONS.get(kind, name)
+
+    def _check_secrets(self, caller: Caller, with_secrets: bool) -> None:
+        if with_secrets and not caller.admin:
+            raise DeniedError("secrets are shown on the Auth host only", hint="run tctl there, as root")
+
+    def _require_read(self, caller: Caller, kind: str) -> None:
+        verb = "readnosecrets" if kind == "cert_authority" else "read"
+        self._permissions.require(caller, kind, verb)
+
+    def _public(self, caller: Caller, kind: str) -> bool:
+        """What everybody with a certificate of the cluster may list."""
+        return caller.identity is not None and kind in ("cert_authority", "cluster_name")
+
+    def _may_see(self, caller: Caller, kind: str, name: str) -> bool:
+        """Without a rule: what a host's cache needs; for a user themselves, their roles, nodes they see."""
+        if caller.admin or self._permissions.host_may_read(caller, kind) or self._public(caller, kind):
+            return True
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER:
+            return False
+        own_user = kind == "user" and name == identity.name
+        return kind == "node" or own_user or (kind == "role" and name in identity.roles)
+
+    # Writing.
+
+    async def put(self, caller: Caller, request: PutResource) -> Got:
+        kind = request.resource.kind
+        if kind in UNTOUCHABLE:
+            raise InputError(f"creating resources of type {kind!r} is not supported")
+        if kind in HEARTBEAT_ONLY:
+            raise InputError(f"a {kind} is made by its own heartbeats and cannot be created by hand")
+        verbs = {"create": ("create",), "upsert": ("create", "update"), "update": ("update",)}[request.mode]
+        self._permissions.require(caller, kind, *verbs)
+        before = self._store.get(kind, self._name(kind, request.resource.name))
+        if before is not None and before.metadata.labels.get(ORIGIN) == CONFIG_FILE:
+            raise InputError(
+                f"{kind} is managed by the configuration file of the Auth Service",
+                hint="change teleport.yaml there, or remove the setting from it",
+            )
+        now = self._store.backend.clock()
+        resource = prepare(request.resource, before, self._store, self._journal.actor(caller), now)
+        if kind in SETTINGS and request.mode == "create":
+            raise AlreadyExistsError(f"{kind} already exists", hint="use -f or --force flag to overwrite")
+        if request.mode == "create":
+            stored = await self._create(resource)
+        elif request.mode == "update":
+            stored = await self._store.update(resource)
+        else:
+            stored = await self._store.put(resource)
+        await self._journal.write(*change_events(self._journal, self._journal.actor(caller), before, stored))
+        if kind == "lock":
+            self._on_lock()
+        return Got(stored)
+
+    async def _create(self, resource: Resource) -> Resource:
+        if isinstance(resource, User):
+            # Nothing secret of an earlier user of this name may come to life again.
+            before = await self._accounts.removal(resource.name)
+            if before and self._store.get("user", resource.name) is None:
+                await self._store.backend.commit(before)
+        return await self._store.create(resource)
+
+    async def delete(self, caller: Caller, request: DeleteResource) -> Done:
+        kind = canonical_kind(request.kind)
+        if kind in UNTOUCHABLE:
+            raise InputError(f"resources of type {kind!r} cannot be deleted")
+        self._permissions.require(caller, kind, "delete")
+        resource = self._store.get(kind, self._name(kind, request.name), request.sub_kind)
+        if resource is None:
+            raise NotFoundError(f'{kind} "{request.name}" not found')
+        if resource.metadata.labels.get(ORIGIN) == CONFIG_FILE:
+            raise InputError(
+                f"this {kind} comes from the configuration file of the Auth Service",
+                hint="remove it from teleport.yaml there",
+            )
+        actor = self._journal.actor(caller)
+        if kind in SETTINGS:
+            default = next(r for r in default_singletons("", "") if r.kind == kind)
+            stored = await self._store.put(default)
+            await self._journal.write(*change_events(self._journal, actor, resource, stored))
+            return Done()
+        if isinstance(resource, Role):
+            self._check_unused(resource.name)
+        if isinstance(resource, User):
+            secret = await self._accounts.removal(resource.name)
+            await self._store.backend.commit([delete_operation(resource), *secret])
+        else:
+            await self._store.delete(kind, resource.name, resource.sub_kind)
+        await self._journal.write(*change_events(self._journal, actor, resource, None))
+        return Done()
+
+    def _check_unused(self, role: str) -> None:
+        users = [
+            user.name
+            for user in self._store.all("user")
+            if isinstance(user, User) and role in user.spec.roles
+        ]
+        if users:
+            some = ", ".join(users[:5]) + (", ..." if len(users) > 5 else "")
+            raise InputError(
+                f'role "{role}" is used by {len(users)} user{"s" if len(users) > 1 else ""} ({some})',
+                hint="take the role from them first",
+            )
+
+    async def create_token(self, caller: Caller, request: CreateToken) -> Got:
+        self._permissions.require(caller, "token", "create")
+        if not limits.TOKEN_TTL_MIN_S <= request.ttl_s <= limits.TOKEN_TTL_MAX_S:
+            raise InputError("a join token lives between 1 second and 365 days")
+        if not request.roles:
+            raise InputError("a join token needs at least one role", hint="give --type=node")
+        token = Token(
+            metadata=Metadata(
+                name=request.value or secrets.token_hex(limits.TOKEN_BYTES), labels=request.labels
+            ),
+            spec=TokenSpec(roles=[system_role(role).value for role in request.roles]),
+        )
+        now = self._store.backend.clock()
+        token = with_expiry(token, now + request.ttl_s)
+        actor = self._journal.actor(caller)
+        checked = prepare(token, None, self._store, actor, now)
+        try:
+            stored = await self._store.create(checked)
+        except AlreadyExistsError:
+            raise AlreadyExistsError(
+                "failed to create token (it already exists), please use another name"
+            ) from None
+        await self._journal.write(*change_events(self._journal, actor, None, stored))
+        return Got(stored)
+
+
+def _denied(verb: str, kind: str) -> DeniedError:
+    return DeniedError(f'access denied to perform action "{verb}" on "{kind}"')
+
+
+def _shown(resource: Resource, with_secrets: bool) -> Resource:
+    """Private keys only for the one who asked for them and may."""
+    if isinstance(resource, CertAuthority) and not with_secrets:
+        return without_secrets(resource)
+    return resource

@@ -1,0 +1,325 @@
+"""The Auth Service put together: storage, authorities, handlers, listeners, and what runs beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import ssl
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pkgs.auth import limits
+from pkgs.auth.accounts import Accounts
+from pkgs.auth.attempts import AttemptLog
+from pkgs.auth.audit import AuditHandlers
+from pkgs.auth.auditlog import AuditLog
+from pkgs.auth.authorities import Authorities
+from pkgs.auth.backend.interface import Backend
+from pkgs.auth.backend.sqlite import SqliteBackend
+from pkgs.auth.backend.tinydb import TinyDbBackend
+from pkgs.auth.bootstrap import apply_settings, ensure_cluster, static_tokens
+from pkgs.auth.gate import Gate
+from pkgs.auth.hosts import Hosts
+from pkgs.auth.inventory import InventoryHandlers
+from pkgs.auth.issue import UserIssuer
+from pkgs.auth.join import JoinHandlers
+from pkgs.auth.journal import Journal
+from pkgs.auth.login import LoginHandler
+from pkgs.auth.passwords import PasswordPool
+from pkgs.auth.permissions import Permissions
+from pkgs.auth.recordings import RecordingHandlers
+from pkgs.auth.registry import Handlers, build_registry
+from pkgs.auth.resources import ResourceHandlers
+from pkgs.auth.signing import SigningHandlers
+from pkgs.auth.signup import SignupHandlers
+from pkgs.auth.status import StatusHandlers
+from pkgs.auth.store import Store
+from pkgs.auth.watch import WatchHandler
+from pkgs.common.access.locks import matching_lock
+from pkgs.common.errors import AccessError
+from pkgs.common.membership.identity import host_uuid
+from pkgs.common.net.listener import Accepted, Listener, bind
+from pkgs.common.net.proxyproto import ProxyVerifier
+from pkgs.common.net.sockets import split_host_port
+from pkgs.common.net.tls import server_context
+from pkgs.common.pki import x509
+from pkgs.common.pki.certspec import HostCertSpec
+from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.pki.keys import new_tls_key
+from pkgs.common.resources.kinds import AuthServer, Proxy, ServerSpec
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.rpc.calls import Caller
+from pkgs.common.rpc.server import RpcServer
+from pkgs.common.runtime import paths
+from pkgs.common.runtime.config import Config, load_config
+from pkgs.common.runtime.process import Process
+from pkgs.common.runtime.version import VERSION
+
+_log = logging.getLogger(__name__)
+AUDIT_FILE = "audit.db"
+RUN_DIR = "run-auth"
+
+
+class AuthService:
+    """One running Auth Service. `open` builds it, `serve` opens its ports, `close` ends it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._config = process.config
+        self._data_dir = process.data_dir
+        self._now = process.clock.now
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closers: list[Callable[[], Awaitable[None] | None]] = []
+        self._listener: Listener | None = None
+
+    async def open(self) -> None:
+        """Storage, cluster, handlers. Whatever was opened is closed again when a later step fails."""
+        try:
+            await self._open_state()
+            self._build_handlers()
+        except BaseException:
+            await self._close_all()
+            raise
+
+    async def _open_state(self) -> None:
+        self.backend = _open_backend(self._config, self._data_dir, self._now)
+        self._closers.append(self.backend.close)
+        self.store = Store(self.backend, static_tokens(self._config))
+        await self.store.load()
+        self._closers.append(self.store.close)
+        auth = self._config.auth_service
+        cluster = await ensure_cluster(self.store, self.backend, auth.cluster_name)
+        self.cluster_name = cluster.spec.cluster_name
+        await apply_settings(self.store, auth)
+        self.authorities = Authorities(self.store, self.cluster_name)
+        self._closers.append(self.authorities.close)
+        self.audit_log = AuditLog(self._data_dir / AUDIT_FILE)
+        self._closers.append(self.audit_log.close)
+        self.host_id = host_uuid(self._data_dir)
+
+    def _build_handlers(self) -> None:
+        store, authorities, log = self.store, self.authorities, self.audit_log
+        permissions = self.permissions = Permissions(store, self.cluster_name, self._now)
+        journal = self.journal = Journal(log, self.cluster_name, self.host_id, self._now)
+        accounts, attempts, gate = Accounts(self.backend), AttemptLog(self.backend), Gate()
+        passwords = PasswordPool()
+        self._closers.append(passwords.close)
+        issuer = self.issuer = UserIssuer(authorities, journal, permissions.locks)
+        login = LoginHandler(store, accounts, attempts, passwords, permissions, issuer, journal, gate)
+        self._closers.append(login.close)
+        self.handlers = Handlers(
+            login=login,
+            signup=SignupHandlers(
+                store, accounts, passwords, permissions, journal, gate, self.cluster_name, self.proxy_addr
+            ),
+            signing=SigningHandlers(store, permissions, issuer, authorities, journal),
+            join=JoinHandlers(store, Hosts(self.backend), authorities, journal, gate),
+            inventory=InventoryHandlers(store),
+            resources=ResourceHandlers(store, accounts, permissions, journal, self._enforce_locks),
+            watch=WatchHandler(store, permissions),
+            audit=AuditHandlers(log, permissions, self.cluster_name, self._now),
+            recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
+            status=StatusHandlers(authorities, permissions),
+        )
+        metrics = self._process.metrics
+        calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))
+        seconds = metrics.histogram("auth_call_seconds", "Time a call took.")
+
+        def observe(method: str, outcome: str, took: float) -> None:
+            calls.inc(1, method=method, outcome=outcome)
+            seconds.observe(took)
+
+        self.rpc = RpcServer(
+            build_registry(self.handlers, permissions, observe),
+            identify=self.identify,
+            log=self._process.component_log("rpc"),
+        )
+        metrics.gauge_of(
+            "auth_connections", "Open connections of the Auth API.", lambda: self.rpc.connections
+        )
+
+    def identify(self, der: bytes | None) -> Identity | None:
+        """Who a TLS client is; the only way from a certificate to a caller."""
+        if der is None:
+            return None
+        return x509.verify_peer(der, trust=self.authorities.trust, now=self._now())
+
+    async def serve(self) -> None:
+        """Open the ports; whoever connects is answered from now on."""
+        try:
+            await self._serve()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _serve(self) -> None:
+        self._context = self._new_context()
+        self.authorities.on_change(self._renew_context)
+        run_dir = self._data_dir / RUN_DIR
+        # Left by a process that was killed; the backend's lock says that it is gone.
+        shutil.rmtree(run_dir, ignore_errors=True)
+        run_dir.mkdir(mode=0o700)
+        await self.rpc.start(run_dir)
+        self._listener = Listener(
+            bind(self._config.auth_service.listen_addr),
+            self._on_connection,
+            verify_proxy=ProxyVerifier(lambda: self.authorities.trust, self._now),
+            log=self._process.component_log("listener"),
+        )
+        self._listener.start()
+        await self.rpc.listen_unix(paths.auth_socket(self._data_dir))
+        self._tasks.append(asyncio.create_task(self._upkeep()))
+        self._process.log.info(
+            "serving cluster %s on %s", self.cluster_name, ", ".join(self._listener.addresses)
+        )
+
+    @property
+    def addresses(self) -> list[str]:
+        return list(self._listener.addresses) if self._listener is not None else []
+
+    async def _on_connection(self, accepted: Accepted) -> None:
+        await self.rpc.serve_tls_socket(accepted.sock, self._context, accepted.remote_ip)
+
+    def _new_context(self) -> ssl.SSLContext:
+        """A certificate of our own as the cluster's Auth Service; its key lives in memory only."""
+        key = new_tls_key()
+        now = self._now()
+        spec = HostCertSpec(
+            host_id=self.host_id,
+            node_name=self._config.nodename,
+            cluster=self.cluster_name,
+            system_roles=(SystemRole.AUTH,),
+            additional_principals=tuple(
+                split_host_port(addr, 0)[0] for addr in self._config.auth_service.public_addrs
+            ),
+            valid_after=now - limits.BACKDATE_S,
+            valid_before=now + limits.HOST_CERT_TTL_S,
+        )
+        cert = x509.sign_host_tls(self.authorities.host_tls, spec, key.public_pem)
+        self._context_until = now + limits.HOST_CERT_TTL_S / 2
+        return server_context(
+            cert_pem=cert,
+            key_pem=key.private_pem,
+            client_roots_pem=self.authorities.trust.tls_roots_pem("user", "host"),
+            alpn=(f"teleport-auth@{self.cluster_name}", "teleport-auth@"),
+        )
+
+    def _renew_context(self) -> None:
+        """For connections from now on; those that exist keep what they were made with."""
+        try:
+            self._context = self._new_context()
+        except AccessError as error:
+            _log.error("the TLS certificate was not renewed: %s", error)
+
+    async def _upkeep(self) -> None:
+        """Sweep what expired, show ourselves in the inventory, keep our certificate fresh."""
+        component = self._process.readiness.component("storage")
+        while True:
+            try:
+                await self.backend.sweep()
+                await self._beat()
+                if self._now() > self._context_until:
+                    self._renew_context()
+                component.ok()
+            except AccessError as error:
+                component.degraded(error.message)
+                _log.error("upkeep failed: %s", error, extra={"detail": error.detail})
+            await asyncio.sleep(limits.SWEEP_EVERY_S)
+
+    async def _beat(self) -> None:
+        current = self.store.get("auth_server", self.host_id)
+        expires = current.metadata.expires if current is not None else None
+        if expires is not None and expires.timestamp() > self._now() + limits.AUTH_SERVER_TTL_S / 2:
+            return
+        await self.store.put(
+            AuthServer(
+                metadata=Metadata(
+                    name=self.host_id,
+                    expires=datetime.fromtimestamp(int(self._now() + limits.AUTH_SERVER_TTL_S), UTC),
+                ),
+                spec=ServerSpec(
+                    hostname=self._config.nodename,
+                    addr=self.addresses[0] if self.addresses else "",
+                    public_addrs=list(self._config.auth_service.public_addrs),
+                    version=VERSION,
+                ),
+            )
+        )
+
+    def _enforce_locks(self) -> None:
+        """End the connections of those who are locked now."""
+        locks, now = self.permissions.locks(), self._now()
+
+        def is_locked(caller: Caller) -> bool:
+            identity = caller.identity
+            if identity is None:
+                return False
+            server_id = identity.name if identity.kind is PeerKind.HOST else ""
+            return matching_lock(locks, identity, now, server_id=server_id) is not None
+
+        dropped = self.rpc.drop(is_locked)
+        if dropped:
+            _log.info("a lock ended %d connections", dropped)
+
+    def proxy_addr(self) -> str:
+        """`host:port` for links: the first proxy that tells a public address, or what the file says."""
+        for proxy in self.store.all("proxy"):
+            if isinstance(proxy, Proxy) and proxy.spec.public_addrs:
+                return proxy.spec.public_addrs[0]
+        section = self._config.proxy_service
+        if section.enabled and section.public_addrs:
+            return section.public_addrs[0]
+        port = split_host_port(section.web_listen_addr, 3080)[1] if section.enabled else 3080
+        return f"{self._config.nodename}:{port}"
+
+    async def reload(self) -> None:
+        """Take settings and static tokens from the file anew."""
+        if not self._config.source:
+            return
+        config = load_config(self._config.source)
+        tokens = static_tokens(config)
+        await apply_settings(self.store, config.auth_service)
+        self.store.set_static(tokens)
+
+    async def drain(self, timeout_s: float) -> None:
+        if self._listener is not None:
+            self._listener.stop_accepting()
+        await self.rpc.drain(timeout_s)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self.rpc.close()
+        if self._listener is not None:
+            await self._listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            paths.auth_socket(self._data_dir).unlink()
+        shutil.rmtree(self._data_dir / RUN_DIR, ignore_errors=True)
+        await self._close_all()
+
+    async def _close_all(self) -> None:
+        while self._closers:
+            closing = self._closers.pop()()
+            if closing is not None:
+                await closing
+
+
+def _open_backend(config: Config, data_dir: Path, clock: Callable[[], float]) -> Backend:
+    storage = config.teleport.storage
+    directory = Path(storage.path) if storage.path else paths.backend_dir(data_dir)
+    if storage.type == "tinydb":
+        return TinyDbBackend(directory, clock=clock)
+    return SqliteBackend(directory, clock=clock, synchronous=storage.sync)
+
+
+async def start(process: Process) -> AuthService:
+    """For `service_main`: an Auth Service that answers."""
+    service = AuthService(process)
+    await service.open()
+    await service.serve()
+    return service

@@ -1,0 +1,112 @@
+"""Certificates without a password: renewing one's own, and signing for others."""
+
+from __future__ import annotations
+
+from pkgs.auth import limits
+from pkgs.auth.authorities import Authorities
+from pkgs.auth.issue import Order, UserIssuer
+from pkgs.auth.journal import Journal
+from pkgs.auth.permissions import Permissions
+from pkgs.auth.reserved import check_principals
+from pkgs.auth.store import Store
+from pkgs.common.api.login import HostSshCert, ReissueUserCerts, SignHostCert, SignUserCerts, UserCerts
+from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.events.codes import CERT_CREATE
+from pkgs.common.pki.keys import check_public_line
+from pkgs.common.pki.sshcert import sign_openssh_host_cert
+from pkgs.common.resources.durations import parse_duration
+from pkgs.common.resources.kinds import User
+from pkgs.common.rpc.calls import Caller
+
+HOST_CERT_TTL_MAX_S = 10 * 365 * 24 * 3600.0
+
+
+class SigningHandlers:
+    def __init__(
+        self,
+        store: Store,
+        permissions: Permissions,
+        issuer: UserIssuer,
+        authorities: Authorities,
+        journal: Journal,
+    ) -> None:
+        self._store = store
+        self._permissions = permissions
+        self._issuer = issuer
+        self._authorities = authorities
+        self._journal = journal
+
+    def _user(self, name: str) -> User:
+        user = self._store.must("user", name)
+        assert isinstance(user, User)
+        return user
+
+    async def reissue(self, caller: Caller, request: ReissueUserCerts) -> UserCerts:
+        """Roles, traits and logins are those of the old certificate that the user still has; the rest is
+        kept as it was."""
+        identity = caller.user()
+        user = self._user(identity.name)
+        held = tuple(name for name in identity.roles if name in user.spec.roles)
+        traits = {
+            name: tuple(value for value in values if value in user.spec.traits.get(name, ()))
+            for name, values in identity.traits.items()
+        }
+        now = self._store.backend.clock()
+        default = parse_duration(self._permissions.auth_preference().spec.default_session_ttl)
+        order = Order(
+            user=identity.name,
+            cluster=identity.cluster,
+            roles=self._permissions.roles(held),
+            traits={name: values for name, values in traits.items() if values},
+            now=now,
+            ttl_s=float(request.ttl_s) or default,
+            client_addr=caller.remote_addr,
+            previous=identity,
+        )
+        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
+
+    async def sign_user(self, caller: Caller, request: SignUserCerts) -> UserCerts:
+        """For the administrator, and for users whose roles grant the verb `use` on `user`."""
+        self._permissions.require(caller, "user", "use")
+        if caller.identity is not None and caller.identity.impersonator:
+            raise DeniedError("an impersonated certificate cannot sign for somebody else")
+        user = self._user(request.user)
+        if request.ttl_s <= 0:
+            raise InputError("the lifetime must be positive")
+        order = Order(
+            user=user.name,
+            cluster=self._issuer.cluster_name,
+            roles=self._permissions.roles(user.spec.roles),
+            traits={name: tuple(values) for name, values in user.spec.traits.items()},
+            now=self._store.backend.clock(),
+            ttl_s=float(request.ttl_s),
+            max_ttl_s=limits.SIGNED_USER_TTL_MAX_S if caller.admin else limits.MAX_USER_TTL_S,
+            impersonator="" if caller.identity is None else caller.identity.name,
+        )
+        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
+
+    async def sign_host(self, caller: Caller, request: SignHostCert) -> HostSshCert:
+        self._permissions.require(caller, "host_cert", "create")
+        if not request.principals:
+            raise InputError("a host certificate needs at least one principal")
+        check_principals(request.principals, self._store, own_host_id="")
+        if request.ttl_s < 0:
+            raise InputError("the lifetime must be positive")
+        now = self._store.backend.clock()
+        ttl_s = min(float(request.ttl_s) or HOST_CERT_TTL_MAX_S, HOST_CERT_TTL_MAX_S)
+        cert = sign_openssh_host_cert(
+            self._authorities.host_ssh,
+            request.principals,
+            check_public_line(request.ssh_public_key),
+            valid_after=now - limits.BACKDATE_S,
+            valid_before=now + ttl_s,
+        )
+        await self._journal.write(
+            self._journal.event(
+                CERT_CREATE,
+                cert_type="host",
+                user=self._journal.actor(caller),
+                identity={"principals": list(request.principals)},
+            )
+        )
+        return HostSshCert(ssh_cert=cert)

@@ -1,0 +1,41 @@
+"""What a user resource may look like in this cluster, beyond its own syntax."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pkgs.auth import limits
+from pkgs.auth.store import Store
+from pkgs.common.access.validate import validate
+from pkgs.common.errors import InputError
+from pkgs.common.resources.kinds import User, UserStatus
+from pkgs.common.resources.names import valid_user_name
+
+
+def checked_user(user: User, store: Store) -> User:
+    """The user if name, traits and roles are in order; roles must exist at this moment."""
+    if not valid_user_name(user.name):
+        raise InputError(
+            f"user name {user.name!r} is not allowed",
+            hint="letters, digits, '.', '_', '-', '@', up to 64 bytes",
+        )
+    validate(user)
+    if not user.spec.roles:
+        raise InputError("a user needs at least one role", hint="give --roles")
+    if len(user.spec.roles) > limits.MAX_USER_ROLES:
+        raise InputError(f"a user may have {limits.MAX_USER_ROLES} roles")
+    for role in user.spec.roles:
+        if store.get("role", role) is None:
+            raise InputError(f'role "{role}" does not exist', hint="`tctl get roles` lists those that do")
+    if len(user.spec.traits) > limits.MAX_TRAITS:
+        raise InputError(f"a user may have {limits.MAX_TRAITS} traits")
+    for name, values in user.spec.traits.items():
+        if len(values) > limits.MAX_TRAIT_VALUES:
+            raise InputError(f"trait {name[:50]!r} may have {limits.MAX_TRAIT_VALUES} values")
+        if any(len(text) > limits.MAX_TRAIT_TEXT for text in (name, *values)):
+            raise InputError(f"trait names and values may have {limits.MAX_TRAIT_TEXT} characters")
+    return user
+
+
+def without_lock(user: User) -> User:
+    return msgspec.structs.replace(user, spec=msgspec.structs.replace(user.spec, status=UserStatus()))

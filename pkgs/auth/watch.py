@@ -1,0 +1,75 @@
+"""`WatchResources`: a snapshot in chunks, then changes as they happen, with a bounded queue per watcher."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from urllib.parse import unquote
+
+from pkgs.auth import limits
+from pkgs.auth.backend.fanout import Change, Resync
+from pkgs.auth.permissions import Permissions
+from pkgs.auth.store import PREFIX, Store, decode
+from pkgs.common.api.resources import WatchItem, WatchResources
+from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.pki.authority import without_secrets
+from pkgs.common.pki.identity import SystemRole
+from pkgs.common.resources.kinds import CertAuthority, Resource
+from pkgs.common.resources.registry import canonical_kind
+from pkgs.common.rpc.calls import Caller
+
+NEVER_WATCHED = frozenset({"token", "user"})
+"""Kinds that are secrets themselves or of no use to a cache."""
+
+
+class WatchHandler:
+    def __init__(self, store: Store, permissions: Permissions) -> None:
+        self._store = store
+        self._permissions = permissions
+
+    async def watch(self, caller: Caller, request: WatchResources) -> AsyncIterator[WatchItem]:
+        kinds = list(dict.fromkeys(canonical_kind(kind) for kind in request.kinds))
+        if not kinds:
+            raise InputError("a watch names at least one kind")
+        for kind in kinds:
+            allowed = caller.admin or self._permissions.host_may_read(caller, kind)
+            if not allowed or kind in NEVER_WATCHED:
+                raise DeniedError(f'access denied to perform action "list" on "{kind}"')
+        is_proxy = caller.identity is not None and caller.identity.is_host(SystemRole.PROXY)
+        capacity = limits.WATCH_QUEUE_SERVER if is_proxy or caller.admin else limits.WATCH_QUEUE_AGENT
+        # Subscribed before the snapshot is taken: what changes in between comes twice, never not at all.
+        watcher = self._store.backend.watch(PREFIX, capacity=capacity)
+        try:
+            for kind in kinds:
+                resources = [_public(resource) for resource in self._store.all(kind)]
+                for start in range(0, len(resources), limits.CHUNK):
+                    chunk = resources[start : start + limits.CHUNK]
+                    yield WatchItem(op="snapshot", resources=chunk, kind=kind)
+            yield WatchItem(op="ready")
+            wanted = set(kinds)
+            async for change in watcher:
+                item = _item(change, wanted)
+                if item is not None:
+                    yield item
+        except Resync:
+            yield WatchItem(op="resync")
+        finally:
+            watcher.close()
+
+
+def _item(change: Change, kinds: set[str]) -> WatchItem | None:
+    kind, _, rest = change.key[len(PREFIX) :].partition("/")
+    if kind not in kinds:
+        return None
+    if change.item is not None:
+        resource = _public(decode(change.item))
+        return WatchItem(
+            op="put", resources=[resource], kind=kind, name=resource.name, sub_kind=resource.sub_kind
+        )
+    sub_kind, slash, name = rest.partition("/")
+    if not slash:
+        sub_kind, name = "", rest
+    return WatchItem(op="delete", kind=kind, name=unquote(name), sub_kind=unquote(sub_kind))
+
+
+def _public(resource: Resource) -> Resource:
+    return without_secrets(resource) if isinstance(resource, CertAuthority) else resource
