@@ -1,0 +1,1 @@
+"""`tctl`: the administrator's command line, over the Auth API."""

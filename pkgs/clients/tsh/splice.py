@@ -198,7 +198,7 @@ class TlsStream:
         count, plain, read = 0, self._plain, self._tls.read
         try:
             while len(plain) - count >= RECORD:
-                got = read(RECORD, plain[count:])  # type: ignore[arg-type]
+                got = read(RECORD, plain[count:])
                 if not got:
                     self._ended = True
                     break

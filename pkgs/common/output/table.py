@@ -13,19 +13,32 @@ CUT_MARK = "..."
 def render(headers: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:
     """The table as text, every cell inert, ending in a newline.
 
-    With `width` (a terminal's columns) the last column is cut with a mark to fit; without it nothing
-    is cut, because the reader is a program."""
+    With `width` (a terminal's columns) the widest columns are cut with a mark to fit; without it
+    nothing is cut, because the reader is a program."""
     cells = [list(headers), *([inert(cell) for cell in row] for row in rows)]
     widths = [max(map(display_width, column)) for column in zip(*cells, strict=True)]
-    if width is not None and len(widths) > 1:
-        room = width - sum(w + 1 for w in widths[:-1])
-        widths[-1] = min(widths[-1], max(room, MIN_CELL_WIDTH))
+    if width is not None:
+        _shrink(widths, width)
     cells.insert(1, ["-" * w for w in widths])
     lines = []
     for row in cells:
         padded = [_fit(cell, w) for cell, w in zip(row, widths, strict=True)]
         lines.append(" ".join(padded).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _shrink(widths: list[int], width: int) -> None:
+    """Take from the widest column until all fit, but leave each enough to tell its cells apart."""
+    over = sum(widths) + len(widths) - 1 - width
+    while over > 0:
+        widest = max(range(len(widths)), key=widths.__getitem__)
+        others = max((w for i, w in enumerate(widths) if i != widest), default=0)
+        least = max(MIN_CELL_WIDTH, min(others, widths[widest] - 1))
+        cut = min(over, widths[widest] - least)
+        if cut <= 0:
+            return
+        widths[widest] -= cut
+        over -= cut
 
 
 def display_width(text: str) -> int:

@@ -1,0 +1,42 @@
+"""Showing an invitation or reset link."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from urllib.parse import urlsplit
+
+from pkgs.common.api.login import Invitation
+from pkgs.common.output import formats, times
+from pkgs.common.output.sanitize import inert
+from pkgs.common.resources.durations import format_duration
+
+
+def show(invitation: Invitation, head: str, format: str) -> None:
+    """Print the link, for a person with both ways of using it."""
+    if format == "json":
+        formats.write(
+            {
+                "user": invitation.user,
+                "kind": invitation.kind,
+                "token": invitation.token,
+                "url": invitation.url,
+                "expires": times.rfc3339(invitation.expires_at),
+            },
+            "json",
+        )
+        return
+    left = _rounded(invitation.expires_at - time.time())
+    host = urlsplit(invitation.url).netloc
+    sys.stdout.write(
+        f"{inert(head)}, link is valid for {left}:\n{inert(invitation.url)}\n\n"
+        f"Or from the command line:\ntsh signup {shlex.quote(inert(invitation.url))}\n\n"
+        f"NOTE: Make sure {inert(host)} points at a proxy which users can access.\n"
+    )
+
+
+def _rounded(seconds: float) -> str:
+    """`1h` rather than `59m59s`."""
+    text = format_duration(round(seconds / 60) * 60 if seconds > 90 else round(seconds))
+    return text.removesuffix("0s").removesuffix("0m") if text.endswith("m0s") else text

@@ -1,0 +1,79 @@
+"""The administrator's command line: its verbs and where each lives."""
+
+from __future__ import annotations
+
+from pkgs.clients.tctl.flags import COMMON
+from pkgs.common.output.tool import Group, Tool, Verb
+
+_VERBS = "pkgs.clients.tctl.verbs."
+
+TOOL = Tool(
+    "tctl",
+    "Administer a cluster: users, tokens, nodes, resources, authorities, audit log, recordings.",
+    COMMON,
+    {
+        "status": Verb(_VERBS + "status", "Show the cluster's name, version, authorities and CA pins"),
+        "users": Group(
+            "Local users.",
+            {
+                "add": Verb(_VERBS + "users_add", "Create a user and print an invitation link"),
+                "ls": Verb(_VERBS + "users_ls", "List users"),
+                "update": Verb(_VERBS + "users_update", "Replace roles or traits of a user"),
+                "rm": Verb(_VERBS + "users_rm", "Delete users"),
+                "reset": Verb(_VERBS + "users_reset", "Take away password and factors; print a reset link"),
+            },
+        ),
+        "tokens": Group(
+            "Tokens that let new hosts join.",
+            {
+                "add": Verb(_VERBS + "tokens_add", "Make a join token and show how to use it"),
+                "ls": Verb(_VERBS + "tokens_ls", "List the tokens that are valid now"),
+                "rm": Verb(_VERBS + "tokens_rm", "Delete a token"),
+            },
+        ),
+        "nodes": Group(
+            "SSH servers.",
+            {
+                "add": Verb(_VERBS + "nodes_add", "Make a join token for a node"),
+                "ls": Verb(_VERBS + "nodes_ls", "List the nodes of the cluster"),
+            },
+        ),
+        "get": Verb(_VERBS + "get", "Print resources"),
+        "create": Verb(_VERBS + "create", "Create resources from a file or standard input"),
+        "edit": Verb(_VERBS + "edit", "Edit a resource in your editor"),
+        "rm": Verb(_VERBS + "rm", "Delete a resource"),
+        "auth": Group(
+            "Certificate authorities and certificates.",
+            {
+                "sign": Verb(_VERBS + "auth_sign", "Issue certificates for a user or a host"),
+                "export": Verb(_VERBS + "auth_export", "Print public keys of an authority"),
+            },
+        ),
+        "audit": Group(
+            "The audit log.",
+            {
+                "ls": Verb(_VERBS + "audit_ls", "Search events"),
+                "tail": Verb(_VERBS + "audit_tail", "Show the newest events, and follow"),
+                "verify": Verb(_VERBS + "audit_verify", "Check that no event was changed, removed or added"),
+            },
+        ),
+        "recordings": Group(
+            "Recorded sessions.",
+            {
+                "ls": Verb(_VERBS + "recordings_ls", "List recordings"),
+                "download": Verb(_VERBS + "recordings_download", "Save a recording as a file for tsh play"),
+            },
+        ),
+        "lock": Verb(_VERBS + "lock", "Lock a user, role, login or server out at once"),
+        "version": Verb(_VERBS + "version", "Print the version"),
+    },
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the `tctl` program."""
+    return TOOL.main(argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

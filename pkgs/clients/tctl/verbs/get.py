@@ -1,0 +1,67 @@
+"""`tctl get`."""
+
+from __future__ import annotations
+
+import sys
+
+from pkgs.clients.tctl.connect import connect
+from pkgs.clients.tctl.inventory import fetch_all
+from pkgs.clients.tctl.tables import table_of
+from pkgs.common.api.resources import GetResource
+from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.output.argv import Flag, Parsed, Spec
+from pkgs.common.output.resources import write_list
+from pkgs.common.output.table import terminal_width
+from pkgs.common.resources.kinds import Resource
+from pkgs.common.resources.registry import ALL, SINGLETONS, Ref, parse_refs
+from pkgs.common.rpc.calls import BlockingClient
+
+SPEC = Spec(
+    "Print resources: tctl get roles, tctl get role/access,user/alice, tctl get all. 'all' is a backup: it"
+    " has secrets in it. YAML and JSON can be fed back to 'tctl create'.",
+    Flag("format", "Output format; several kinds at once only as yaml", default="yaml",
+         choices=("yaml", "json", "text"), metavar="FORMAT"),
+    Flag("with-secrets", "Include private keys and other secrets", is_bool=True),
+    Flag("verbose", "Do not cut labels in text", short="v", is_bool=True),
+    usage="KIND[/NAME][,...]",
+    least=1,
+    most=1,
+)  # fmt: skip
+
+
+def run(args: Parsed) -> int:
+    """Fetch and print."""
+    refs = parse_refs(args.words[0])
+    everything = args.words[0].strip().lower() == ALL
+    secrets = args.on("with-secrets") or everything
+    kinds = {ref.kind for ref in refs}
+    if len(kinds) > 1 and args.text("format") != "yaml":
+        raise InputError("mixed resource types only support YAML formatting", hint="add --format=yaml")
+    found: list[Resource] = []
+    with connect(args) as client:
+        for ref in refs:
+            try:
+                found += _fetch(client, ref, secrets=secrets)
+            except DeniedError:
+                # `all` means all that this caller may see.
+                if not everything:
+                    raise
+    if args.text("format") == "text":
+        width = None if args.on("verbose") else terminal_width()
+        sys.stdout.write(table_of(next(iter(kinds)), found, width=width))
+    else:
+        write_list(found, args.text("format"), with_secrets=secrets)
+    return 0
+
+
+def _fetch(client: BlockingClient, ref: Ref, *, secrets: bool) -> list[Resource]:
+    if not ref.name and ref.kind not in SINGLETONS:
+        return fetch_all(client, ref.kind, with_secrets=secrets)
+    if ref.kind == "cert_authority" and not ref.sub_kind:
+        # `cert_authority/user`: the type is what people name.
+        every = fetch_all(client, ref.kind, with_secrets=secrets)
+        return [ca for ca in every if ref.name in (ca.sub_kind, ca.name)]
+    request = GetResource(
+        kind=ref.kind, name=ref.name or SINGLETONS[ref.kind], sub_kind=ref.sub_kind, with_secrets=secrets
+    )
+    return [client.call(request).resource]

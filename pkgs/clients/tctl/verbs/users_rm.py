@@ -1,0 +1,22 @@
+"""`tctl users rm`."""
+
+from __future__ import annotations
+
+import sys
+
+from pkgs.clients.tctl.connect import connect
+from pkgs.clients.tctl.flags import commas
+from pkgs.common.api.resources import DeleteResource
+from pkgs.common.output.argv import Parsed, Spec
+from pkgs.common.output.sanitize import inert
+
+SPEC = Spec("Delete users.", usage="ACCOUNT[,ACCOUNT...]", least=1, most=1)
+
+
+def run(args: Parsed) -> int:
+    """Delete one after the other; the first failure ends it."""
+    with connect(args) as client:
+        for name in commas(args.words[0]):
+            client.call(DeleteResource(kind="user", name=name))
+            sys.stdout.write(f'User "{inert(name)}" has been deleted\n')
+    return 0
