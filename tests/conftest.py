@@ -5,22 +5,35 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+FUZZ_S = float(os.environ.get("FUZZ_SECONDS", "0"))
+TESTS = Path(__file__).parent
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that needs a program which is not here is skipped with its reason; in CI it fails instead."""
     for item in items:
+        _keep_together(item)
         missing = [
             name for mark in item.iter_markers("needs") for name in mark.args if not shutil.which(name)
         ]
         if missing and not IN_CI:
             item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
+
+
+def _keep_together(item: pytest.Item) -> None:
+    """Tests that start a cluster run one after the other; a file that shares servers stays on one worker."""
+    room = item.path.relative_to(TESTS).parts[0]
+    if room == "e2e":
+        item.add_marker(pytest.mark.xdist_group("e2e"))
+    elif room in ("integration", "security"):
+        item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -30,6 +43,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             name for mark in item.iter_markers("needs") for name in mark.args if not shutil.which(name)
         ]
         assert not missing, f"not installed: {', '.join(missing)}; tests/setup/packages.txt should name it"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """`make fuzz` goes on drawing examples for every fuzz test until its seconds are over."""
+    result = yield
+    if FUZZ_S and getattr(pyfuncitem.obj, "is_hypothesis_test", False):
+        arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+        end = time.monotonic() + FUZZ_S
+        while time.monotonic() < end:
+            pyfuncitem.obj(**arguments)
+    return result
 
 
 @pytest.fixture

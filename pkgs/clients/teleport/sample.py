@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 
@@ -52,7 +51,10 @@ def _quoted(value: str) -> str:
     plain = value.replace("-", "").replace(".", "").replace("_", "").replace("/", "")
     if plain.isalnum() and plain.isascii() and value[0].isalpha() and value.lower() not in _WORDS:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    inner = "".join(
+        char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in value
+    )
+    return f'"{inner}"'
 
 
 _WORDS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
