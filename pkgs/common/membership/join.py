@@ -101,9 +101,7 @@ async def ensure_identity(
         identity = load_identity(plan.data_dir, plan.role)
         if identity is not None and not _expired(identity, clock):
             return identity
-        if identity is not None:
-            log.warning("the host certificate has expired; joining again")
-        return await _join_until_done(plan, clock, log, waiting)
+        return await _join_until_done(plan, clock, log, waiting, expired=identity)
 
 
 def _expired(identity: HostIdentity, clock: Clock) -> bool:
@@ -111,10 +109,13 @@ def _expired(identity: HostIdentity, clock: Clock) -> bool:
 
 
 async def _join_until_done(
-    plan: JoinPlan, clock: Clock, log: logging.Logger, waiting: Callable[[str], None]
+    plan: JoinPlan,
+    clock: Clock,
+    log: logging.Logger,
+    waiting: Callable[[str], None],
+    expired: HostIdentity | None,
 ) -> HostIdentity:
-    token = plan.config.token()
-    way = _way(plan, token, log)
+    way, token = _way(plan, clock, log, expired)
     host_id = host_uuid(plan.data_dir)
     # One request for all attempts: when an answer was lost on its way, the next attempt asks for that very
     # answer, where another join with the same token and host id would be refused.
@@ -163,21 +164,28 @@ async def _join_until_done(
 Way = Callable[[Join], Awaitable[HostCerts]]
 
 
-def _way(plan: JoinPlan, token: str, log: logging.Logger) -> Way:
-    """How to join, or what is missing for it."""
+def _way(plan: JoinPlan, clock: Clock, log: logging.Logger, expired: HostIdentity | None) -> tuple[Way, str]:
+    """How to join and with which token, or what is missing for it."""
     socket_path = plan.route.join_socket
     if socket_path is not None:
-        return lambda request: _join_over(Endpoint(unix_path=str(socket_path)), request)
+        return partial(_join_over, Endpoint(unix_path=str(socket_path))), ""
     vouching = other_identity(plan.data_dir, plan.role)
-    if vouching is not None:
-        return lambda request: _join_vouched(plan, vouching, request)
+    if vouching is not None and not _expired(vouching, clock):
+        return partial(_join_vouched, plan, vouching), plan.config.token()
+    if expired is not None:
+        # Nothing shows any more that this host is the one that the cluster knows by this id.
+        raise TrustError(
+            f"the host certificate in {plan.data_dir} has expired",
+            hint=f"remove proc and host_uuid there, and join again with a new token",
+        )
+    token = plan.config.token()
     if not token:
         raise InputError(
             "this host has not joined a cluster yet and has no join token",
-            hint=f"make one with `tctl tokens add --type={plan.role.value.lower()}` and give it with --token",
+            hint=f"make one with `tctl tokens add --type={plan.role.value.lower()}`, give it with --token",
         )
     if pins := plan.config.ca_pins():
-        return lambda request: _join_pinned(plan, pins, request)
+        return partial(_join_pinned, plan, pins), token
     if not plan.route.by_proxy:
         raise InputError(
             "joining the Auth Service directly needs a CA pin",
@@ -189,7 +197,7 @@ def _way(plan: JoinPlan, token: str, log: logging.Logger) -> Way:
             "and becomes this host's cluster. Use --ca-pin instead.",
             plan.route.addrs[0],
         )
-    return lambda request: join_by_web(plan.route.addrs[0], request, insecure=plan.config.insecure)
+    return partial(join_by_web, plan.route.addrs[0], insecure=plan.config.insecure), token
 
 
 async def _join_over(target: Endpoint | Dial, request: Join) -> HostCerts:
