@@ -42,7 +42,7 @@ from pkgs.common.ssh.messages import (
     Signature,
     Start,
 )
-from pkgs.common.ssh.owner import OPEN_PROHIBITED, OPEN_RESOURCE_SHORTAGE, OpenRefused
+from pkgs.common.ssh.owner import OPEN_PROHIBITED, OPEN_RESOURCE_SHORTAGE, LoginRefused, OpenRefused
 from pkgs.common.ssh.requests import DirectTcp
 
 _MOTD = (Path("/run/motd.dynamic"), Path("/etc/motd"))
@@ -86,22 +86,19 @@ class Child:
     def acceptable(self, user: str, blob: bytes) -> bool:
         return self._link.call(Offer(user=user, blob=blob), OfferAnswer).acceptable
 
-    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> bool:
+    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
         request = Prove(user=user, algorithm=algorithm, blob=blob, signature=signature)
         answer: Message = self._link.call(request, Account, Refused)
-        if not isinstance(answer, Account):
-            return False
+        if isinstance(answer, Refused):
+            raise LoginRefused(answer.text)
+        assert isinstance(answer, Account)
         try:
             self._entry = become(answer)
         except (LookupError, OSError) as problem:
             self._link.tell(NoAccount(reason=str(problem)))
-            return False
+            raise LoginRefused(str(problem), final=True) from None
         self._account = answer
         signal.alarm(0)
-        return True
-
-    def auth_banner(self) -> str:
-        return ""
 
     def open_session(self, channel: Channel) -> Owner:
         if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:

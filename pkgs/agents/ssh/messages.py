@@ -22,6 +22,8 @@ class Account(Message, frozen=True, kw_only=True):
     permit_file_copy: bool
     single_user: bool
     """The service is not root: the process stays who it is, and the login must be that user."""
+    idle_timeout_s: float = 0.0
+    """End the connection when nothing moved for this long; 0: never."""
 
 
 class NoAccount(Message, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from paramiko.ssh_exception import SSHException
 
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.limits import MAX_AUTH_ATTEMPTS, MAX_CERT_BLOB, MAX_LOGIN_NAME
+from pkgs.common.ssh.owner import LoginRefused
 from pkgs.common.ssh.packets import RawMessage
 from pkgs.common.ssh.signature import is_certificate_offer
 
@@ -66,8 +67,6 @@ class CertificateAuth(_Base):
         if wire.Reader(m.get_remainder()).text() != "ssh-userauth":
             raise SSHException("unknown service")
         self._send(_SERVICE_ACCEPT + wire.string("ssh-userauth"))
-        if banner := self._owner.auth_banner():
-            self._send(_BANNER + wire.string(banner) + wire.string("en"))
 
     def _parse_userauth_info_response(self, m: Message) -> None:
         self._parse_forbidden(m)
@@ -101,12 +100,23 @@ class CertificateAuth(_Base):
                 self._send(_PK_OK + wire.string(algorithm) + wire.string(blob))
             else:
                 self._fail()
-        elif self._owner.prove(user, algorithm, blob, reader.string()):
-            self.authenticated = True
-            self._send(_SUCCESS)
-            self.transport._auth_trigger()
         else:
+            self._prove(user, algorithm, blob, reader.string())
+
+    def _prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
+        try:
+            self._owner.prove(user, algorithm, blob, signature)
+        except LoginRefused as refusal:
+            if refusal.final:
+                self.transport.disconnect(_NO_MORE_AUTH, refusal.text)
+                raise SSHException("login refused") from None
+            if refusal.text:
+                self._send(_BANNER + wire.string(refusal.text + "\r\n") + wire.string("en"))
             self._fail()
+            return
+        self.authenticated = True
+        self._send(_SUCCESS)
+        self.transport._auth_trigger()
 
     def _fail(self) -> None:
         self._send(_FAILURE + wire.string("publickey") + wire.boolean(False))

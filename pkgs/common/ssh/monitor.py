@@ -49,6 +49,8 @@ class Verdict:
     """For the log and the audit; the peer learns nothing."""
     user: str = ""
     """Name in a certificate that verified but may not log in; empty when nothing is certain."""
+    text: str = ""
+    """For the peer, who is then known to hold a good certificate; empty otherwise."""
 
 
 class Service(Protocol):
@@ -182,13 +184,11 @@ class Monitor:
         user, blob = message.user, message.blob
         # Decided again, not from the cache of offers: time has passed and a lock may be new.
         verdict = self._service.decide(user, blob)
-        if verdict.identity is not None and not verify_login(
-            self._session_id, user, message.algorithm, blob, message.signature
-        ):
+        if not verify_login(self._session_id, user, message.algorithm, blob, message.signature):
             verdict = Verdict(None, "signature does not verify")
         if verdict.identity is None:
             await self._service.refused(user, verdict)
-            await self.answer(Refused())
+            await self.answer(Refused(text=verdict.text))
             return
         try:
             account = await self._service.authenticated(user, verdict.identity)

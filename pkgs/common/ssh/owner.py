@@ -22,6 +22,15 @@ class OpenRefused(Exception):
         self.text = text
 
 
+class LoginRefused(Exception):
+    """No login. The text is shown to the peer; `final` ends the connection."""
+
+    def __init__(self, text: str, *, final: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.final = final
+
+
 class ConnectionOwner(Protocol):
     """What a connection asks its owner. All calls come from the connection's reading thread."""
 
@@ -31,11 +40,8 @@ class ConnectionOwner(Protocol):
     def acceptable(self, user: str, blob: bytes) -> bool:
         """Would the certificate do? Must change nothing: nothing is proven yet."""
 
-    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> bool:
-        """Log in with a signed request. A yes is final."""
-
-    def auth_banner(self) -> str:
-        """Text for the client before it logs in; empty for none."""
+    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
+        """Log in with a signed request; returning is a yes, for good. Raises LoginRefused."""
 
     def open_session(self, channel: Channel) -> Owner:
         """Raises OpenRefused."""

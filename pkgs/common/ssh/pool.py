@@ -83,8 +83,9 @@ class Pool:
         except TimeoutError:
             raise UnavailableError("the process that serves SSH connections does not start") from None
 
-    async def serve(self, sock: socket.socket, client_addr: str) -> None:
-        """Hand over a connection; `sock` is closed here. Raises LimitExceededError, UnavailableError."""
+    async def serve(self, sock: socket.socket, client_addr: str) -> asyncio.Task[None]:
+        """Hand over a connection; `sock` is closed here. The task ends with the connection.
+        Raises LimitExceededError, UnavailableError."""
         with sock:
             if sum(not monitor.authenticated for monitor, _ in self._monitors.values()) >= MAX_STARTING:
                 raise LimitExceededError("too many SSH connections that have not logged in yet")
@@ -112,6 +113,7 @@ class Pool:
         task = asyncio.create_task(monitor.run(), name=f"ssh connection {start.number}")
         self._monitors[start.number] = (monitor, task)
         task.add_done_callback(lambda _: self._monitors.pop(start.number, None))
+        return task
 
     def end(self, number: int, text: str) -> None:
         """End one connection: its process is told, and killed if it does not go."""

@@ -1,0 +1,307 @@
+"""The service's view of one SSH connection: what its process asks, decided, recorded and audited.
+
+One instance per connection; `common/ssh/monitor` calls it in order, one message at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.limits import RECORD_HEAD
+from pkgs.agents.ssh.messages import (
+    Account,
+    FileOperation,
+    FileSummary,
+    ForwardAllowed,
+    ForwardEnded,
+    NoAccount,
+    OpenForward,
+    OpenSession,
+    Output,
+    OutputCut,
+    Resized,
+    SessionEnded,
+    SessionOpened,
+)
+from pkgs.agents.ssh.recordings import Recorder
+from pkgs.agents.ssh.sessionlog import Parties, SessionLog, scp_direction
+from pkgs.common.errors import AccessError, ProtocolError
+from pkgs.common.events import codes
+from pkgs.common.events.format import new_event
+from pkgs.common.events.types import Emitter, FieldValue
+from pkgs.common.pki.identity import Identity
+from pkgs.common.ssh.messages import Message, Refused, Start
+from pkgs.common.ssh.monitor import Answer, Verdict
+
+_SFTP_NAMES = {
+    1: "open",
+    7: "setstat",
+    9: "opendir",
+    10: "readdir",
+    11: "remove",
+    12: "mkdir",
+    13: "rmdir",
+    16: "rename",
+    18: "symlink",
+    19: "link",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all connections of the service have in common."""
+
+    gate: Gate
+    emitter: Emitter
+    recorder: Recorder
+    proxy_addr: Callable[[], str]
+    permit_user_env: bool
+    single_user: bool
+    log: logging.Logger
+
+
+class SshConnection:
+    """One connection, from its first certificate to its end."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        start: Start,
+        end: Callable[[str], None],
+        on_closed: Callable[[SshConnection], None],
+    ) -> None:
+        self.identity: Identity | None = None
+        self.login = ""
+        self._shared = shared
+        self._gate = shared.gate
+        self._client_addr = start.client_addr
+        self._source = start.client_addr.rpartition(":")[0].strip("[]")
+        self._end = end
+        self._on_closed = on_closed
+        self._sessions: dict[int, SessionLog] = {}
+        self._parties: Parties | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._over = False
+
+    # Login.
+
+    def decide(self, user: str, blob: bytes) -> Verdict:
+        return self._gate.verdict(user, blob, self._source)
+
+    async def refused(self, user: str, verdict: Verdict) -> None:
+        node = self._gate.node()
+        self._shared.log.info(
+            "login refused", extra={"login": user, "addr": self._client_addr, "why": verdict.reason}
+        )
+        await self._emit(
+            codes.AUTH_FAIL,
+            {
+                "user": verdict.user or None,
+                "login": user,
+                "success": False,
+                "error": verdict.reason,
+                "server_id": node.name,
+                "server_hostname": node.spec.hostname,
+                "addr.remote": self._client_addr,
+                "proto": "ssh",
+            },
+        )
+
+    async def authenticated(self, user: str, identity: Identity) -> Message:
+        options = self._gate.options(identity, user)
+        self.identity, self.login = identity, user
+        cluster = self._gate.cache.cluster_name
+        self._parties = Parties(identity, user, self._client_addr, self._gate.node, cluster)
+        if options.disconnect_expired_cert:
+            self._expiry = asyncio.get_running_loop().call_later(
+                max(0.0, identity.expires_at - self._gate.now()), self._expired
+            )
+        self._shared.log.info(
+            "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
+        )
+        return Account(
+            login=user,
+            user=identity.name,
+            cluster=cluster,
+            host_id=self._gate.node().name,
+            proxy_addr=self._shared.proxy_addr(),
+            permit_pty="permit-pty" in identity.extensions,
+            permit_user_env=self._shared.permit_user_env,
+            permit_file_copy=self._gate.may_copy(options),
+            single_user=self._shared.single_user,
+            idle_timeout_s=options.client_idle_timeout_s,
+        )
+
+    # Everything after it.
+
+    async def handle(self, message: Message, answer: Answer) -> None:
+        match message:
+            case OpenSession():
+                await answer(await self._open_session(message))
+            case Output(channel=channel, data=data):
+                await self._session(channel).output(data)
+            case OutputCut(channel=channel):
+                await self._session(channel).cut()
+            case Resized(channel=channel, columns=columns, rows=rows):
+                await self._session(channel).resize(columns, rows)
+            case FileOperation():
+                await self._file_operation(message)
+            case FileSummary():
+                stats = f"{message.path}: {message.read} read, {message.written} written"
+                await self._session(message.channel).emit(codes.SFTP_SUMMARY, file_transfer_stats=[stats])
+            case SessionEnded():
+                session = self._session(message.channel)
+                del self._sessions[message.channel]
+                await session.end(message)
+            case OpenForward():
+                await answer(await self._open_forward(message))
+            case ForwardEnded():
+                await self._forward_ended(message)
+            case NoAccount(reason=reason):
+                assert self.identity is not None
+                await self.refused(self.login, Verdict(None, reason, self.identity.name))
+            case _:
+                raise ProtocolError("message is not one of a connection's process")
+
+    async def closed(self) -> None:
+        self._over = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        for session in list(self._sessions.values()):
+            ended = SessionEnded(channel=session.channel, status=255, error="the connection was lost")
+            try:
+                await session.end(ended)
+            except AccessError as problem:
+                self._shared.log.error("the end of a session is not audited: %s", problem)
+        self._sessions.clear()
+        self._on_closed(self)
+
+    def check_lock(self) -> None:
+        """End the connection if a lock now stops its user (attack A14)."""
+        if self.identity is None or self._over:
+            return
+        lock = self._gate.lock_of(self.identity, self.login)
+        if lock is not None:
+            self._disconnect(lock.spec.message or "locked by an administrator")
+
+    def _expired(self) -> None:
+        self._disconnect("the certificate has expired")
+
+    def _disconnect(self, reason: str) -> None:
+        self._over = True
+        self._end(reason)
+        assert self._parties is not None
+        fields = {**self._parties.fields(), "reason": reason}
+        task = asyncio.ensure_future(self._emit(codes.CLIENT_DISCONNECT, fields))
+        _background.add(task)
+        task.add_done_callback(_background.discard)
+
+    async def _open_session(self, request: OpenSession) -> SessionOpened | Refused:
+        assert self.identity is not None and self._parties is not None
+        decision = self._gate.decide(self.identity, self.login, self._source)
+        if not decision:
+            await self._reject(request, "; ".join(decision.reasons))
+            return Refused(text="access denied")
+        options = self._gate.options(self.identity, self.login)
+        if options.max_sessions and len(self._sessions) >= options.max_sessions:
+            await self._reject(request, "too many sessions", options.max_sessions)
+            return Refused(text=f"too many sessions: the limit is {options.max_sessions}")
+        if request.channel in self._sessions:
+            raise ProtocolError("a channel has one session")
+        if not self._gate.may_copy(options) and not self.identity.force_command and is_copy(request):
+            await self._emit(codes.SCP_DISALLOWED, {**self._parties.fields(), "command": request.command})
+            return Refused(text="file copying is not permitted")
+        forced = self.identity.force_command
+        command = forced or (request.command if request.kind == "exec" else "")
+        session = SessionLog(
+            self._parties,
+            request,
+            command,
+            self._shared.emitter,
+            self._shared.recorder,
+            strict=options.record_strict,
+            give_up=self._end,
+            now=self._gate.now,
+            log=self._shared.log,
+        )
+        try:
+            await session.begin()
+            if request.kind == "subsystem":
+                await session.emit(codes.SUBSYSTEM, name=request.command)
+        except AccessError as problem:
+            self._shared.log.error("no session without its record: %s", problem)
+            return Refused(text=problem.message)
+        self._sessions[request.channel] = session
+        return SessionOpened(
+            session_id=session.session_id,
+            forced_command=forced,
+            record=("all" if request.pty else "head") if session.is_recorded else "none",
+            record_limit=RECORD_HEAD,
+        )
+
+    async def _open_forward(self, request: OpenForward) -> ForwardAllowed | Refused:
+        assert self.identity is not None
+        decision = self._gate.decide(self.identity, self.login, self._source)
+        options = self._gate.options(self.identity, self.login) if decision else None
+        if options is None or not self._gate.may_forward(self.identity, options):
+            failed = ForwardEnded(
+                host=request.host, port=request.port, what="failed", error="port forwarding is not permitted"
+            )
+            await self._forward_ended(failed)
+            return Refused(text="port forwarding is not permitted")
+        return ForwardAllowed()
+
+    async def _forward_ended(self, message: ForwardEnded) -> None:
+        assert self._parties is not None
+        kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
+        fields: dict[str, FieldValue] = {
+            **self._parties.fields(),
+            "addr": f"{message.host}:{message.port}",
+            "success": message.what != "failed",
+            "error": message.error or None,
+        }
+        await self._emit(kind[message.what], fields)
+
+    async def _file_operation(self, message: FileOperation) -> None:
+        kind, _ = codes.sftp_kind(_SFTP_NAMES.get(message.action, ""), ok=not message.error)
+        await self._session(message.channel).emit(
+            kind,
+            action=message.action,
+            path=message.path,
+            target_path=message.target_path or None,
+            flags=message.flags or None,
+            error=message.error or None,
+        )
+
+    async def _reject(self, request: OpenSession, reason: str, most: int | None = None) -> None:
+        assert self._parties is not None
+        await self._emit(
+            codes.SESSION_REJECTED,
+            {**self._parties.fields(), "reason": reason, "max": most, "command": request.command or None},
+        )
+
+    async def _emit(self, kind: codes.Kind, fields: dict[str, FieldValue]) -> None:
+        event = new_event(
+            kind, cluster_name=self._gate.cache.cluster_name, now=self._gate.now(), ei=0, **fields
+        )
+        await self._shared.emitter.emit(event)
+
+    def _session(self, channel: int) -> SessionLog:
+        try:
+            return self._sessions[channel]
+        except KeyError:
+            raise ProtocolError("no session on that channel") from None
+
+
+def is_copy(request: OpenSession) -> bool:
+    """Whether a request is a file transfer: the sftp subsystem, or scp's own protocol."""
+    if request.kind == "subsystem":
+        return request.command == "sftp"
+    return request.kind == "exec" and scp_direction(request.command) is not None
+
+
+_background: set[asyncio.Future[None]] = set()

@@ -1,0 +1,126 @@
+"""Who may log in here, and what they may do: every question of the SSH Service, answered from the cache.
+
+Certificate -> identity -> current roles -> locks -> decision, always in this order and always in this file;
+asked when a certificate is offered, when it is proven, and again for every session and forwarding.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pkgs.common.access.decide import decide
+from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.options import SessionOptions, merge_options
+from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
+from pkgs.common.errors import AccessError, DeniedError
+from pkgs.common.pki.identity import Identity
+from pkgs.common.pki.sshcert import verify_user_cert
+from pkgs.common.pki.trust import Trust
+from pkgs.common.resources.kinds import AuthPreference, Lock, NetworkingConfig, Node, RecordingConfig
+from pkgs.common.resources.role import Role
+from pkgs.common.ssh.monitor import Verdict
+
+
+class Cache(Protocol):
+    """What is asked of the agent's view of the cluster."""
+
+    @property
+    def trust(self) -> Trust: ...
+    @property
+    def cluster_name(self) -> str: ...
+    @property
+    def locks(self) -> Sequence[Lock]: ...
+    @property
+    def auth_preference(self) -> AuthPreference: ...
+    @property
+    def networking(self) -> NetworkingConfig: ...
+    @property
+    def recording_config(self) -> RecordingConfig: ...
+    @property
+    def stale_for_s(self) -> float: ...
+    def roles_of(self, identity: Identity) -> tuple[Role, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Answers for one node."""
+
+    cache: Cache
+    node: Callable[[], Node]
+    """This node as it is now: its labels change."""
+    now: Callable[[], float]
+    file_copy: bool = True
+    """The host's own switches; they only take away."""
+    port_forwarding: bool = True
+
+    def verdict(self, login: str, blob: bytes, source_addr: str) -> Verdict:
+        """May the holder of this certificate log in? Pure. The refusal's text is for a proven holder."""
+        try:
+            identity = verify_user_cert(
+                blob, trust=self.cache.trust, login=login, source_addr=source_addr, now=self.now()
+            )
+        except AccessError as problem:
+            return Verdict(None, problem.message)
+        decision = self.decide(identity, login, source_addr)
+        if not decision:
+            text = f"access denied to {login} connecting to {self.node().spec.hostname} on {identity.cluster}"
+            return Verdict(None, "; ".join(decision.reasons), identity.name, text)
+        if refusal := self.cannot_become(login):
+            return Verdict(None, refusal, identity.name, refusal)
+        return Verdict(identity)
+
+    def decide(self, identity: Identity, login: str, source_addr: str) -> Decision:
+        """The one decision, with the roles and locks of this moment."""
+        try:
+            subject = Subject(identity, self.cache.roles_of(identity))
+        except DeniedError as problem:
+            return Decision(False, (problem.message, *problem.reasons))
+        environment = Environment(
+            now=self.now(),
+            source_addr=source_addr,
+            server_id=self.node().name,
+            locks=self.cache.locks,
+            auth_preference=self.cache.auth_preference,
+            locks_stale_s=self.cache.stale_for_s,
+        )
+        return decide(subject, SshLogin(self.node(), login), environment)
+
+    def options(self, identity: Identity, login: str) -> SessionOptions:
+        """What the roles say about the session. Raises DeniedError."""
+        return merge_options(
+            self.cache.roles_of(identity),
+            login,
+            traits=identity.traits,
+            networking=self.cache.networking,
+            auth_preference=self.cache.auth_preference,
+        )
+
+    def may_copy(self, options: SessionOptions) -> bool:
+        return self.file_copy and options.file_copy
+
+    def may_forward(self, identity: Identity, options: SessionOptions) -> bool:
+        """Local forwarding: the host, the roles and the certificate must all allow it (attack A18)."""
+        return (
+            self.port_forwarding
+            and options.port_forward_local
+            and "permit-port-forwarding" in identity.extensions
+            and not identity.force_command
+        )
+
+    def lock_of(self, identity: Identity, login: str) -> Lock | None:
+        """A lock that ends what this identity has open (attack A14)."""
+        return matching_lock(self.cache.locks, identity, self.now(), server_id=self.node().name, login=login)
+
+    @staticmethod
+    def cannot_become(login: str) -> str:
+        """Why this process could not become that login; empty when it can."""
+        if os.geteuid() == 0:
+            return ""
+        own = pwd.getpwuid(os.geteuid()).pw_name
+        if login == own:
+            return ""
+        return f"this host's agent runs as {own} and can only serve that login"

@@ -1,0 +1,319 @@
+"""The SSH Service: streams in, connections out, and everything that must happen when the cluster changes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+
+from pkgs.agents.base.labels import CommandLabels, LabelCommand
+from pkgs.agents.base.tunnel import Tunnels
+from pkgs.agents.ssh.connection import Shared, SshConnection
+from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.messages import FromProcess
+from pkgs.agents.ssh.recordings import Recorder
+from pkgs.common.api.tunnel import DialHeader
+from pkgs.common.errors import AccessError, InputError, NotFoundError
+from pkgs.common.membership.identity import HostIdentity
+from pkgs.common.membership.member import Member
+from pkgs.common.net.dial import split_host_port
+from pkgs.common.net.listener import Accepted, Listener, bind
+from pkgs.common.net.proxyproto import ProxyVerifier
+from pkgs.common.pki.identity import SystemRole
+from pkgs.common.pki.signer import SshSigner
+from pkgs.common.pki.sshcert import line_to_blob
+from pkgs.common.pki.trust import Trust
+from pkgs.common.resources.durations import parse_duration
+from pkgs.common.resources.kinds import Node, ServerSpec
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.runtime import paths
+from pkgs.common.runtime.config import Config
+from pkgs.common.runtime.process import Process
+from pkgs.common.runtime.version import VERSION
+from pkgs.common.ssh import wire
+from pkgs.common.ssh.messages import HostKey, Start
+from pkgs.common.ssh.pool import Pool
+
+_WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound
+
+
+class _Membership:
+    """The view of the membership that tunnels take."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    @property
+    def identity(self) -> HostIdentity:
+        return self._member.identity
+
+    @property
+    def trust(self) -> Trust:
+        return self._member.cache.trust
+
+
+class SshService:
+    """A running SSH Service."""
+
+    def __init__(self, process: Process, member: Member) -> None:
+        config = process.config
+        self._process = process
+        self._config = config
+        self._member = member
+        self._log = process.log
+        self._now = process.clock.now
+        self._uses_tunnels = uses_tunnels(config)
+        self._readiness = process.readiness.component("tunnels") if self._uses_tunnels else None
+        self._node: Node | None = None
+        self._labels = CommandLabels(
+            [
+                LabelCommand(entry.name, tuple(entry.command), entry.period, parse_duration(entry.period))
+                for entry in config.ssh_service.commands
+            ],
+            config.ssh_service.labels,
+            self._node_changed,
+            process.component_log("labels"),
+        )
+        self._recorder = Recorder(
+            paths.upload_dir(config.data_dir),
+            member.client,
+            lambda: member.cache.recording_config.spec.mode,
+            process.clock.monotonic,
+            process.component_log("recordings"),
+        )
+        self._connections: set[SshConnection] = set()
+        self._shared = Shared(
+            gate=Gate(
+                member.cache,
+                self.node,
+                self._now,
+                file_copy=config.ssh_service.ssh_file_copy,
+                port_forwarding=config.ssh_service.port_forwarding,
+            ),
+            emitter=member.emitter,
+            recorder=self._recorder,
+            proxy_addr=self._proxy_addr,
+            permit_user_env=config.ssh_service.permit_user_env,
+            single_user=os.geteuid() != 0,
+            log=process.component_log("sessions"),
+        )
+        self._keys = _HostKeys(member)
+        self._pool = Pool(
+            "pkgs.agents.ssh.child",
+            self._new_connection,
+            FromProcess,
+            self._keys.offered,
+            self._keys.sign,
+            process.component_log("ssh"),
+            allow_ctr="aes256-ctr" in config.teleport.ciphers,
+        )
+        self._tunnels = Tunnels(
+            _Membership(member),
+            ["ssh"],
+            self._serve_tunnel,
+            self._now,
+            process.component_log("tunnel"),
+            self._tunnels_changed,
+        )
+        self._listener: Listener | None = None
+
+    async def start(self) -> None:
+        """Raises AccessError when it cannot serve."""
+        self._recorder.start()
+        await asyncio.gather(self._pool.start(), self._labels.start())
+        if not self._uses_tunnels or self._config.ssh_service.force_listen:
+            await self._listen()
+        self._settings_changed("")
+        self._unsubscribe = self._member.cache.on_change(self._settings_changed)
+        self._member.start_heartbeat(self.node)
+        metrics = self._process.metrics
+        metrics.gauge_of(
+            "ssh_connections", "SSH connections being served", lambda: self._pool.open_connections
+        )
+
+    def node(self) -> Node:
+        """This node as the cluster should know it; the same object until something changes."""
+        if self._node is None:
+            section = self._config.ssh_service
+            self._node = Node(
+                metadata=Metadata(name=self._member.identity.host_id, labels=section.labels),
+                spec=ServerSpec(
+                    hostname=self._config.nodename,
+                    addr="" if self._listener is None else self._advertised(),
+                    public_addrs=list(section.public_addrs),
+                    cmd_labels=self._labels.current(),
+                    use_tunnel=self._uses_tunnels,
+                    proxy_ids=self._tunnels.proxy_ids if self._uses_tunnels else [],
+                    version=VERSION,
+                ),
+            )
+        return self._node
+
+    # What a service's process asks of it.
+
+    async def reload(self) -> None:
+        """Nothing of the SSH Service lives in files but what the membership renews by itself."""
+
+    async def drain(self, timeout_s: float) -> None:
+        if self._listener is not None:
+            self._listener.stop_accepting()
+        await self._tunnels.stop_accepting()
+        await self._pool.drain(timeout_s)
+
+    async def close(self) -> None:
+        self._unsubscribe()
+        if self._listener is not None:
+            self._listener.stop_accepting()
+        await self._pool.close()
+        if self._listener is not None:
+            await self._listener.close()
+        await self._tunnels.close()
+        await self._labels.close()
+        await self._recorder.close()
+        await self._member.close()
+
+    # Streams in.
+
+    async def _listen(self) -> None:
+        verifier = ProxyVerifier(lambda: self._member.cache.trust, self._now)
+        self._listener = Listener(
+            bind(self._config.ssh_listen_addr),
+            self._serve_direct,
+            hello=False,
+            verify_proxy=verifier,
+            log=self._process.component_log("listener"),
+        )
+        self._listener.start()
+        self._log.info("listening", extra={"addr": ",".join(self._listener.addresses)})
+
+    async def _serve_direct(self, accepted: Accepted) -> None:
+        task = await self._pool.serve(accepted.sock, accepted.remote_addr)
+        await asyncio.wait([task])
+
+    async def _serve_tunnel(self, sock: socket.socket, header: DialHeader) -> None:
+        if header.service != "ssh":
+            sock.close()
+            raise NotFoundError(f"service {header.service!r} is not served here")
+        host, port = split_host_port(header.client_addr)
+        if not host or not port:
+            sock.close()
+            raise InputError("the proxy gave no client address")
+        await self._pool.serve(sock, header.client_addr)
+
+    def _new_connection(self, start: Start, end: Callable[[str], None]) -> SshConnection:
+        connection = SshConnection(self._shared, start, end, self._connections.discard)
+        self._connections.add(connection)
+        return connection
+
+    # Changes.
+
+    def _settings_changed(self, kind: str) -> None:
+        cache = self._member.cache
+        if kind in ("", "lock"):
+            for connection in list(self._connections):
+                connection.check_lock()
+        if kind in ("", "cluster_networking_config"):
+            spec = cache.networking.spec
+            self._pool.keep_alive_s = parse_duration(spec.keep_alive_interval)
+            self._pool.keep_alive_count = spec.keep_alive_count_max
+        if self._uses_tunnels and kind in ("", "proxy"):
+            self._find_proxies()
+
+    def _find_proxies(self) -> None:
+        config, proxies = self._config, self._member.cache.proxies
+        configured = [config.proxy_addr] if config.proxy_addr else []
+        if not configured and config.proxy_service.enabled:
+            host, port = split_host_port(config.proxy_service.web_listen_addr, 3080)
+            configured = [f"{'127.0.0.1' if host in _WILDCARDS else host}:{port}"]
+        discovered = [
+            (proxy.name, next(iter(proxy.spec.public_addrs), proxy.spec.addr)) for proxy in proxies.values()
+        ]
+        self._tunnels.configure(configured, discovered)
+
+    def _tunnels_changed(self) -> None:
+        up = self._tunnels.proxy_ids
+        if self._readiness is not None:
+            if up:
+                self._readiness.ok()
+            else:
+                self._readiness.degraded("no tunnel to any proxy")
+        self._find_proxies()
+        self._node_changed()
+
+    def _node_changed(self) -> None:
+        self._node = None
+
+    def _proxy_addr(self) -> str:
+        if self._config.proxy_addr:
+            return self._config.proxy_addr
+        for proxy in self._member.cache.proxies.values():
+            return next(iter(proxy.spec.public_addrs), proxy.spec.addr)
+        return ""
+
+    def _advertised(self) -> str:
+        assert self._listener is not None
+        host, port = split_host_port(self._listener.addresses[0])
+        if self._config.teleport.advertise_ip:
+            host = self._config.teleport.advertise_ip
+        elif host.strip("[]") in _WILDCARDS:
+            host = _own_address()
+        return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+class _HostKeys:
+    """The host key in the membership's keeping: public halves out, signatures in."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._load()
+        member.on_identity_change(self._load)
+
+    def _load(self, *_: object) -> None:
+        identity = self._member.identity
+        self._signer = SshSigner.load(identity.ssh_private_pem)
+        certificate = line_to_blob(identity.ssh_cert)
+        self._keys = [
+            HostKey(algorithm=wire.Reader(blob).text(), blob=blob)
+            for blob in (certificate, self._signer.public_blob)
+        ]
+
+    def offered(self) -> list[HostKey]:
+        return self._keys
+
+    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
+        return self._signer.sign(exchange_hash)
+
+
+def uses_tunnels(config: Config) -> bool:
+    """Whether users reach this agent through the proxies alone."""
+    if config.proxy_addr:
+        return True
+    listens = config.ssh_service.listen_addr or config.ssh_service.force_listen
+    return config.auth_service.enabled and config.proxy_service.enabled and not listens
+
+
+def _own_address() -> str:
+    """The address this host has towards the outside; no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+async def start(process: Process) -> SshService:
+    """Join the cluster and serve."""
+    config = process.config
+    principals = [split_host_port(addr, 0)[0] for addr in config.ssh_service.public_addrs]
+    if config.teleport.advertise_ip:
+        principals.append(config.teleport.advertise_ip)
+    member = await Member.start(process, SystemRole.NODE, additional_principals=principals)
+    service = SshService(process, member)
+    try:
+        await service.start()
+    except AccessError:
+        await member.close()
+        raise
+    return service
