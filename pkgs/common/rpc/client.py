@@ -155,16 +155,15 @@ class RpcClient:
                 self._tell(link)
                 try:
                     await link.admitted()
-                    failures = 0
-                    if self._on_connected is not None:
-                        self._on_connected()
-                    await link.lost()
                 except AccessError as failure:
                     failures += 1
                     self._log.debug("not let in: %s", failure)
-                if self._link is link:
-                    self._link = None
-                if link in self._old_links:
+                else:
+                    failures = 0
+                    if self._on_connected is not None:
+                        self._on_connected()
+                    await link.over()
+                if link.retired:
                     continue
             await self._pause(failures)
 
@@ -209,7 +208,13 @@ class RpcClient:
         raise failure
 
     def _new_link(self) -> Link:
-        return Link(self._limits, self._old_links.discard)
+        return Link(self._limits, self._lost)
+
+    def _lost(self, link: Link) -> None:
+        """At once, so that no call is tried on a connection that is known to be gone."""
+        self._old_links.discard(link)
+        if self._link is link:
+            self._link = None
 
     # calls
 

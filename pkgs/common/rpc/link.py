@@ -125,7 +125,8 @@ class Link(asyncio.Protocol):
         self._room = asyncio.Event()
         self._room.set()
         self._ready: asyncio.Future[None] = self._loop.create_future()
-        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._gone = False
         self._heard_at = self._pinged_at = 0.0
         self._ticker: asyncio.TimerHandle | None = None
         self._retired = False
@@ -134,14 +135,19 @@ class Link(asyncio.Protocol):
 
     @property
     def ready(self) -> bool:
-        return self._reader.ready and not self._gone.done()
+        return self._reader.ready and not self._gone
 
     async def admitted(self) -> None:
         """Until the server has let us in; raises UnavailableError when it did not."""
         await asyncio.shield(self._ready)
 
-    async def lost(self) -> None:
-        await asyncio.shield(self._gone)
+    @property
+    def retired(self) -> bool:
+        return self._retired
+
+    async def over(self) -> None:
+        """Until it takes no more calls: lost, closed or retired."""
+        await asyncio.shield(self._over)
 
     def peer_certificate(self) -> bytes | None:
         ssl_object = self._transport.get_extra_info("ssl_object") if self._transport else None
@@ -150,14 +156,18 @@ class Link(asyncio.Protocol):
     def retire(self) -> None:
         """Take no new calls; close when the last running one has ended."""
         self._retired = True
+        if not self._over.done():
+            self._over.set_result(None)
         if not self._calls:
             self.close("replaced by a new connection")
 
     def close(self, reason: str) -> None:
         """End it; what runs fails."""
-        if self._gone.done():
+        if self._gone:
             return
-        self._gone.set_result(None)
+        self._gone = True
+        if not self._over.done():
+            self._over.set_result(None)
         if self._ticker is not None:
             self._ticker.cancel()
         lost = LostError(f"the connection to the server was lost: {reason}", hint="try again")
@@ -182,7 +192,7 @@ class Link(asyncio.Protocol):
         self._tick()
 
     def data_received(self, data: bytes) -> None:
-        if self._gone.done():
+        if self._gone:
             return
         self._heard_at = self._loop.time()
         try:
@@ -246,7 +256,7 @@ class Link(asyncio.Protocol):
         return upload
 
     def _start(self, kind: int, method: str, body: bytes, seconds: float, key: str) -> int:
-        if self._gone.done():
+        if self._gone:
             raise LostError("the connection to the server was lost", hint="try again")
         if len(self._calls) >= self._limits.outstanding:
             raise LimitExceededError("too many calls at once from this process")
@@ -297,7 +307,7 @@ class Link(asyncio.Protocol):
         self._write(encode_message((head, body)))
 
     def _write(self, data: bytes) -> None:
-        if self._gone.done():
+        if self._gone:
             return
         if not self._out:
             self._loop.call_soon(self._flush)

@@ -1,0 +1,468 @@
+"""Calls over the real thing: TLS, guard, libzmq ROUTER; both clients."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import stat
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+import pytest
+import zmq
+
+from pkgs.common.errors import (
+    AccessError,
+    DeniedError,
+    InputError,
+    InternalError,
+    LimitExceededError,
+    NotFoundError,
+    TrustError,
+    UnavailableError,
+)
+from pkgs.common.rpc.blocking import BlockingRpcClient
+from pkgs.common.rpc.client import Endpoint, RpcClient
+from pkgs.common.rpc.limits import ClientLimits, ServerLimits
+from tests.integration.rpc_kit import (
+    SERVER_NAME,
+    Authority,
+    Collect,
+    Count,
+    Crash,
+    Echo,
+    Missing,
+    Numbers,
+    Said,
+    Sleep,
+    WhoAmI,
+    cluster,
+    run,
+    until,
+)
+
+QUICK = ClientLimits(backoff_first_s=0.02, backoff_max_s=0.1, dial_s=2.0)
+
+
+async def chunks(count: int, size: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"x" * size
+
+
+def test_answers_and_errors() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client() as client:
+            assert await client.call(Echo(text="hällo", number=3)) == Said("hällo", 3)
+            assert (await client.call(WhoAmI())).text == "alice"
+            with pytest.raises(NotFoundError) as missing:
+                await client.call(Missing())
+            assert missing.value.message == "no such thing"
+            assert missing.value.hint == "look elsewhere"
+            assert missing.value.detail == ""
+
+    run(main)
+
+
+def test_the_unexpected_crosses_as_an_id_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client() as client:
+            with pytest.raises(InternalError) as failure:
+                await client.call(Crash())
+            assert "hunter2" not in str(failure.value)
+            trouble = failure.value.message.split("id ")[1].rstrip(")")
+            assert trouble in caplog.text
+            assert "hunter2" in caplog.text
+
+    run(main)
+
+
+def test_callers() -> None:
+    async def main() -> None:
+        async with cluster() as c:
+            async with c.client(None) as nobody:
+                assert (await nobody.call(WhoAmI())).text == "nobody"
+                with pytest.raises(DeniedError):
+                    await nobody.call(Echo(text="x"))
+            async with c.client("host-1") as host:
+                assert (await host.call(WhoAmI())).text == "host-1"
+            for name in ("banned", "elsewhere"):
+                async with c.client(name, limits=QUICK) as refused:
+                    with pytest.raises(UnavailableError):
+                        await refused.call(WhoAmI(), deadline_s=5)
+            async with c.client("expired") as late:
+                with pytest.raises(DeniedError, match="expired"):
+                    await late.call(WhoAmI())
+            assert c.parts.started == 2
+
+    run(main)
+
+
+def test_the_local_socket_is_for_administrators() -> None:
+    async def main() -> None:
+        async with cluster() as c:
+            assert stat.S_IMODE(c.unix_path.stat().st_mode) == 0o600
+            client = RpcClient(Endpoint(unix_path=str(c.unix_path)))
+            assert (await client.call(WhoAmI())).text == "admin"
+            await client.close()
+            other = c.unix_path.with_name("other.sock")
+            await c.server.listen_unix(other, admin_uids=[54321])
+            refused = RpcClient(Endpoint(unix_path=str(other)), limits=QUICK)
+            with pytest.raises(UnavailableError):
+                await refused.call(WhoAmI(), deadline_s=2)
+            await refused.close()
+
+    run(main)
+
+
+def test_the_router_is_private() -> None:
+    async def main() -> None:
+        async with cluster() as c:
+            assert stat.S_IMODE(c.server.ipc_path.stat().st_mode) == 0o600
+            assert stat.S_IMODE(c.server.ipc_path.parent.stat().st_mode) == 0o700
+
+    run(main)
+
+
+def test_a_dealer_of_libzmq_is_a_client_too() -> None:
+    """The bytes are ZMTP: the guard takes libzmq's own."""
+
+    async def main() -> None:
+        async with cluster() as c:
+
+            def call() -> list[bytes]:
+                context = zmq.Context()
+                dealer = context.socket(zmq.DEALER)
+                dealer.setsockopt(zmq.LINGER, 0)
+                dealer.setsockopt(zmq.RCVTIMEO, 5000)
+                dealer.connect(f"ipc://{c.unix_path}")
+                pack = msgspec.msgpack.encode
+                dealer.send_multipart([pack((1, 7, 5000, "Echo")), pack(Echo(text="zmq"))])
+                got = dealer.recv_multipart()
+                dealer.close()
+                context.term()
+                return got
+
+            head, body = await asyncio.to_thread(call)
+            assert msgspec.msgpack.decode(head) == [8, 7]
+            assert msgspec.msgpack.decode(body, type=Said) == Said("zmq")
+
+    run(main)
+
+
+def test_a_thousand_first_calls() -> None:
+    """The start race: a call in the same flight as the greeting, before the ROUTER is connected."""
+
+    async def main() -> None:
+        async with cluster() as c:
+            context = c.endpoint().ssl_context
+            endpoints = (
+                Endpoint(
+                    host="127.0.0.1", port=c.port, ssl_context=context, server_hostname=SERVER_NAME
+                ),
+                Endpoint(unix_path=str(c.unix_path)),
+            )
+
+            async def first_calls(worker: int) -> int:
+                answered = 0
+                for number in range(50):
+                    client = RpcClient(endpoints[(worker + number) % 2])
+                    try:
+                        answers = await asyncio.gather(
+                            client.call(Echo(text="a", number=number)),
+                            client.call(Echo(text="b" * 5000, number=number)),
+                        )
+                        assert [answer.number for answer in answers] == [number, number]
+                        answered += 1
+                    finally:
+                        await client.close()
+                return answered
+
+            assert sum(await asyncio.gather(*map(first_calls, range(20)))) == 1000
+            await until(lambda: c.server.connections == 0)
+
+    run(main)
+
+
+def test_many_at_once_on_one_connection() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client() as client:
+            answers = await asyncio.gather(
+                *(client.call(Echo(text="x" * number, number=number)) for number in range(250))
+            )
+            assert [answer.number for answer in answers] == list(range(250))
+
+    run(main)
+
+
+def test_deadlines() -> None:
+    async def main() -> None:
+        limits = ServerLimits(max_deadline_s=0.2)
+        async with cluster() as c, c.client() as client:
+            with pytest.raises(UnavailableError):
+                await client.call(Sleep(), deadline_s=0.1)
+            await asyncio.wait_for(c.parts.cancelled.wait(), 5)
+        async with cluster(limits) as c, c.client() as client:
+            with pytest.raises(UnavailableError, match="deadline"):
+                await client.call(Sleep(), deadline_s=60)
+            assert c.parts.cancelled.is_set()
+
+    run(main)
+
+
+def test_a_call_given_up_is_cancelled_at_the_server() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client() as client:
+            task = asyncio.create_task(client.call(Sleep(), deadline_s=60))
+            await until(lambda: c.parts.started == 1)
+            task.cancel()
+            await asyncio.wait_for(c.parts.cancelled.wait(), 5)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert (await client.call(Echo(text="still"))).text == "still"
+
+    run(main)
+
+
+def test_a_peer_that_goes_takes_its_calls_with_it() -> None:
+    async def main() -> None:
+        async with cluster() as c:
+            async with c.client() as client:
+                task = asyncio.create_task(client.call(Sleep(), deadline_s=60))
+                await until(lambda: c.parts.started == 1)
+            await asyncio.wait_for(c.parts.cancelled.wait(), 5)
+            with pytest.raises(UnavailableError):
+                await task
+            await until(lambda: c.server.connections == 0)
+
+    run(main)
+
+
+def test_idempotency_keys() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client() as client, c.client("bob") as other:
+            first = await client.call(Count(), idempotency_key="k1")
+            again = await client.call(Count(), idempotency_key="k1")
+            assert first == again == Said("ran", 1)
+            assert (await other.call(Count(), idempotency_key="k1")).number == 2
+            with pytest.raises(InputError, match="different request"):
+                await client.call(Count(slow=True), idempotency_key="k1")
+            running = [
+                asyncio.create_task(client.call(Count(slow=True), idempotency_key="k2")) for _ in range(3)
+            ]
+            await until(lambda: c.parts.counted == 3)
+            c.parts.go.set()
+            assert {answer.number for answer in await asyncio.gather(*running)} == {3}
+            with pytest.raises(NotFoundError):
+                await client.call(Missing(), idempotency_key="k3")
+            with pytest.raises(NotFoundError):
+                await client.call(Missing(), idempotency_key="k3")
+
+    run(main)
+
+
+def test_a_lost_connection_is_retried_only_with_a_key() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client(limits=QUICK) as client:
+            plain = asyncio.create_task(client.call(Count(slow=True)))
+            keyed = asyncio.create_task(client.call(Count(slow=True), idempotency_key="k"))
+            await until(lambda: c.parts.counted == 2)
+            assert c.server.drop(lambda caller: True) == 1
+            with pytest.raises(UnavailableError):
+                await plain
+            c.parts.go.set()
+            assert (await keyed).text == "ran"
+            assert c.parts.counted == 2, "the second attempt joined the first"
+
+    run(main)
+
+
+def test_reconnect_lets_running_calls_end() -> None:
+    async def main() -> None:
+        met: list[int] = []
+        async with cluster() as c, c.client(on_connected=lambda: met.append(1)) as client:
+            running = asyncio.create_task(client.call(Count(slow=True)))
+            await until(lambda: c.parts.counted == 1)
+            client.reconnect()
+            assert (await client.call(WhoAmI())).text == "alice"
+            await until(lambda: len(met) == 2)
+            c.parts.go.set()
+            assert (await running).number == 1
+            await until(lambda: c.server.connections == 1)
+
+    run(main)
+
+
+def test_a_server_that_is_not_there() -> None:
+    async def main() -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        client = RpcClient(
+            Endpoint(
+                host="127.0.0.1",
+                port=port,
+                ssl_context=Authority().client_context(None),
+                server_hostname=SERVER_NAME,
+            ),
+            limits=QUICK,
+        )
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                await client.call(WhoAmI(), deadline_s=5)
+        assert not client.connected
+        await client.close()
+        with pytest.raises(UnavailableError):
+            await client.call(WhoAmI())
+
+    run(main)
+
+
+def test_the_second_endpoint_is_tried() -> None:
+    async def main() -> None:
+        async with cluster() as c:
+            nowhere = Endpoint(unix_path=str(c.unix_path) + ".not-there")
+            client = RpcClient([nowhere, c.endpoint()])
+            await client.connect()
+            assert client.connected
+            assert client.peer_certificate() is not None
+            assert (await client.call(WhoAmI())).text == "alice"
+            await client.close()
+
+    run(main)
+
+
+def test_a_server_of_another_authority_is_not_trusted() -> None:
+    async def main() -> None:
+        async with cluster() as c:
+            endpoint = Endpoint(
+                host="127.0.0.1",
+                port=c.port,
+                ssl_context=Authority("other").client_context("alice"),
+                server_hostname=SERVER_NAME,
+            )
+            client = RpcClient(endpoint, limits=QUICK)
+            with pytest.raises(TrustError):
+                await client.call(WhoAmI())
+            await client.close()
+            wrong_name = msgspec.structs.replace(c.endpoint(), server_hostname="proxy.teleport.cluster.local")
+            client = RpcClient(wrong_name, limits=QUICK)
+            with pytest.raises(TrustError):
+                await client.call(WhoAmI())
+            await client.close()
+
+    run(main)
+
+
+def test_sizes() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client() as client:
+            text = "x" * (1024 * 1024 - 100)
+            assert (await client.call(Echo(text=text))).text == text
+            with pytest.raises(LimitExceededError):
+                await client.call(Echo(text="x" * 1024 * 1024))
+            answers = await asyncio.gather(*(client.call(Echo(text=text, number=n)) for n in range(20)))
+            assert sorted(answer.number for answer in answers) == list(range(20))
+
+    run(main)
+
+
+def test_counts_at_once_are_limited() -> None:
+    async def main() -> None:
+        limits = ServerLimits(calls_per_connection=4, streams_per_connection=2, connections_per_identity=2)
+        async with cluster(limits) as c, c.client() as client:
+            held = [asyncio.create_task(client.call(Sleep(), deadline_s=30)) for _ in range(4)]
+            await until(lambda: c.parts.started == 4)
+            with pytest.raises(LimitExceededError):
+                await client.call(Echo(text="one more"))
+            streams = [client.stream(Numbers(upto=10**9)) for _ in range(3)]
+            for stream in streams[:2]:
+                assert (await anext(stream)).number == 0
+            with pytest.raises(LimitExceededError):
+                await anext(streams[2])
+            for stream in streams:
+                await stream.aclose()  # type: ignore[attr-defined]
+            async with c.client() as second, c.client(limits=QUICK) as third, c.client("bob") as bob:
+                assert (await second.call(WhoAmI())).text == "alice"
+                with pytest.raises(UnavailableError):
+                    await third.call(WhoAmI(), deadline_s=2)
+                assert (await bob.call(WhoAmI())).text == "bob"
+            for task in held:
+                task.cancel()
+            await asyncio.gather(*held, return_exceptions=True)
+
+    run(main)
+
+
+def test_draining_lets_calls_end_and_streams_come_back_later() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client(limits=QUICK) as client:
+            running = asyncio.create_task(client.call(Count(slow=True)))
+            stream = client.stream(Numbers(upto=10**9))
+            await anext(stream)
+            await until(lambda: c.parts.counted == 1)
+            draining = asyncio.create_task(c.server.drain(10))
+            await until(lambda: c.server.draining)
+            with pytest.raises(UnavailableError):
+                await client.call(Echo(text="new"))
+            assert not draining.done()
+            c.parts.go.set()
+            assert (await running).text == "ran"
+            await asyncio.wait_for(draining, 5)
+            with pytest.raises(UnavailableError):
+                async for _ in stream:
+                    pass
+            assert not c.unix_path.exists()
+
+    run(main)
+
+
+def test_the_blocking_client() -> None:
+    async def main() -> None:
+        async with cluster() as c:
+
+            def use() -> None:
+                raw = socket.create_connection(("127.0.0.1", c.port))
+                sock = c.authority.client_context("bob").wrap_socket(raw, server_hostname=SERVER_NAME)
+                with BlockingRpcClient(sock) as client:
+                    assert client.call(WhoAmI()).text == "bob"
+                    with pytest.raises(NotFoundError):
+                        client.call(Missing())
+                    seen = []
+                    for item in client.stream(Numbers(upto=100)):
+                        seen.append(item.number)
+                        if item.number == 50:
+                            assert client.call(Echo(text="in between")).text == "in between"
+                    assert seen == list(range(100))
+                    stream = client.stream(Numbers(upto=10**9))
+                    assert next(stream).number == 0
+                    assert isinstance(stream, Iterator)
+                    stream.close()  # type: ignore[attr-defined]
+                    with pytest.raises(NotFoundError):
+                        list(client.stream(Numbers(upto=5, fail_at=3)))
+                    got = client.upload(Collect(), [b"x" * 300_000] * 30)
+                    assert got.number == 9_000_000
+                    assert client.upload(Collect(stop_after=1), [b"x" * 300_000] * 30).number > 0
+                    with pytest.raises(UnavailableError):
+                        client.call(Sleep(), deadline_s=0.1)
+                    with pytest.raises(LimitExceededError):
+                        client.call(Echo(text="x" * 1024 * 1024))
+                    assert client.call(Count(), idempotency_key="k") == client.call(
+                        Count(), idempotency_key="k"
+                    )
+
+            await asyncio.to_thread(use)
+            await asyncio.wait_for(c.parts.cancelled.wait(), 5)
+
+            def cut() -> None:
+                raw = socket.socket(socket.AF_UNIX)
+                raw.connect(str(c.unix_path))
+                with BlockingRpcClient(raw) as client:
+                    assert client.call(WhoAmI()).text == "admin"
+                    loop.call_soon_threadsafe(c.server.drop, lambda caller: caller.admin)
+                    with pytest.raises(AccessError):
+                        client.call(Sleep())
+
+            loop = asyncio.get_running_loop()
+            await asyncio.to_thread(cut)
+
+    run(main)
