@@ -20,13 +20,18 @@ from pkgs.agents.ssh.limits import EXIT_WAIT_S, MAX_SESSIONS_PER_CONNECTION, MOT
 from pkgs.agents.ssh.loop import READ, Loop
 from pkgs.agents.ssh.messages import (
     Account,
+    FileOperation,
+    FileSummary,
     NoAccount,
     OpenSession,
+    SessionEnded,
     SessionOpened,
     ToProcess,
 )
 from pkgs.agents.ssh.process import Launched
 from pkgs.agents.ssh.session import Session
+from pkgs.agents.ssh.sftp import FileServer
+from pkgs.agents.ssh.transfer import Transfer
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
@@ -134,7 +139,7 @@ class Child:
         entry = self._entry
         shell = entry.pw_shell or "/bin/sh"
         name = Path(shell).name
-        command = opened.forced_command or asked.command
+        command = opened.forced_command.encode() or session.command
         master, slave, tty = -1, -1, ""
         if session.pty is not None:
             master, slave, tty = terminal.open_terminal(session.pty.size, session.pty.modes)
@@ -146,10 +151,10 @@ class Child:
             client_addr=self._start.client_addr,
             tty=tty,
             term=session.pty.term if session.pty else "",
-            original_command=asked.command if opened.forced_command else "",
+            original_command=os.fsdecode(session.command) if opened.forced_command else "",
         )
         login_shell = asked.kind == "shell" and not opened.forced_command
-        argv = [f"-{name}"] if login_shell else [name, "-c", command]
+        argv: list[str | bytes] = [f"-{name}"] if login_shell else [name, "-c", command]
         try:
             if master < 0:
                 pid, pipes = process.spawn_piped(shell, argv, variables)
@@ -163,6 +168,29 @@ class Child:
         finally:
             if slave >= 0:
                 os.close(slave)
+
+    def serve_subsystem(self, session: Session, asked: OpenSession) -> bool:
+        channel = session.channel
+        if asked.command != "sftp":
+            return False
+
+        def audit(operation: str, path: str, target: str, error: str) -> None:
+            self.tell(
+                FileOperation(
+                    channel=channel.number, operation=operation, path=path, target_path=target, error=error
+                )
+            )
+
+        def summary(path: str, read: int, written: int) -> None:
+            self.tell(FileSummary(channel=channel.number, path=path, read=read, written=written))
+
+        def over(status: int, received: int, sent: int, error: str) -> None:
+            session.over_elsewhere(
+                SessionEnded(channel=channel.number, status=status, received=received, sent=sent, error=error)
+            )
+
+        channel.owner = Transfer(channel, FileServer(audit, summary), over)
+        return True
 
     def over(self, session: Session) -> None:
         self._sessions.discard(session)

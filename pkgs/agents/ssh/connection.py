@@ -37,19 +37,6 @@ from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.messages import Message, Refused, Start
 from pkgs.common.ssh.monitor import Answer, Verdict
 
-_SFTP_NAMES = {
-    1: "open",
-    7: "setstat",
-    9: "opendir",
-    10: "readdir",
-    11: "remove",
-    12: "mkdir",
-    13: "rmdir",
-    16: "rename",
-    18: "symlink",
-    19: "link",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -267,13 +254,12 @@ class SshConnection:
         await self._emit(kind[message.what], fields)
 
     async def _file_operation(self, message: FileOperation) -> None:
-        kind, _ = codes.sftp_kind(_SFTP_NAMES.get(message.action, ""), ok=not message.error)
+        kind, action = codes.sftp_kind(message.operation, ok=not message.error)
         await self._session(message.channel).emit(
             kind,
-            action=message.action,
+            action=action,
             path=message.path,
             target_path=message.target_path or None,
-            flags=message.flags or None,
             error=message.error or None,
         )
 

@@ -7,6 +7,8 @@ MAX_ENV_VARS = 32
 MAX_ENV_VALUE = 4096
 MAX_COMMAND = 128 * 1024
 """The kernel's own bound for one argument."""
+MAX_SHOWN_COMMAND = 16 * 1024
+"""Of a command, in audit events and recordings."""
 MAX_TERM = 64
 DRAIN_S = 5.0
 """After the command ended, output that something else holds open is waited for this long."""

@@ -76,10 +76,10 @@ class FileOperation(Message, frozen=True, kw_only=True):
     """One operation of a file transfer, done or failed."""
 
     channel: int
-    action: int
+    operation: str
+    """open, setstat, opendir, readdir, remove, mkdir, rmdir, rename, symlink, link."""
     path: str
     target_path: str = ""
-    flags: int = 0
     error: str = ""
 
 

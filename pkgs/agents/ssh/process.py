@@ -109,7 +109,7 @@ class Process:
             self._on_exit(Exit(255, name, result.si_code == os.CLD_DUMPED))
 
 
-def spawn_piped(path: str, argv: list[str], env: dict[str, str]) -> tuple[int, Pipes]:
+def spawn_piped(path: str, argv: list[str | bytes], env: dict[str, str]) -> tuple[int, Pipes]:
     """Start with three pipes. Raises OSError."""
     ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
     (stdin_r, stdin_w), (stdout_r, stdout_w), (stderr_r, stderr_w) = ends
@@ -141,7 +141,7 @@ def spawn_piped(path: str, argv: list[str], env: dict[str, str]) -> tuple[int, P
     return pid, Pipes(stdin_w, stdout_r, stderr_r)
 
 
-def spawn_on_terminal(path: str, argv: list[str], env: dict[str, str], terminal: str) -> int:
+def spawn_on_terminal(path: str, argv: list[str | bytes], env: dict[str, str], terminal: str) -> int:
     """Start with the terminal as controlling terminal and all three streams. Raises OSError."""
     return _spawn(
         path,
@@ -156,5 +156,5 @@ def spawn_on_terminal(path: str, argv: list[str], env: dict[str, str], terminal:
     )
 
 
-def _spawn(path: str, argv: list[str], env: dict[str, str], actions: list[Any]) -> int:
+def _spawn(path: str, argv: list[str | bytes], env: dict[str, str], actions: list[Any]) -> int:
     return os.posix_spawn(path, argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_RESET)

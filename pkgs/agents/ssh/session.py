@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pkgs.agents.ssh.env import ClientEnv
-from pkgs.agents.ssh.limits import DRAIN_S, MAX_COMMAND, MAX_TERM, READS_PER_TURN
+from pkgs.agents.ssh.limits import DRAIN_S, MAX_COMMAND, MAX_SHOWN_COMMAND, MAX_TERM, READS_PER_TURN
 from pkgs.agents.ssh.loop import READ, WRITE, Loop, Timer
 from pkgs.agents.ssh.messages import (
     OpenSession,
@@ -60,6 +60,9 @@ class Host(Protocol):
     def launch(self, session: Session, asked: OpenSession, opened: SessionOpened) -> Launched:
         """Start what was asked for. Raises OSError or LookupError with a text for the user."""
 
+    def serve_subsystem(self, session: Session, asked: OpenSession) -> bool:
+        """Take the channel over for a built-in subsystem; False when there is none of that name."""
+
     def over(self, session: Session) -> None: ...
 
 
@@ -70,6 +73,8 @@ class Session:
         self.channel = channel
         self.env = ClientEnv()
         self.pty: PtyRequest | None = None
+        self.command = b""
+        """What the client asked to run, to the byte."""
         self.opened_session: SessionOpened | None = None
         self._host = host
         self._loop = host.loop
@@ -108,7 +113,7 @@ class Session:
             case ExecRequest(command):
                 self._begin("exec", command, reply)
             case SubsystemRequest(name):
-                self._begin("subsystem", name, reply)
+                self._begin("subsystem", name.encode(), reply)
             case WindowChange(size):
                 self._loop.call_soon(lambda: self._resize(size))
                 reply(True)
@@ -159,11 +164,13 @@ class Session:
         self.pty = request
         return True
 
-    def _begin(self, kind: SessionKind, command: str, reply: Reply) -> None:
-        if len(command) > MAX_COMMAND or "\0" in command:
+    def _begin(self, kind: SessionKind, command: bytes, reply: Reply) -> None:
+        if len(command) > MAX_COMMAND or b"\0" in command:
             reply(False)
             return
-        self._start(OpenSession(channel=self.channel.number, kind=kind, command=command), reply)
+        self.command = command
+        shown = command[:MAX_SHOWN_COMMAND].decode(errors="backslashreplace")
+        self._start(OpenSession(channel=self.channel.number, kind=kind, command=shown), reply)
 
     def _start(self, asked: OpenSession, reply: Reply) -> None:
         if self._started:
@@ -186,15 +193,29 @@ class Session:
             return
         self.opened_session = answer
         self._record = answer.record
+        if asked.kind == "subsystem" and not answer.forced_command:
+            if self._host.serve_subsystem(self, asked):
+                reply(True)
+            else:
+                self._end_unstarted(f"there is no subsystem {asked.command}", reply)
+            return
         try:
             launched = self._host.launch(self, asked, answer)
         except (OSError, LookupError) as problem:
             text = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
-            self._host.tell(SessionEnded(channel=self.channel.number, status=255, error=text))
-            self._refuse(text, reply)
+            self._end_unstarted(text, reply)
             return
         reply(True)
         self._loop.call_soon(lambda: self._attach(launched))
+
+    def over_elsewhere(self, ended: SessionEnded) -> None:
+        """Whoever took over the channel is done with it."""
+        self._host.tell(ended)
+        self._loop.call_soon(self._finish)
+
+    def _end_unstarted(self, text: str, reply: Reply) -> None:
+        self._host.tell(SessionEnded(channel=self.channel.number, status=255, error=text))
+        self._refuse(text, reply)
 
     def _refuse(self, text: str, reply: Reply) -> None:
         self.channel.send(text.encode() + b"\r\n", stderr=True)

@@ -49,7 +49,8 @@ class ShellRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExecRequest:
-    command: str
+    command: bytes
+    """Bytes for the shell, whatever they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,11 @@ def read_request(kind: str, reader: Reader) -> ChannelRequest:
             return PtyRequest(term, TerminalSize.read(reader), reader.string())
         case "env":
             name, value = reader.string(), reader.string()
-            return EnvRequest(name.decode(errors="surrogateescape"), value.decode(errors="surrogateescape"))
+            return EnvRequest(name.decode(errors="replace"), value.decode(errors="replace"))
         case "shell":
             return ShellRequest()
         case "exec":
-            # Commands are bytes to the shell; surrogates keep those that are not UTF-8.
-            return ExecRequest(reader.string().decode(errors="surrogateescape"))
+            return ExecRequest(reader.string())
         case "subsystem":
             return SubsystemRequest(reader.text())
         case "window-change":
