@@ -38,7 +38,9 @@ HALF_CLOSED_IDLE_S = 600.0
 KEEPALIVE_IDLE_S = 30
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_COUNT = 3
-"""A peer that vanished without a FIN is noticed within a minute."""
+"""A peer that vanished without a FIN is noticed within a minute, when nothing is being sent."""
+UNACKNOWLEDGED_MS = 60_000
+"""The same while something is being sent."""
 
 BACKLOG = 1024
 ACCEPT_BATCH = 64

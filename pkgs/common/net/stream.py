@@ -14,6 +14,7 @@ import errno
 import socket
 import ssl
 import weakref
+from collections.abc import Callable
 
 from pkgs.common.errors import ProtocolError, TrustError, UnavailableError
 from pkgs.common.net import limits
@@ -60,6 +61,7 @@ class Stream:
         self._read_closed = False
         self._write_closed = False
         self._closed = False
+        self._over: asyncio.Event | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self.peer_ip, self.peer_port = peer_of(sock)
@@ -310,6 +312,20 @@ class Stream:
         except OSError as exc:
             raise UnavailableError("the connection was lost", detail=str(exc)) from exc
 
+    def watch_idle(self, disturbed: Callable[[], None] | None) -> None:
+        """Until called with None: tell when the idle peer has ended, broken or said something unasked."""
+        if self._closed:
+            return
+        if disturbed is None:
+            self._loop.remove_reader(self._fd)
+        else:
+            self._loop.add_reader(self._fd, self._notice, disturbed)
+
+    def _notice(self, disturbed: Callable[[], None]) -> None:
+        if self.peek_closed():
+            self._loop.remove_reader(self._fd)
+            disturbed()
+
     def peek_closed(self) -> bool:
         """Whether an idle stream has ended or was sent something nobody asked for."""
         if self._closed or self._early:
@@ -369,6 +385,16 @@ class Stream:
             if waiting is not None and not waiting.done():
                 waiting.set_exception(UnavailableError("the connection is closed"))
         self._sock.close()
+        if self._over is not None:
+            self._over.set()
+
+    async def wait_closed(self) -> None:
+        """Returns when this stream has been closed on our side."""
+        if self._closed:
+            return
+        if self._over is None:
+            self._over = asyncio.Event()
+        await self._over.wait()
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:

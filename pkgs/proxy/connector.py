@@ -1,0 +1,214 @@
+"""The one way from a verified user to an agent's stream, whatever door the user came in by.
+
+`teleport-dial`, the SSH gate and whatever comes later call `connect_user`: the same checks, the same audit,
+the same route. It decides only whether the user may see and be routed to the server; what they may do there
+is the agent's decision, made again on its own.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pkgs.common.access.decide import decide
+from pkgs.common.access.types import Environment, SeeNode, Subject
+from pkgs.common.api.tunnel import DialHeader
+from pkgs.common.errors import AccessError, DeniedError, NotFoundError, UnavailableError
+from pkgs.common.events.codes import AUTH_FAIL, SESSION_CONNECT
+from pkgs.common.events.format import new_event
+from pkgs.common.events.types import Emitter
+from pkgs.common.membership.cache import ClusterCache
+from pkgs.common.net.dial import Resolved, dial_resolved, resolve
+from pkgs.common.net.framing import encode_frame
+from pkgs.common.net.proxyproto import HeaderSigner
+from pkgs.common.net.sockets import peer_of, split_host_port
+from pkgs.common.net.stream import Stream, adopt
+from pkgs.common.pki.identity import Identity
+from pkgs.common.resources.kinds import Node
+from pkgs.common.runtime.clock import Clock
+from pkgs.proxy import limits
+from pkgs.proxy.routing import choose, find, parse_target
+from pkgs.proxy.tunnels import Tunnels
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A stream to an agent, at the point where the user's bytes begin."""
+
+    stream: Stream
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class DialPolicy:
+    """Which registered addresses may be dialled directly (attack A20: an agent chooses what it registers)."""
+
+    loopback: bool
+    """Only where this proxy itself listens on loopback alone, as on a laptop."""
+    forbidden: frozenset[tuple[str, int]]
+    """Our own listeners and the Auth Service."""
+
+    def check(self, addresses: Sequence[Resolved]) -> None:
+        for _, address in addresses:
+            ip = ipaddress.ip_address(address[0].partition("%")[0])
+            ip = getattr(ip, "ipv4_mapped", None) or ip
+            harmful = ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved
+            if harmful or (ip.is_loopback and not self.loopback) or (str(ip), address[1]) in self.forbidden:
+                raise UnavailableError(
+                    "the server's registered address is not one to connect to", detail=f"{ip}:{address[1]}"
+                )
+
+
+class Connector:
+    def __init__(
+        self,
+        *,
+        cache: ClusterCache,
+        tunnels: Tunnels,
+        emitter: Emitter,
+        signer: Callable[[], HeaderSigner],
+        policy: Callable[[], DialPolicy],
+        host_id: str,
+        clock: Clock,
+        log: logging.Logger,
+    ) -> None:
+        self._cache = cache
+        self._tunnels = tunnels
+        self._emitter = emitter
+        self._signer = signer
+        self._policy = policy
+        self._host_id = host_id
+        self._clock = clock
+        self._log = log
+
+    async def connect_user(
+        self,
+        identity: Identity,
+        target: str,
+        *,
+        client_addr: str,
+        service: str = "ssh",
+        cluster: str = "",
+        login: str = "",
+    ) -> Connected:
+        """A stream to the server meant by `target`, with the agent told who is calling from where.
+
+        `client_addr` is the user's `ip:port` as this proxy saw it. Raises AccessError for the user."""
+        if cluster not in ("", self._cache.cluster_name):
+            raise NotFoundError(f"cluster {cluster!r} is not known here", hint="`tsh clusters` lists them")
+        if service != "ssh":
+            raise NotFoundError(f"service {service!r} is not served here")
+        node = await self._route(identity, target, client_addr, login)
+        stream = await self._dial(node, client_addr, service, target)
+        try:
+            await self._emit_connect(identity, node, client_addr, login)
+        except BaseException:
+            stream.abort()
+            raise
+        return Connected(stream, node)
+
+    async def _route(self, identity: Identity, text: str, client_addr: str, login: str) -> Node:
+        cache = self._cache
+        target = parse_target(text, cache.cluster_name)
+        networking = cache.networking.spec
+        found = find(target, cache.nodes.values(), networking)
+        subject = Subject(identity, cache.roles_of(identity))
+        env = Environment(
+            now=self._clock.now(),
+            source_addr=split_host_port(client_addr)[0],
+            server_id=self._host_id,
+            locks=cache.locks,
+            locks_stale_s=cache.stale_for_s,
+            auth_preference=cache.auth_preference,
+        )
+        decisions = [(node, decide(subject, SeeNode(node), env)) for node in found]
+        visible = [node for node, decision in decisions if decision]
+        if found and not visible:
+            reasons = tuple(dict.fromkeys(reason for _, decision in decisions for reason in decision.reasons))
+            await self._emit_denied(identity, found, client_addr, login, reasons)
+        return choose(target, visible, networking, cache.cluster_name)
+
+    async def _dial(self, node: Node, client_addr: str, service: str, target: str) -> Stream:
+        if self._tunnels.holds(node.name):
+            stream = await self._tunnels.take(node.name)
+            try:
+                stream.write(
+                    encode_frame(DialHeader(service=service, client_addr=client_addr, target=target))
+                )
+            except BaseException:
+                stream.abort()
+                raise
+            return stream
+        if node.spec.use_tunnel or not node.spec.addr:
+            raise UnavailableError(
+                f"server {node.spec.hostname!r} is not connected to this proxy now",
+                hint="it reconnects by itself; try again in a moment",
+            )
+        return await self._dial_direct(node, client_addr)
+
+    async def _dial_direct(self, node: Node, client_addr: str) -> Stream:
+        """Dial the registered address. The name is resolved once, and what was checked is what is dialled."""
+        host, port = split_host_port(node.spec.addr)
+        try:
+            addresses = await resolve(host, port)
+            self._policy().check(addresses)
+            sock = await dial_resolved(addresses, node.spec.addr, deadline_s=limits.AGENT_DIAL_S)
+        except AccessError as exc:
+            self._log.warning(
+                "cannot reach a server directly",
+                extra={"host_id": node.name, "addr": node.spec.addr, "detail": exc.detail or exc.message},
+            )
+            raise UnavailableError(f"server {node.spec.hostname!r} does not answer") from exc
+        stream = await adopt(sock)
+        try:
+            header = self._signer().sign(
+                source=split_host_port(client_addr), destination=peer_of(sock), now=self._clock.now()
+            )
+            stream.write(header)
+        except BaseException:
+            stream.abort()
+            raise
+        return stream
+
+    async def _emit_connect(self, identity: Identity, node: Node, client_addr: str, login: str) -> None:
+        await self._emitter.emit(
+            new_event(
+                SESSION_CONNECT,
+                cluster_name=self._cache.cluster_name,
+                now=self._clock.now(),
+                user=identity.name,
+                login=login or None,
+                server_id=node.name,
+                server_hostname=node.spec.hostname,
+                server_addr=node.spec.addr or None,
+                addr_remote=client_addr,
+            )
+        )
+
+    async def _emit_denied(
+        self, identity: Identity, found: list[Node], client_addr: str, login: str, reasons: tuple[str, ...]
+    ) -> None:
+        self._log.info(
+            "a user may not connect",
+            extra={"user": identity.name, "addr": client_addr, "reason": "; ".join(reasons)},
+        )
+        try:
+            await self._emitter.emit(
+                new_event(
+                    AUTH_FAIL,
+                    cluster_name=self._cache.cluster_name,
+                    now=self._clock.now(),
+                    user=identity.name,
+                    login=login or None,
+                    success=False,
+                    error="; ".join(reasons) or "access denied",
+                    server_id=found[0].name,
+                    server_hostname=found[0].spec.hostname,
+                    addr_remote=client_addr,
+                )
+            )
+        except AccessError as exc:
+            # The answer is no in any case.
+            raise DeniedError("access denied", detail=exc.message) from exc

@@ -1,0 +1,133 @@
+"""What a connection to the public port is for: by ALPN, as the client said it in its hello."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+from pkgs.common.errors import AccessError
+from pkgs.common.net.listener import Accepted
+from pkgs.common.net.relay import relay
+from pkgs.common.net.stream import accept_tls, adopt
+from pkgs.common.pki.identity import Identity
+from pkgs.common.rpc.server import RpcServer
+from pkgs.proxy.authrelay import AuthRelay
+from pkgs.proxy.certificates import (
+    ALPN_AUTH,
+    ALPN_DATA,
+    ALPN_DIAL,
+    ALPN_SSH,
+    ALPN_TUNNEL,
+    ALPN_WEB,
+    OwnContexts,
+    WebCertificates,
+)
+from pkgs.proxy.dialgate import DialGate
+from pkgs.proxy.tunnels import Tunnels
+from pkgs.proxy.web import WebServer
+
+_OWN = frozenset({ALPN_TUNNEL, ALPN_DATA, ALPN_DIAL, ALPN_SSH, *ALPN_WEB})
+
+
+class SshDoor(Protocol):
+    """The SSH server of the proxy, for `ssh -J` and plain clients."""
+
+    async def serve(self, sock: socket.socket, remote_addr: str) -> None: ...
+
+
+def choose_protocol(alpn: tuple[str, ...]) -> str:
+    """The first offer that we serve; the web when none is made; empty when none is ours."""
+    if not alpn:
+        return ALPN_WEB[0]
+    return next((offer for offer in alpn if offer in _OWN or offer.startswith(ALPN_AUTH)), "")
+
+
+class Router:
+    """Hands each connection to what serves it, and waits until it is over."""
+
+    def __init__(
+        self,
+        *,
+        contexts: Callable[[], OwnContexts],
+        web_certificates: WebCertificates,
+        web: WebServer,
+        auth: AuthRelay,
+        dial: DialGate,
+        tunnels: Tunnels,
+        rpc: RpcServer,
+        ssh: SshDoor | None,
+        verify: Callable[[bytes, str], Identity],
+        log: logging.Logger,
+    ) -> None:
+        self._contexts = contexts
+        self._web_certificates = web_certificates
+        self._web = web
+        self._auth = auth
+        self._dial = dial
+        self._tunnels = tunnels
+        self._rpc = rpc
+        self._ssh = ssh
+        self._verify = verify
+        self._log = log
+
+    async def serve(self, accepted: Accepted) -> None:
+        """One connection of the public port, until it is over."""
+        hello = accepted.hello
+        assert hello is not None
+        protocol = choose_protocol(hello.alpn)
+        if protocol in ALPN_WEB:
+            await self._web.serve(accepted, self._web_certificates.context_for(hello.sni))
+        elif protocol.startswith(ALPN_AUTH):
+            await self._auth.serve(accepted, protocol.removeprefix(ALPN_AUTH))
+        elif protocol == ALPN_DIAL:
+            await self._dial.serve(accepted)
+        elif protocol == ALPN_TUNNEL:
+            await self._rpc.serve_tls_socket(accepted.sock, self._contexts().tunnel, accepted.remote_ip)
+        elif protocol == ALPN_DATA:
+            await self._serve_data(accepted, self._contexts().data)
+        elif protocol == ALPN_SSH and self._ssh is not None:
+            await self._serve_ssh(accepted, self._contexts().ssh, self._ssh)
+        else:
+            accepted.sock.close()
+
+    async def serve_plain_ssh(self, accepted: Accepted) -> None:
+        """One connection of the SSH port, until it is over."""
+        if self._ssh is None:
+            accepted.sock.close()
+            return
+        await self._ssh.serve(accepted.sock, accepted.remote_addr)
+
+    async def _serve_data(self, accepted: Accepted, context: ssl.SSLContext) -> None:
+        try:
+            stream = await accept_tls(accepted.sock, context)
+        except AccessError:
+            return
+        try:
+            der = stream.peer_der
+            if der is not None:
+                await self._tunnels.serve_data(stream, self._verify(der, accepted.remote_ip))
+        except (AccessError, TimeoutError) as exc:
+            self._log.debug("data connection refused: %s", exc, extra={"addr": accepted.remote_ip})
+        finally:
+            stream.abort()
+
+    async def _serve_ssh(self, accepted: Accepted, context: ssl.SSLContext, ssh: SshDoor) -> None:
+        """The SSH server speaks over a plain socket: TLS ends here and is relayed to it."""
+        try:
+            stream = await accept_tls(accepted.sock, context)
+        except AccessError:
+            return
+        ours, theirs = socket.socketpair()
+        serving = asyncio.create_task(ssh.serve(theirs, accepted.remote_addr))
+        try:
+            await relay(stream, await adopt(ours))
+        finally:
+            stream.abort()
+            serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving

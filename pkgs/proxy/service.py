@@ -1,0 +1,269 @@
+"""The Proxy Service put together, and its life: start, reload, drain, close."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from pkgs.common.errors import AccessError, TrustError
+from pkgs.common.membership.identity import HostIdentity
+from pkgs.common.membership.member import Member
+from pkgs.common.net.limits import ListenerLimits
+from pkgs.common.net.listener import Listener, bind
+from pkgs.common.net.penalties import Penalties
+from pkgs.common.net.proxyheader import PlainHeaderReader
+from pkgs.common.net.proxyproto import HeaderSigner
+from pkgs.common.pki.identity import Identity, SystemRole
+from pkgs.common.pki.x509 import verify_peer
+from pkgs.common.resources.durations import parse_duration
+from pkgs.common.resources.kinds import Proxy, ServerSpec
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.rpc.registry import Registry
+from pkgs.common.rpc.server import RpcServer
+from pkgs.common.runtime.process import Process
+from pkgs.common.runtime.version import VERSION
+from pkgs.proxy import addresses, limits
+from pkgs.proxy.authrelay import AuthRelay
+from pkgs.proxy.certificates import OwnContexts, WebCertificates
+from pkgs.proxy.connector import Connector
+from pkgs.proxy.dialgate import DialGate
+from pkgs.proxy.router import Router, SshDoor
+from pkgs.proxy.tunnels import Tunnels
+from pkgs.proxy.web import WebServer
+from pkgs.proxy.webapi import ROUTES, Addresses, WebApi
+from pkgs.proxy.webpages import PAGE_ROUTES, WebPages
+
+
+class ProxyService:
+    """Made by `start_proxy`; what its process then reloads, drains and closes."""
+
+    def __init__(self, process: Process, member: Member, auth_addrs: Sequence[str]) -> None:
+        self._process = process
+        self._config = process.config
+        self._member = member
+        self._log = process.log
+        self._auth_addrs = tuple(auth_addrs)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listeners: list[Listener] = []
+        self._contexts = OwnContexts.of(member.identity, member.cache.trust)
+        self._signer = self._make_signer(member.identity)
+        self._web_certificates = WebCertificates(
+            process.config.proxy_service.keypairs, process.component_log("web")
+        )
+        self._web_certificates.reload()
+        self._web_certificates.use_identity(member.identity)
+        self._addresses = Addresses(web_listen="")
+        self._policy = addresses.dial_policy((), ())
+        self.tunnels = Tunnels(process.component_log("tunnel"))
+        self.connector = Connector(
+            cache=member.cache,
+            tunnels=self.tunnels,
+            emitter=member.emitter,
+            signer=lambda: self._signer,
+            policy=lambda: self._policy,
+            host_id=member.identity.host_id,
+            clock=process.clock,
+            log=process.component_log("dial"),
+        )
+        registry = Registry()
+        self.tunnels.register(registry)
+        self._rpc = RpcServer(registry, identify=self._identify, log=process.component_log("tunnel.rpc"))
+        self._web = self._make_web()
+
+    async def start(self, ssh: SshDoor | None) -> None:
+        await self._rpc.start(self._process.data_dir)
+        await self._web.start()
+        router = Router(
+            contexts=lambda: self._contexts,
+            web_certificates=self._web_certificates,
+            web=self._web,
+            auth=AuthRelay(
+                addresses=lambda: self._auth_addrs,
+                signer=lambda: self._signer,
+                cluster=lambda: self._member.cache.cluster_name,
+                clock=self._process.clock,
+                log=self._process.component_log("authrelay"),
+            ),
+            dial=DialGate(
+                connector=self.connector,
+                context=lambda: self._contexts.dial,
+                verify=self.verify,
+                log=self._process.component_log("dial"),
+            ),
+            tunnels=self.tunnels,
+            rpc=self._rpc,
+            ssh=ssh,
+            verify=self.verify,
+            log=self._process.component_log("router"),
+        )
+        self._listen(router, ssh)
+        self._member.on_identity_change(self._renewed)
+        self._member.cache.on_change(self._changed)
+        self._member.start_heartbeat(self.describe)
+        self._tasks.append(asyncio.create_task(self._watch_tunnels()))
+        interval_s = parse_duration(self._config.proxy_service.https_keypairs_reload_interval)
+        if interval_s > 0 and self._web_certificates.from_files:
+            self._tasks.append(asyncio.create_task(self._watch_files(max(interval_s, limits.RELOAD_CHECK_S))))
+        self._add_metrics()
+
+    # --- parts
+
+    def _make_web(self) -> WebServer:
+        log = self._process.component_log("web")
+        api = WebApi(client=self._member.client, cache=self._member.cache, addresses=lambda: self._addresses)
+        app = web.Application(client_max_size=limits.BODY_MAX)
+        api.add_routes(app)
+        WebPages(api=api, cache=self._member.cache).add_routes(app)
+        return WebServer(
+            app,
+            routes=ROUTES | PAGE_ROUTES,
+            trust_forwarded=self._config.proxy_service.trust_x_forwarded_for,
+            penalties=Penalties(),
+            log=log,
+        )
+
+    def _listen(self, router: Router, ssh: SshDoor | None) -> None:
+        """Open every port, or none."""
+        proxy = self._config.proxy_service
+        check = PlainHeaderReader() if proxy.proxy_protocol == "on" else None
+        most = self._config.teleport.connection_limits.max_connections
+        accept = ListenerLimits(per_source=most) if most else ListenerLimits()
+
+        def listener(addr: str, *, plain_ssh: bool = False) -> str:
+            made = Listener(
+                bind(addr),
+                router.serve_plain_ssh if plain_ssh else router.serve,
+                hello=not plain_ssh,
+                limits=accept,
+                verify_proxy=check,
+                log=self._process.component_log("listener"),
+            )
+            self._listeners.append(made)
+            return made.addresses[0]
+
+        web_addr = listener(proxy.web_listen_addr)
+        tunnel_addr = listener(proxy.tunnel_listen_addr) if proxy.tunnel_listen_addr else ""
+        ssh_addr = listener(proxy.listen_addr, plain_ssh=True) if proxy.listen_addr and ssh else ""
+        listening = [addr for one in self._listeners for addr in one.addresses]
+        self._addresses = addresses.shown(self._config, web_addr, ssh_addr, tunnel_addr)
+        self._policy = addresses.dial_policy(listening, self._auth_addrs)
+        for one in self._listeners:
+            one.start()
+        self._log.info("listening", extra={"web": web_addr, "ssh": ssh_addr, "tunnel": tunnel_addr})
+
+    def describe(self) -> Proxy:
+        """This proxy as the cluster shall know it."""
+        web_addr = self._addresses.web_listen
+        return Proxy(
+            metadata=Metadata(name=self._member.identity.host_id),
+            spec=ServerSpec(
+                hostname=self._config.nodename,
+                addr=addresses.advertised(self._config, web_addr),
+                public_addrs=addresses.with_port(self._config.proxy_service.public_addrs, web_addr),
+                version=VERSION,
+            ),
+        )
+
+    def verify(self, der: bytes, source_addr: str) -> Identity:
+        """Who the holder of a certificate is, seen from this address."""
+        return verify_peer(
+            der, trust=self._member.cache.trust, now=self._process.clock.now(), source_addr=source_addr
+        )
+
+    def _identify(self, der: bytes | None) -> Identity | None:
+        if der is None:
+            raise TrustError("a host certificate is needed here")
+        return verify_peer(der, trust=self._member.cache.trust, now=self._process.clock.now())
+
+    def _make_signer(self, identity: HostIdentity) -> HeaderSigner:
+        return HeaderSigner(
+            cert_pem=identity.tls_cert, key_pem=identity.tls_private_pem, cluster=identity.cluster_name
+        )
+
+    # --- what changes while we run
+
+    def _renewed(self, identity: HostIdentity) -> None:
+        self._signer = self._make_signer(identity)
+        self._web_certificates.use_identity(identity)
+        self._contexts = OwnContexts.of(identity, self._member.cache.trust)
+
+    def _changed(self, kind: str) -> None:
+        if kind == "cert_authority":
+            self._contexts = OwnContexts.of(self._member.identity, self._member.cache.trust)
+
+    async def _watch_tunnels(self) -> None:
+        """A tunnel that takes nothing any more is ended, so that nobody waits for it."""
+        while True:
+            await asyncio.sleep(limits.TUNNEL_PING_S)
+            for caller in self.tunnels.stalled():
+                self._log.warning("a tunnel is dead", extra={"host_id": caller.host().host_id})
+                self._rpc.drop(lambda other, dead=caller: other is dead)  # type: ignore[misc]
+
+    async def _watch_files(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                if self._web_certificates.reload():
+                    self._log.info("web certificates reloaded")
+            except AccessError as exc:
+                self._log.error("web certificates not reloaded, the old ones stay: %s", exc)
+
+    def _add_metrics(self) -> None:
+        metrics = self._process.metrics
+        metrics.gauge_of("proxy_tunnels", "Agents connected to this proxy.", lambda: self.tunnels.hosts)
+        metrics.gauge_of(
+            "proxy_spare_connections", "Data connections kept ready.", lambda: self.tunnels.spares
+        )
+        metrics.gauge_of(
+            "proxy_connections",
+            "Connections to the public ports.",
+            lambda: sum(one.connections for one in self._listeners),
+        )
+
+    # --- life
+
+    async def reload(self) -> None:
+        """Take up changed certificate files. Raises AccessError, leaving everything as it was."""
+        self._web_certificates.reload()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Accept nothing more, send the agents elsewhere, and wait for open streams."""
+        for listener in self._listeners:
+            listener.stop_accepting()
+        self.tunnels.drain()
+        left = await asyncio.gather(*(listener.drain(timeout_s) for listener in self._listeners))
+        if sum(left):
+            self._log.warning("connections are cut", extra={"connections": sum(left)})
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.tunnels.drain()
+        for listener in self._listeners:
+            await listener.close()
+        with contextlib.suppress(AccessError):
+            await self._rpc.close()
+        await self._web.close()
+        await self._member.close()
+
+
+async def start_proxy(process: Process) -> ProxyService:
+    """Join, open the ports, tell the cluster. What fails here is one line for the administrator."""
+    from pkgs.common.membership.route import route_of
+
+    route = route_of(process.config)
+    member = await Member.start(
+        process, SystemRole.PROXY, additional_principals=addresses.principals(process.config)
+    )
+    service = None
+    try:
+        service = ProxyService(process, member, () if route.by_proxy else route.addrs)
+        await service.start(None)
+    except BaseException:
+        await (service.close() if service is not None else member.close())
+        raise
+    return service
