@@ -176,7 +176,7 @@ def _way(plan: JoinPlan, clock: Clock, log: logging.Logger, expired: HostIdentit
         # Nothing shows any more that this host is the one that the cluster knows by this id.
         raise TrustError(
             f"the host certificate in {plan.data_dir} has expired",
-            hint=f"remove proc and host_uuid there, and join again with a new token",
+            hint="remove proc and host_uuid there, and join again with a new token",
         )
     token = plan.config.token()
     if not token:
