@@ -157,12 +157,14 @@ class ProxyService:
     def describe(self) -> Proxy:
         """This proxy as the cluster shall know it."""
         web_addr = self._addresses.web_listen
+        reached = addresses.advertised(self._config, web_addr)
+        public = addresses.with_port(self._config.proxy_service.public_addrs, web_addr)
         return Proxy(
             metadata=Metadata(name=self._member.identity.host_id),
             spec=ServerSpec(
                 hostname=self._config.nodename,
-                addr=addresses.advertised(self._config, web_addr),
-                public_addrs=addresses.with_port(self._config.proxy_service.public_addrs, web_addr),
+                addr=reached,
+                public_addrs=public or [reached],
                 version=VERSION,
             ),
         )

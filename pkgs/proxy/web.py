@@ -13,13 +13,20 @@ import logging
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from pkgs.common.errors import AccessError, InputError, InternalError, LimitExceededError, UnavailableError
+from pkgs.common.errors import (
+    AccessError,
+    InputError,
+    InternalError,
+    LimitExceededError,
+    NotFoundError,
+    UnavailableError,
+)
 from pkgs.common.net.listener import Accepted
 from pkgs.common.net.penalties import Penalties, RateLimit, source_of
 from pkgs.common.net.sockets import plain_ip
@@ -46,6 +53,14 @@ SECURITY_HEADERS: Final = {
 }
 
 
+_CODES: Final = {
+    404: NotFoundError.code,
+    413: LimitExceededError.code,
+    500: InternalError.code,
+    503: UnavailableError.code,
+}
+
+
 class _Connection(asyncio.Protocol):
     """Stands before aiohttp's protocol of one connection; ends it when a request takes too long to come."""
 
@@ -60,8 +75,8 @@ class _Connection(asyncio.Protocol):
         self.over: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
         self._server.connections[transport] = self
         self._inner = self._server.make_protocol()
         self._inner.connection_made(transport)
