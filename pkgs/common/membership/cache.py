@@ -115,6 +115,8 @@ class ClusterCache:
 
     async def wait_ready(self, deadline_s: float | None = None) -> None:
         """Until there is state to decide on, current or of the last run; UnavailableError at the deadline."""
+        if self.ready:
+            return
         try:
             await asyncio.wait_for(self._ready.wait(), deadline_s)
         except TimeoutError:

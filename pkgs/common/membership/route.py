@@ -29,8 +29,6 @@ from pkgs.common.runtime import paths
 from pkgs.common.runtime.config import Config
 
 AUTH_NAME = role_dns_name(SystemRole.AUTH)
-AUTH_PORT = 3025
-PROXY_PORT = 443
 ALPN_AUTH = "teleport-auth@"
 """Followed by the cluster's name; by nothing when the joiner does not know it yet."""
 
@@ -57,22 +55,17 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 def route_of(config: Config) -> Route:
     """The way the configuration names; InputError when it names none."""
     if config.auth_service.enabled:
-        host, port = split_host_port(config.auth_service.listen_addr, AUTH_PORT)
+        host, port = split_host_port(config.auth_service.listen_addr)
         local = join_host_port(_ANY_ADDRESS.get(host, host), port)
         return Route(addrs=(local,), join_socket=paths.auth_socket(config.data_dir))
     if config.auth_addrs:
-        return Route(addrs=tuple(_with_port(addr, AUTH_PORT) for addr in config.auth_addrs))
+        return Route(addrs=config.auth_addrs)
     if config.proxy_addr:
-        return Route(addrs=(_with_port(config.proxy_addr, PROXY_PORT),), by_proxy=True)
+        return Route(addrs=(config.proxy_addr,), by_proxy=True)
     raise InputError(
         "the configuration names neither teleport.auth_server nor teleport.proxy_server",
         hint="set one of them, or use --auth-server or --proxy-server",
     )
-
-
-def _with_port(addr: str, port: int) -> str:
-    host, found = split_host_port(addr, port)
-    return join_host_port(host, found)
 
 
 def dialler(route: Route, context: Callable[[], ssl.SSLContext]) -> Dial:
