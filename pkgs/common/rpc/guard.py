@@ -103,6 +103,7 @@ class Guard(asyncio.Protocol):
         self._in_flight = 0
         self._opened_at = self._heard_at = self._pinged_at = self._loop.time()
         self._begun_at = 0.0
+        self._unread_since = 0.0
         self._tokens = 0.0
         self._tokens_at = 0.0
 
@@ -231,6 +232,8 @@ class Guard(asyncio.Protocol):
         """Do not read the peer for now."""
         if not self._stopped and self._peer is not None and not self._peer.is_closing():
             self._peer.pause_reading()
+        if reason & STOP_BACKLOG and not self._stopped & STOP_BACKLOG:
+            self._unread_since = self._loop.time()
         self._stopped |= reason
 
     def go_on(self, reason: int) -> None:
@@ -244,12 +247,17 @@ class Guard(asyncio.Protocol):
             self._peer.resume_reading()
 
     def _spend(self, messages: int, now: float) -> None:
-        """Token bucket holding one second's worth; in debt the peer is not read until it is paid."""
+        """Token bucket holding one second's worth; in debt the peer is not read until it is paid.
+
+        Who is deeper in debt than can be waited for is closed.
+        """
         assert self._admission is not None
         rate = self._admission.messages_per_s
         self._tokens = min(rate, self._tokens + (now - self._tokens_at) * rate) - messages
         self._tokens_at = now
-        if self._tokens < 0 and not self._stopped & STOP_RATE:
+        if -self._tokens / rate > self._limits.flood_close_s:
+            self.close("floods the server with messages")
+        elif self._tokens < 0 and not self._stopped & STOP_RATE:
             self.stop(STOP_RATE)
             self._loop.call_later(-self._tokens / rate, self.go_on, STOP_RATE)
 
@@ -265,7 +273,8 @@ class Guard(asyncio.Protocol):
         elif life_s and now - self._opened_at > life_s:
             self.close("a peer without a certificate may not stay")
         elif self._stopped:
-            return
+            if self._stopped & STOP_BACKLOG and now - self._unread_since > limits.stall_s:
+                self.close("does not read its answers")
         elif self._begun_at and now - self._begun_at > limits.stall_s:
             self.close("stalled inside a message")
         elif now - self._heard_at > limits.idle_close_s:

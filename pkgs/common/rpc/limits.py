@@ -59,6 +59,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     messages_per_s: float = 100_000.0
     anonymous_messages_per_s: float = 50.0
     """Above the rate a connection is not read for a while, which slows the peer down."""
+    flood_close_s: float = 5.0
+    """Who would have to be unread for longer than this is closed instead."""
 
     calls_per_connection: int = 256
     streams_per_connection: int = 64
