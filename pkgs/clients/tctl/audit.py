@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from pkgs.common.api.audit import StoredEvent
 from pkgs.common.errors import InputError
 from pkgs.common.events.format import flatten, unix_time
@@ -58,11 +60,17 @@ def details(fields: dict[str, Any]) -> str:
     for key, value in fields.items():
         if key in HIDDEN_FIELDS or value in ("", None, [], {}):
             continue
-        if isinstance(value, list):
-            value = ",".join(map(str, value))
-        shown.append(f"{key}={value}")
+        shown.append(f"{key}={_scalar(value)}")
     text = " ".join(shown)
     return text if len(text) <= MAX_DETAIL_CHARS else text[: MAX_DETAIL_CHARS - 3] + "..."
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    return msgspec.json.encode(value).decode()
 
 
 def write_line(stored: StoredEvent, format: str) -> None:

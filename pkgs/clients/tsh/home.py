@@ -12,7 +12,8 @@ import re
 from pkgs.common.errors import InputError, NotFoundError
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*\Z")
+_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:-]*\Z")
+_KEY = re.compile(r"[a-z_]+\Z")
 _NAME = re.compile(r"[^\x00-\x1f/\\]+\Z")
 
 
@@ -142,7 +143,7 @@ def _fields(text: str, path: str) -> dict[str, str]:
         value = value.strip()
         if (
             not colon
-            or key != key.strip()
+            or not _KEY.match(key)
             or value[:1] in ("|", ">", "[", "{", "&", "*", "!")
             or " #" in value
         ):

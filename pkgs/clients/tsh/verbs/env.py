@@ -10,7 +10,7 @@ from pkgs.clients.tsh.login import current
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
-    "Print shell commands that select the current cluster: eval $(tsh env)",
+    "Print shell commands that select the current cluster, for eval $(tsh env).",
     FORMAT,
     Flag("unset", "Print the commands that undo it", is_bool=True),
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pkgs.common.resources.kinds import Node
 
 SPEC = Spec(
-    "List the servers you may reach, perhaps only those with some labels: tsh ls env=prod,team=web",
+    "List the servers you may reach, perhaps only those with some labels: tsh ls env=prod,team=web.",
     *nodes.FILTERS,
     Flag("format", "Output format", short="f", default="text", choices=("text", "json", "yaml", "names"),
          metavar="FORMAT"),

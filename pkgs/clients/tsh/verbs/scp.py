@@ -11,7 +11,7 @@ from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
-    "Copy files to and from servers: tsh scp file user@node:path",
+    "Copy files to and from servers: tsh scp file user@node:path (or the other way).",
     Flag("recursive", "Copy folders with all they hold", short="r", is_bool=True),
     Flag("preserve", "Keep modification times and modes", short="p", is_bool=True),
     Flag("port", "SSH port on the remote host", short="P", metavar="PORT"),

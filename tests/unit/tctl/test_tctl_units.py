@@ -1,0 +1,124 @@
+"""Pieces of tctl without a cluster."""
+
+from __future__ import annotations
+
+import importlib
+from datetime import UTC, datetime
+
+import pytest
+
+from pkgs.clients.tctl import audit, invitation, tables
+from pkgs.clients.tctl.flags import COMMON, commas, duration
+from pkgs.clients.tctl.main import TOOL
+from pkgs.clients.tctl.traits import TRAITS, traits_of
+from pkgs.clients.tctl.verbs import tokens_add, tokens_ls, users_add
+from pkgs.clients.tsh.main import TOOL as TSH
+from pkgs.common.api.audit import StoredEvent
+from pkgs.common.api.login import Invitation
+from pkgs.common.errors import InputError
+from pkgs.common.events.types import Event
+from pkgs.common.output.argv import Parsed, Parser, Spec
+from pkgs.common.output.help import help_text
+from pkgs.common.output.tool import Group, Tool, Verb
+from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Token, TokenSpec, User, UserSpec
+from pkgs.common.resources.metadata import Metadata
+
+
+def every_verb(group: Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Verb | Group]]:
+    found: list[tuple[tuple[str, ...], Verb | Group]] = []
+    for name, verb in group.verbs.items():
+        found.append(((*path, name), verb))
+        if isinstance(verb, Group):
+            found += every_verb(verb, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize("tool", [TOOL, TSH], ids=lambda tool: tool.name)
+def test_every_verb_has_help_a_runner_and_flags_that_do_not_clash(tool: Tool) -> None:
+    for path, verb in every_verb(tool.root):
+        text = help_text(tool, list(path))
+        assert text.startswith(f"Usage: {tool.name} {' '.join(path)}"), path
+        assert verb.help and not verb.help.endswith("\n")
+        if isinstance(verb, Group):
+            continue
+        spec = verb.spec()
+        assert callable(importlib.import_module(verb.module).run)
+        assert spec.help.rstrip().endswith("."), (path, spec.help)
+        names = [flag.name for flag in spec.flags]
+        shorts = [flag.short for flag in spec.flags if flag.short]
+        assert len(set(names)) == len(names), path
+        assert len(set(shorts)) == len(shorts), path
+        assert all(flag.help for flag in spec.flags)
+        for name in names:
+            assert f"--{name}" in text, (path, name)
+
+
+def args(spec: Spec, *words: str) -> Parsed:
+    return Parser(spec.flags, COMMON, {}).all(spec, list(words))
+
+
+def test_traits_from_flags() -> None:
+    given = args(users_add.SPEC, "bob", "--roles=access", "--logins=root, ubuntu,root", "--db-users=")
+    assert traits_of(given, "", TRAITS) == {"logins": ["root", "ubuntu"], "db_users": []}
+    assert commas(" a,,b ,a") == ["a", "b"]
+
+
+def test_durations() -> None:
+    assert duration(args(users_add.SPEC, "bob", "--ttl=90m"), "ttl") == 5400
+    for bad in ("0s", "x", "", "49h"):
+        with pytest.raises(InputError, match="--ttl"):
+            duration(args(users_add.SPEC, "bob", f"--ttl={bad}"), "ttl", most_s=48 * 3600)
+
+
+def test_token_types() -> None:
+    assert tokens_add.roles_of("node,Proxy,ssh") == ["Node", "Proxy"]
+    with pytest.raises(InputError, match="node"):
+        tokens_add.roles_of("nodes")
+
+
+def test_a_masked_token_shows_its_last_quarter() -> None:
+    token = Token(metadata=Metadata(name="0123456789abcdef"), spec=TokenSpec(roles=["Node"]))
+    assert tokens_ls._masked(token).name == "************cdef"
+
+
+def test_an_invitation_for_people(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    answer = Invitation(
+        user="bob", token="t", kind="invite", url="https://hub:3080/web/invite/t", expires_at=4599.0
+    )
+    invitation.show(answer, 'User "bob" has been created', "text")
+    out = capsys.readouterr().out
+    assert "link is valid for 1h:\nhttps://hub:3080/web/invite/t\n" in out
+    assert "tsh signup https://hub:3080/web/invite/t\n" in out
+    assert "NOTE: Make sure hub:3080" in out
+
+
+def stored(**fields: object) -> StoredEvent:
+    event = Event(
+        event="user.login", code="T1000I", time="2026-01-02T03:04:05.006Z", uid="u", cluster_name="demo",
+        fields=fields,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return StoredEvent(seq=1, event=event, hash="h")
+
+
+def test_events_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    event = stored(user="bob", success=True, empty="", roles=["a", "b"], addr="\x1b[2J\n")
+    audit.write_line(event, "text")
+    audit.write_line(event, "json")
+    text, as_json = capsys.readouterr().out.splitlines()
+    assert text == r"2026-01-02 03:04:05 T1000I user.login bob success=true roles=a,b addr=\x1b[2J\n"
+    assert '"user":"bob"' in as_json
+    assert len(audit.details({"x": "y" * 1000})) == audit.MAX_DETAIL_CHARS
+
+
+def test_tables_of_kinds() -> None:
+    user = User(metadata=Metadata(name="bob"), spec=UserSpec(roles=["access"]))
+    assert "bob  access" in tables.table_of("user", [user], width=None)
+    lock = Lock(
+        metadata=Metadata(name="l1"),
+        spec=LockSpec(target=LockTarget(user="bob"), expires=datetime(2026, 1, 1, tzinfo=UTC)),
+    )
+    assert "user=bob" in tables.table_of("lock", [lock], width=None)
+    assert tables.table_of("saml", [user], width=None).startswith("Name")
