@@ -12,17 +12,21 @@ import pwd
 import resource
 import signal
 import socket
+import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
-from pkgs.agents.ssh import env, process, terminal
+from pkgs.agents.ssh import env, forward, process, terminal
 from pkgs.agents.ssh.limits import EXIT_WAIT_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
-from pkgs.agents.ssh.loop import READ, Loop
 from pkgs.agents.ssh.messages import (
     Account,
     FileOperation,
     FileSummary,
+    ForwardAnswer,
+    ForwardEnded,
     NoAccount,
+    OpenForward,
     OpenSession,
     SessionEnded,
     SessionOpened,
@@ -36,7 +40,8 @@ from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
-from pkgs.common.ssh.link import Link
+from pkgs.common.ssh.link import Link, close_all
+from pkgs.common.ssh.loop import READ, Loop
 from pkgs.common.ssh.messages import (
     Message,
     Offer,
@@ -47,8 +52,15 @@ from pkgs.common.ssh.messages import (
     Signature,
     Start,
 )
-from pkgs.common.ssh.owner import OPEN_PROHIBITED, OPEN_RESOURCE_SHORTAGE, LoginRefused, OpenRefused
+from pkgs.common.ssh.owner import (
+    OPEN_CONNECT_FAILED,
+    OPEN_PROHIBITED,
+    OPEN_RESOURCE_SHORTAGE,
+    LoginRefused,
+    OpenRefused,
+)
 from pkgs.common.ssh.requests import DirectTcp
+from pkgs.common.ssh.splice import Splice
 
 _MOTD = (Path("/run/motd.dynamic"), Path("/etc/motd"))
 
@@ -68,11 +80,12 @@ class Child:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self._start = start
-        self._link = Link(monitor, ToProcess, self._told_to_end)
+        self._link = Link(monitor, ToProcess, self._told_to_end, (ForwardAnswer,), self._pushed)
         self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._account: Account | None = None
         self._entry: pwd.struct_passwd | None = None
         self._sessions: set[Session] = set()
+        self._forwards: dict[int, tuple[Splice, DirectTcp]] = {}
         self._ended = False
 
     def run(self) -> None:
@@ -113,7 +126,10 @@ class Child:
         return session
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
-        raise OpenRefused(OPEN_PROHIBITED, "port forwarding is not permitted")
+        splice = Splice(self.loop, channel, self._forward_over)
+        self._forwards[channel.number] = (splice, target)
+        self._link.tell(OpenForward(channel=channel.number, host=target.host, port=target.port))
+        return splice
 
     def ended(self, reason: str) -> None:
         self.loop.call_soon(self._lost)
@@ -206,6 +222,40 @@ class Child:
             self.loop.unwatch(self._link.fileno())
         self._connection.end(text)
 
+    def _pushed(self, message: Message, fds: list[int]) -> None:
+        close_all(fds)
+        assert isinstance(message, ForwardAnswer)
+        splice, target = self._forwards.get(message.channel, (None, None))
+        if splice is None or target is None:
+            return  # the client gave up meanwhile
+        if message.refusal:
+            splice.refuse(OPEN_PROHIBITED, message.refusal)
+        else:
+            # A name may take long to resolve, and a host to answer: not in the loop.
+            threading.Thread(target=self._dial, args=(splice, target), daemon=True).start()
+
+    def _dial(self, splice: Splice, target: DirectTcp) -> None:
+        try:
+            sock = forward.dial(target.host, target.port)
+        except OSError as problem:
+            text = str(problem)
+            self._tell_forward(target, "failed", text)
+            self.loop.call_soon(lambda: splice.refuse(OPEN_CONNECT_FAILED, text))
+            return
+        self._tell_forward(target, "started")
+        self.loop.call_soon(lambda: splice.attach(sock))
+
+    def _forward_over(self, splice: Splice) -> None:
+        found = self._forwards.pop(splice.channel.number, None)
+        if found is not None and splice.was_attached:
+            self._tell_forward(found[1], "stopped")
+        self._maybe_exit()
+
+    def _tell_forward(
+        self, target: DirectTcp, what: Literal["started", "stopped", "failed"], error: str = ""
+    ) -> None:
+        self._link.tell(ForwardEnded(host=target.host, port=target.port, what=what, error=error))
+
     def _keep_alive(self) -> None:
         if self._connection.keep_alive() > self._start.keep_alive_count:
             self._connection.abort()
@@ -218,7 +268,7 @@ class Child:
         self._maybe_exit()
 
     def _maybe_exit(self) -> None:
-        if self._ended and not self._sessions:
+        if self._ended and not self._sessions and not self._forwards:
             self.loop.stop()
 
 

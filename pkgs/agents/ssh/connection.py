@@ -16,7 +16,7 @@ from pkgs.agents.ssh.messages import (
     Account,
     FileOperation,
     FileSummary,
-    ForwardAllowed,
+    ForwardAnswer,
     ForwardEnded,
     NoAccount,
     OpenForward,
@@ -230,7 +230,7 @@ class SshConnection:
             record_limit=RECORD_HEAD,
         )
 
-    async def _open_forward(self, request: OpenForward) -> ForwardAllowed | Refused:
+    async def _open_forward(self, request: OpenForward) -> ForwardAnswer:
         assert self.identity is not None
         decision = self._gate.decide(self.identity, self.login, self._source)
         options = self._gate.options(self.identity, self.login) if decision else None
@@ -239,8 +239,8 @@ class SshConnection:
                 host=request.host, port=request.port, what="failed", error="port forwarding is not permitted"
             )
             await self._forward_ended(failed)
-            return Refused(text="port forwarding is not permitted")
-        return ForwardAllowed()
+            return ForwardAnswer(channel=request.channel, refusal="port forwarding is not permitted")
+        return ForwardAnswer(channel=request.channel)
 
     async def _forward_ended(self, message: ForwardEnded) -> None:
         assert self._parties is not None

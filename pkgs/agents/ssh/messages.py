@@ -103,14 +103,18 @@ class SessionEnded(Message, frozen=True, kw_only=True):
 
 
 class OpenForward(Message, frozen=True, kw_only=True):
-    """A channel asks for a TCP connection to somewhere."""
+    """A channel asks for a TCP connection to somewhere. Answered by a ForwardAnswer, in its own time."""
 
+    channel: int
     host: str
     port: int
 
 
-class ForwardAllowed(Message, frozen=True, kw_only=True):
-    """The roles allow forwarding; where to is still checked by address."""
+class ForwardAnswer(Message, frozen=True, kw_only=True):
+    """Whether the roles allow forwarding; where to is still checked by address."""
+
+    channel: int
+    refusal: str = ""
 
 
 class ForwardEnded(Message, frozen=True, kw_only=True):
@@ -134,4 +138,4 @@ FromProcess = (
     | OpenForward
     | ForwardEnded
 )
-ToProcess = Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAllowed
+ToProcess = Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAnswer

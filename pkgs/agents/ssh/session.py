@@ -18,7 +18,6 @@ from typing import Protocol
 
 from pkgs.agents.ssh.env import ClientEnv
 from pkgs.agents.ssh.limits import DRAIN_S, MAX_COMMAND, MAX_SHOWN_COMMAND, MAX_TERM, READS_PER_TURN
-from pkgs.agents.ssh.loop import READ, WRITE, Loop, Timer
 from pkgs.agents.ssh.messages import (
     OpenSession,
     Output,
@@ -32,6 +31,7 @@ from pkgs.agents.ssh.process import SIGNALS, Exit, Launched, Process
 from pkgs.agents.ssh.terminal import set_size
 from pkgs.common.ssh.channel import Channel, Reply
 from pkgs.common.ssh.limits import CHUNK
+from pkgs.common.ssh.loop import READ, WRITE, Loop, Timer
 from pkgs.common.ssh.messages import Message, Refused
 from pkgs.common.ssh.requests import (
     ChannelRequest,

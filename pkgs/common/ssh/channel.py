@@ -61,6 +61,10 @@ class Channel:
         self.number = number
         self.owner: Owner | None = None
         self.forget: Callable[[int], None] = lambda number: None
+        self.confirm: Callable[[], None] = lambda: None
+        """Tell the peer that the channel is open. Any thread; once."""
+        self.refuse: Callable[[int, str], None] = lambda code, text: None
+        """Tell it that the channel is not opened; nothing else may be sent."""
         self.requests = 0
         self.received_eof = False
         self.sent_close = False
@@ -173,6 +177,11 @@ class Channel:
             self.owner.request(request, reply)
         if not answered:
             reply(False)
+
+    def discard(self) -> None:
+        """It was never opened: nothing more is sent, nobody is told."""
+        with self._lock:
+            self._gone = True
 
     def vanish(self) -> None:
         """The peer closed the channel, or the connection is gone."""

@@ -222,34 +222,41 @@ class _Transport(_Base):
                 raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many channels")
             if packet < MIN_REMOTE_PACKET:
                 raise OpenRefused(OPEN_PROHIBITED, "maximum packet size is too small")
-            number = self._next_channel()
-            channel = Channel(self.post, number, remote, window, min(packet, CHANNEL_PACKET))
+            if kind not in ("session", "direct-tcpip"):
+                raise OpenRefused(OPEN_UNKNOWN_TYPE, "unknown channel type")
+            channel = self._new_channel(remote, window, min(packet, CHANNEL_PACKET))
             if kind == "session":
                 channel.owner = self.owner.open_session(channel)
-            elif kind == "direct-tcpip":
-                channel.owner = self.owner.open_direct_tcp(channel, read_direct_tcp(reader))
             else:
-                raise OpenRefused(OPEN_UNKNOWN_TYPE, "unknown channel type")
+                channel.owner = self.owner.open_direct_tcp(channel, read_direct_tcp(reader))
         except OpenRefused as refusal:
-            self.post(
-                _OPEN_FAILURE
-                + wire.uint32(remote)
-                + wire.uint32(refusal.code)
-                + wire.string(refusal.text)
-                + wire.string("en")
-            )
+            self._refuse_open(remote, refusal.code, refusal.text)
             return
-        self._channels.put(number, channel)
-        self.channels_seen[number] = True
-        channel.forget = self._channels.delete
-        self.post(
-            _OPEN_CONFIRMATION
-            + wire.uint32(remote)
-            + wire.uint32(number)
-            + wire.uint32(WINDOW)
-            + wire.uint32(CHANNEL_PACKET)
-        )
-        channel.owner.opened()
+        self._channels.put(channel.number, channel)
+        self.channels_seen[channel.number] = True
+        if kind == "session":
+            channel.confirm()
+
+    def _new_channel(self, remote: int, window: int, packet: int) -> Channel:
+        channel = Channel(self.post, self._next_channel(), remote, window, packet)
+
+        def confirm() -> None:
+            head = _OPEN_CONFIRMATION + wire.uint32(remote) + wire.uint32(channel.number)
+            self.post(head + wire.uint32(WINDOW) + wire.uint32(CHANNEL_PACKET))
+            if channel.owner is not None:
+                channel.owner.opened()
+
+        def refuse(code: int, text: str) -> None:
+            self._refuse_open(remote, code, text)
+            channel.discard()
+            self._channels.delete(channel.number)
+
+        channel.forget, channel.confirm, channel.refuse = self._channels.delete, confirm, refuse
+        return channel
+
+    def _refuse_open(self, remote: int, code: int, text: str) -> None:
+        head = _OPEN_FAILURE + wire.uint32(remote) + wire.uint32(code)
+        self.post(head + wire.string(text) + wire.string("en"))
 
 
 def _reader(m: Message) -> wire.Reader:

@@ -24,15 +24,25 @@ _MAX_FDS = 1
 
 
 class Link:
-    """`answers` is the union of messages the service may send besides `End`."""
+    """`answers` is the union of messages the service may send besides `End`; of these, the `pushed` types
+    answer no call and go to `on_pushed` with their descriptors, in the loop's thread."""
 
-    def __init__(self, sock: socket.socket, answers: Any, on_end: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        answers: Any,
+        on_end: Callable[[str], None],
+        pushed: tuple[type[Message], ...] = (),
+        on_pushed: Callable[[Message, list[int]], None] | None = None,
+    ) -> None:
         self._sock = sock
         self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(answers | End)
         self._encoder = msgspec.msgpack.Encoder()
         self._calling = threading.Lock()
-        self._answers: queue.SimpleQueue[tuple[Message | None, list[int]]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._on_end = on_end
+        self._pushed = pushed
+        self._on_pushed = on_pushed
         self.closed = False
 
     def fileno(self) -> int:
@@ -48,26 +58,19 @@ class Link:
 
     def call(self, message: Message, *accepted: type[A]) -> A:
         """Send and wait for the answer, which must be one of `accepted`. Raises UnavailableError."""
-        answer, fds = self.call_with_fds(message, *accepted)
-        close_all(fds)
-        return answer
-
-    def call_with_fds(self, message: Message, *accepted: type[A]) -> tuple[A, list[int]]:
-        """The same; descriptors that came with the answer are the caller's to close."""
         with self._calling:
             self.tell(message)
             try:
-                answer, fds = self._answers.get(timeout=CALL_TIMEOUT_S)
+                answer = self._answers.get(timeout=CALL_TIMEOUT_S)
             except queue.Empty:
                 self._close("the service does not answer")
                 raise UnavailableError("the service does not answer") from None
             if answer is None:
                 raise UnavailableError("the service is gone")
             if not isinstance(answer, accepted):
-                close_all(fds)
                 self._close("the service answered out of order")
                 raise ProtocolError("the service answered out of order")
-            return answer, fds
+            return answer
 
     def pump(self) -> None:
         """Take one message; called by the loop thread when the descriptor is readable."""
@@ -92,13 +95,16 @@ class Link:
         if isinstance(message, End):
             close_all(fds)
             self._on_end(message.text)
+        elif isinstance(message, self._pushed) and self._on_pushed is not None:
+            self._on_pushed(message, fds)
         else:
-            self._answers.put((message, fds))
+            close_all(fds)
+            self._answers.put(message)
 
     def _close(self, reason: str) -> None:
         if not self.closed:
             self.closed = True
-            self._answers.put((None, []))
+            self._answers.put(None)
             self._on_end(reason)
 
 

@@ -44,10 +44,10 @@ class ConnectionOwner(Protocol):
         """Log in with a signed request; returning is a yes, for good. Raises LoginRefused."""
 
     def open_session(self, channel: Channel) -> Owner:
-        """Raises OpenRefused."""
+        """Confirmed as soon as it returns. Raises OpenRefused."""
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
-        """Raises OpenRefused."""
+        """Whoever it returns calls the channel's `confirm` or `refuse` when it knows. Raises OpenRefused."""
 
     def ended(self, reason: str) -> None:
         """The connection is gone."""
