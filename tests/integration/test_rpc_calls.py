@@ -24,6 +24,7 @@ from pkgs.common.errors import (
 from pkgs.common.rpc.blocking import BlockingRpcClient
 from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.common.rpc.limits import ClientLimits, ServerLimits
+from pkgs.common.rpc.server import RpcServer
 from tests.integration.rpc_kit import (
     SERVER_NAME,
     Authority,
@@ -33,10 +34,13 @@ from tests.integration.rpc_kit import (
     Echo,
     Missing,
     Numbers,
+    Parts,
     Said,
     Sleep,
     WhoAmI,
     cluster,
+    identify,
+    registry,
     run,
     until,
 )
@@ -156,9 +160,7 @@ def test_a_thousand_first_calls() -> None:
         async with cluster() as c:
             context = c.endpoint().ssl_context
             endpoints = (
-                Endpoint(
-                    host="127.0.0.1", port=c.port, ssl_context=context, server_hostname=SERVER_NAME
-                ),
+                Endpoint(host="127.0.0.1", port=c.port, ssl_context=context, server_hostname=SERVER_NAME),
                 Endpoint(unix_path=str(c.unix_path)),
             )
 
@@ -464,5 +466,51 @@ def test_the_blocking_client() -> None:
 
             loop = asyncio.get_running_loop()
             await asyncio.to_thread(cut)
+
+    run(main)
+
+
+def test_the_loop_of_the_standard_library_will_do() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client() as client:
+            assert (await client.call(Echo(text="x" * 500_000))).text == "x" * 500_000
+            assert [item.number async for item in client.stream(Numbers(upto=100))] == list(range(100))
+            assert (await client.upload(Collect(), chunks(20, 100_000))).number == 2_000_000
+
+    asyncio.run(main())
+
+
+def test_long_paths() -> None:
+    async def main() -> None:
+        async with cluster() as c:
+            deep = c.unix_path.parent / ("d" * 100) / ("e" * 100)
+            deep.mkdir(parents=True)
+            with pytest.raises(InputError, match="too long"):
+                await c.server.listen_unix(deep / "auth.sock")
+            server = RpcServer(registry(Parts()), identify=identify)
+            await server.start(deep)
+            path = c.unix_path.with_name("second.sock")
+            await server.listen_unix(path)
+            client = RpcClient(Endpoint(unix_path=str(path)))
+            assert (await client.call(WhoAmI())).text == "admin"
+            await client.close()
+            await server.close()
+            assert list(deep.iterdir()) == []
+
+    run(main)
+
+
+def test_a_socket_left_by_a_dead_process_is_replaced_and_a_living_one_is_not() -> None:
+    async def main() -> None:
+        async with cluster() as c:
+            with pytest.raises(LimitExceededError):
+                await c.server.listen_unix(c.unix_path)
+            dead = c.unix_path.with_name("dead.sock")
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(dead))
+            await c.server.listen_unix(dead)
+            client = RpcClient(Endpoint(unix_path=str(dead)))
+            assert (await client.call(WhoAmI())).text == "admin"
+            await client.close()
 
     run(main)

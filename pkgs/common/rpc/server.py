@@ -24,7 +24,14 @@ from typing import Any
 import zmq
 import zmq.backend
 
-from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, ProtocolError, TrustError
+from pkgs.common.errors import (
+    AccessError,
+    DeniedError,
+    InputError,
+    LimitExceededError,
+    ProtocolError,
+    TrustError,
+)
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.source import check_source
 from pkgs.common.rpc.calls import Caller
@@ -42,6 +49,8 @@ _TLS_SHUTDOWN_S = 3.0
 _PEER_CREDENTIALS = struct.Struct("3i")
 _MIN_LIBZMQ = (4, 3, 5)
 _BACKLOG = 1024
+_MAX_SOCKET_PATH = 107
+"""Bytes that the kernel has room for in a unix socket's address."""
 # Without the layer of Python that zmq.Socket puts around them; it shows at ten thousand calls a second.
 _send = zmq.backend.Socket.send
 _recv = zmq.backend.Socket.recv
@@ -80,6 +89,7 @@ class RpcServer:
         self._recheck_due = False
         self._settled = asyncio.Event()
         self._dir: Path | None = None
+        self._dir_fd = -1
         self.ipc_path = Path()
 
     # start
@@ -92,6 +102,9 @@ class RpcServer:
         self.replays = Replays(self.limits, loop.time)
         self._dir = Path(tempfile.mkdtemp(prefix="rpc-", dir=private_dir))
         self.ipc_path = self._dir / "router"
+        if len(os.fsencode(self.ipc_path)) > _MAX_SOCKET_PATH:
+            self._dir_fd = os.open(self._dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.ipc_path = Path(f"/proc/self/fd/{self._dir_fd}/router")
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, 16)
         router = self._context.socket(zmq.ROUTER)
@@ -350,6 +363,9 @@ class RpcServer:
             self._context = None
         if self._dir is not None:
             shutil.rmtree(self._dir, ignore_errors=True)
+        if self._dir_fd >= 0:
+            os.close(self._dir_fd)
+            self._dir_fd = -1
 
     async def _close_listeners(self) -> None:
         listeners, self._listeners = self._listeners, []
@@ -379,6 +395,8 @@ def _peer_uid(transport: asyncio.Transport) -> int:
 
 def _bind_unix(path: Path) -> socket.socket:
     """A socket at `path`, 0600 from its first moment; a dead one in the way is removed."""
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        raise InputError(f"{path}: too long for a unix socket", hint="choose a shorter data directory")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.is_socket():
