@@ -1,11 +1,9 @@
-"""Making a certificate authority of each kind, and taking its secrets away again."""
+"""Making a certificate authority of each kind."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import get_args
-
-import msgspec
 
 from pkgs.common.errors import InputError
 from pkgs.common.pki import keys, x509
@@ -21,6 +19,9 @@ from pkgs.common.resources.kinds import (
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.names import valid_cluster_name
+from pkgs.common.resources.secrets import without_secrets
+
+__all__ = ["CA_TYPES", "PROTOCOLS", "new_authority", "new_key_set", "without_secrets"]
 
 CA_TYPES: tuple[CaType, ...] = get_args(CaType)
 
@@ -72,21 +73,3 @@ def new_key_set(ca_type: CaType, cluster: str, now: float) -> CaKeySet:
         jwt_key = keys.new_tls_key()
         jwt.append(JwtKeyPair(public_key=jwt_key.public_pem, private_key=jwt_key.private_pem))
     return CaKeySet(ssh=ssh, tls=tls, jwt=jwt)
-
-
-def without_secrets(ca: CertAuthority) -> CertAuthority:
-    """The same authority without private keys."""
-    spec = msgspec.structs.replace(
-        ca.spec,
-        active_keys=_public(ca.spec.active_keys),
-        additional_trusted_keys=_public(ca.spec.additional_trusted_keys),
-    )
-    return msgspec.structs.replace(ca, spec=spec)
-
-
-def _public(keys_: CaKeySet) -> CaKeySet:
-    return CaKeySet(
-        ssh=[SshKeyPair(public_key=pair.public_key) for pair in keys_.ssh],
-        tls=[TlsKeyPair(cert=pair.cert) for pair in keys_.tls],
-        jwt=[JwtKeyPair(public_key=pair.public_key) for pair in keys_.jwt],
-    )

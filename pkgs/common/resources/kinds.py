@@ -154,7 +154,7 @@ class ClusterName(Base, frozen=True, kw_only=True, tag="cluster_name"):
 class AuthPreferenceSpec(Spec, frozen=True, kw_only=True):
     type: Literal["local"] = "local"
     second_factor: Literal["off", "otp", "on", "optional"] = "otp"
-    local_auth: bool = True
+    local_auth: bool = msgspec.field(default=True, name="allow_local_auth")
     locking_mode: Literal["strict", "best_effort"] = "best_effort"
     default_session_ttl: str = "12h0m0s"
     disconnect_expired_cert: bool = False
@@ -169,7 +169,7 @@ class AuthPreference(Base, frozen=True, kw_only=True, tag="cluster_auth_preferen
 
 class NetworkingSpec(Spec, frozen=True, kw_only=True):
     client_idle_timeout: str = "0s"
-    client_idle_timeout_message: str = ""
+    client_idle_timeout_message: str = msgspec.field(default="", name="idle_timeout_message")
     keep_alive_interval: str = "5m0s"
     keep_alive_count_max: int = 3
     proxy_listener_mode: Literal["multiplex", "separate"] = "multiplex"

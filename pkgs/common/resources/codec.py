@@ -1,0 +1,150 @@
+"""Resources from text and to text. What `to_yaml` writes, `load_documents` reads back unchanged.
+
+Output order is kind, sub_kind, version, metadata, spec; empty fields are left out where leaving them out
+means the same; secrets are left out unless asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+import msgspec
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from pkgs.common.errors import InputError
+from pkgs.common.resources import strict, yamlnodes
+from pkgs.common.resources.kinds import Resource
+from pkgs.common.resources.registry import canonical_kind, type_of
+from pkgs.common.resources.secrets import without_secrets
+
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def load_documents(text: str, source: str = "<input>") -> list[Resource]:
+    """All resources of a YAML or JSON text, in order; a list counts as so many documents.
+
+    Raises InputError at the first one that is wrong, naming line and path."""
+    found: list[Resource] = []
+    for document in yamlnodes.compose_documents(text, source):
+        items = document.value if isinstance(document, SequenceNode) else [document]
+        found += [_load(item, source) for item in items]
+    return found
+
+
+def from_builtins(value: Any, source: str = "<input>") -> Resource:
+    """One resource from plain values, as decoded from JSON."""
+    return _load(yamlnodes.node_of(value, source), source)
+
+
+def _load(node: Node, source: str) -> Resource:
+    line = yamlnodes.line_number(node)
+    where = f"{source}:{line}" if line else source
+    if not isinstance(node, MappingNode):
+        raise InputError(
+            f"{where}: not a resource", hint="expected a mapping with kind, version, metadata, spec"
+        )
+    kinds = [value for key, value in node.value if key.value == "kind"]
+    if not kinds or not isinstance(kinds[0], ScalarNode):
+        raise InputError(
+            f"{where}: kind: missing", hint="every resource names its kind, for example `kind: role`"
+        )
+    try:
+        kind = canonical_kind(str(kinds[0].value))
+    except InputError as error:
+        raise InputError(f"{where}: kind: {error.message}", hint=error.hint) from None
+    kinds[0].value = kind
+    if kind == "role":
+        _fill_role_defaults(node)
+    return cast(Resource, strict.convert_node(node, type_of(kind), source))
+
+
+def _fill_role_defaults(node: MappingNode) -> None:
+    """In version v3 an absent `node_labels` beside logins means every server; later versions: none."""
+    version = _child(node, "version")
+    allow = _child(_child(_child(node, "spec"), "allow"), None)
+    if version is None or version.value != "v3" or not isinstance(allow, MappingNode):
+        return
+    logins = _child(allow, "logins")
+    if logins is not None and logins.value and _child(allow, "node_labels") is None:
+        allow.value.append(
+            (ScalarNode("tag:yaml.org,2002:str", "node_labels"), yamlnodes.node_of({"*": "*"}))
+        )
+
+
+def _child(node: Node | None, key: str | None) -> Node | None:
+    if key is None or not isinstance(node, MappingNode):
+        return node
+    return next((value for name, value in node.value if name.value == key), None)
+
+
+def to_builtins(resource: Resource, with_secrets: bool = False) -> dict[str, Any]:
+    """A resource as plain dicts, lists and scalars, in the output's order."""
+    shown = resource if with_secrets else without_secrets(resource)
+    plain = _prune(shown)
+    ordered: dict[str, Any] = {"kind": shown.kind}
+    for key in ("sub_kind", "version", "metadata", "spec"):
+        if key in plain:
+            ordered[key] = plain[key]
+    return ordered
+
+
+def to_yaml(resources: Resource | Sequence[Resource], with_secrets: bool = False) -> str:
+    """YAML; several resources are documents of one stream."""
+    items = [resources] if isinstance(resources, msgspec.Struct) else resources
+    text: str = yaml.dump_all(
+        [to_builtins(item, with_secrets) for item in items],
+        Dumper=_Dumper,
+        sort_keys=False,
+        default_flow_style=False,
+        allow_unicode=True,
+        explicit_start=len(items) > 1,
+        width=1000,
+    )
+    return text
+
+
+def to_json(resources: Resource | Sequence[Resource], with_secrets: bool = False) -> str:
+    """JSON; a sequence is an array, a single resource an object."""
+    value: Any
+    if isinstance(resources, msgspec.Struct):
+        value = to_builtins(resources, with_secrets)
+    else:
+        value = [to_builtins(item, with_secrets) for item in resources]
+    return msgspec.json.format(msgspec.json.encode(value), indent=4).decode()
+
+
+@lru_cache(maxsize=256)
+def _fields(cls: type[msgspec.Struct]) -> tuple[tuple[str, str, Any], ...]:
+    """Name, name on output, and the empty default that may be left out (or a mark that fits nothing)."""
+    rows = []
+    for field in msgspec.structs.fields(cls):
+        default: Any = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = cast(Any, field.default_factory)()
+        droppable = default is None or default in ("", [], {}, (), b"")
+        rows.append((field.name, field.encode_name, default if droppable else msgspec.NODEFAULT))
+    return tuple(rows)
+
+
+def _prune(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        plain: dict[str, Any] = {}
+        for name, encoded, empty in _fields(type(value)):
+            item = getattr(value, name)
+            if item is empty or (item == empty and type(item) is type(empty)):
+                continue
+            shown = item if type(item) in _PLAIN else _prune(item)
+            if shown != {} or not isinstance(item, msgspec.Struct):
+                plain[encoded] = shown
+        return plain
+    if isinstance(value, dict):
+        return {key: item if type(item) is str else _prune(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [item if type(item) is str else _prune(item) for item in value]
+    return msgspec.to_builtins(value)
+
+
+_PLAIN = frozenset({str, int, bool, float, type(None)})
