@@ -7,14 +7,17 @@ user from many addresses meets the first, many users from one address the second
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 
 from pkgs.auth import limits
 from pkgs.auth.backend.interface import Backend
-from pkgs.common.errors import NotFoundError
+from pkgs.common.errors import LimitExceededError, NotFoundError
 
 _PREFIX = "/attempts/"
 
@@ -42,11 +45,36 @@ def key_of(user: str) -> str:
     return _PREFIX + hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
 
 
+class _Turn:
+    __slots__ = ("lock", "waiting")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+
 class AttemptLog:
     """The counts, stored so that a restart does not free anybody."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._turns: dict[str, _Turn] = {}
+
+    @asynccontextmanager
+    async def turn(self, user: str) -> AsyncIterator[None]:
+        """One login per name at a time: many at once must not all be checked before the first failure is
+        counted. LimitExceededError when too many wait."""
+        turn = self._turns.setdefault(user, _Turn())
+        if turn.waiting >= limits.LOGINS_WAITING_PER_NAME:
+            raise LimitExceededError("too many logins at the same moment", hint="try again in a few seconds")
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                self._turns.pop(user, None)
 
     async def read(self, user: str) -> Attempts:
         item = await self._backend.get(key_of(user))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pkgs.auth.backend.fanout import Change
 from pkgs.auth.store import PREFIX, Store
-from pkgs.common.errors import UnavailableError
+from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.pki.authority import without_secrets
 from pkgs.common.pki.signer import SshSigner, TlsSigner, signers_of
 from pkgs.common.pki.trust import Trust
@@ -61,7 +61,7 @@ class Authorities:
     def _changed(self, _: Change) -> None:
         try:
             self._load()
-        except UnavailableError as error:
+        except AccessError as error:
             # Keep signing with what we have; the message tells what is wrong with the new one.
             _log.error("certificate authorities were not reloaded: %s", error)
             return

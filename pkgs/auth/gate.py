@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pkgs.auth import limits
 from pkgs.common.errors import LimitExceededError
 from pkgs.common.net.penalties import RateLimit, source_of
 from pkgs.common.pki.identity import SystemRole
@@ -26,10 +25,10 @@ def bare_address(text: str) -> str:
 
 
 class Gate:
-    """Counts tries per source. The administrator on the Auth host is not slowed down."""
+    """Counts tries per source for one purpose. The administrator on the Auth host is not slowed down."""
 
-    def __init__(self) -> None:
-        self._rate = RateLimit(limits.ANONYMOUS_PER_MINUTE, limits.ANONYMOUS_BURST)
+    def __init__(self, per_minute: float, burst: int) -> None:
+        self._rate = RateLimit(per_minute, burst)
 
     def enter(self, caller: Caller, claimed: str) -> str:
         """The client's address, or LimitExceededError when it tried too often."""

@@ -23,9 +23,13 @@ TOTP_SECRET_BYTES = 20
 FAILURES_TO_LOCK = 5
 FAILURE_WINDOW_S = 30 * 60.0
 LOCK_S = 30 * 60.0
-ANONYMOUS_PER_MINUTE = 20
-ANONYMOUS_BURST = 40
-"""Logins, sign-ups and joins per source address; an IPv6 source is its /64."""
+LOGINS_WAITING_PER_NAME = 8
+GUESSES_PER_MINUTE = 20
+GUESSES_BURST = 40
+"""Logins, and likewise uses of an invitation, per source address; an IPv6 source is its /64."""
+JOINS_PER_MINUTE = 120
+JOINS_BURST = 480
+"""The same for joins: a token cannot be guessed, and a rack of servers behind one address starts at once."""
 
 # Invitations.
 INVITE_TTL_MAX_S = 48 * 3600

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -76,11 +77,14 @@ class LoginHandler:
         preference = self._permissions.auth_preference()
         if not preference.spec.local_auth:
             raise DeniedError("local logins are turned off in this cluster")
-        proof = await self.prove(request.user, request.password, request.otp, preference)
-        if proof.user is None:
-            await self._failed(request, proof.problem, address)
-            raise DeniedError(WRONG, detail=proof.problem)
-        await self._attempts.clear(request.user)
+        async with self._attempts.turn(request.user):
+            proof = await self.prove(request.user, request.password, request.otp, preference)
+            if proof.user is None:
+                await self._failed(request, proof.problem, address)
+                raise DeniedError(WRONG, detail=proof.problem)
+            await self._attempts.clear(request.user)
+        if proof.user.spec.status.is_locked:
+            self._beside(self._show(proof.user.name, UserStatus()))
         roles = self._permissions.roles(proof.user.spec.roles)
         order = Order(
             user=proof.user.name,
@@ -143,12 +147,19 @@ class LoginHandler:
     async def _failed(self, request: Login, problem: str, address: str) -> None:
         attempts = await self._attempts.failed(request.user)
         await self._audit_failure(request, problem, address)
-        now = self._store.backend.clock()
-        if attempts.locked(now):
-            # Beside the answer, which must take as long as for a user that does not exist.
-            task = asyncio.create_task(self._show_lock(request.user, attempts.locked_until))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+        if attempts.locked(self._store.backend.clock()):
+            status = UserStatus(
+                is_locked=True,
+                locked_message="user has exceeded maximum failed login attempts",
+                lock_expires=datetime.fromtimestamp(int(attempts.locked_until), UTC),
+            )
+            self._beside(self._show(request.user, status))
+
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        """Beside the answer, which must take as long as for a user that does not exist."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _audit_failure(self, request: Login, problem: str, address: str) -> None:
         await self._journal.write(
@@ -164,16 +175,11 @@ class LoginHandler:
             )
         )
 
-    async def _show_lock(self, name: str, until: float) -> None:
-        """Let `tctl get user/...` show the lock; the lock itself is in the attempts."""
+    async def _show(self, name: str, status: UserStatus) -> None:
+        """Let `tctl get user/...` tell of a lock; the lock itself is in the attempts."""
         user = self._store.get("user", name)
-        if not isinstance(user, User) or user.spec.status.is_locked:
+        if not isinstance(user, User) or user.spec.status == status:
             return
-        status = UserStatus(
-            is_locked=True,
-            locked_message="user has exceeded maximum failed login attempts",
-            lock_expires=datetime.fromtimestamp(int(until), UTC),
-        )
         spec = msgspec.structs.replace(user.spec, status=status)
         try:
             await self._store.update(msgspec.structs.replace(user, spec=spec))

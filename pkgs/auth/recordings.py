@@ -34,7 +34,7 @@ from pkgs.common.errors import (
     UnavailableError,
 )
 from pkgs.common.events.codes import SESSION_RECORDING_ACCESS, SESSION_UPLOAD
-from pkgs.common.recording.ids import require_session_id
+from pkgs.common.recording.ids import is_session_id, require_session_id
 from pkgs.common.rpc.calls import Caller
 
 
@@ -77,33 +77,44 @@ class RecordingHandlers:
 
     async def _receive(self, sid: str, live: bool, chunks: AsyncIterator[bytes]) -> None:
         """Take the bytes in; only a stream that ended well becomes the recording."""
-        part = self._path(sid, "live" if live else "part")
-        size = 0
-        complete = False
-        file = await asyncio.to_thread(_create, part)
+        part = self._path(sid, "stream" if live else "part")
+        size, complete = 0, False
         try:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > limits.MAX_RECORDING_BYTES:
-                    raise LimitExceededError(f"a recording may be {limits.MAX_RECORDING_BYTES:,} bytes")
-                await asyncio.to_thread(_write, file, chunk, live)
-            await asyncio.to_thread(_finish, file, part, self._path(sid, "rec"))
+            file = await asyncio.to_thread(_create, part)
+            with file:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > limits.MAX_RECORDING_BYTES:
+                        raise LimitExceededError(f"a recording may be {limits.MAX_RECORDING_BYTES:,} bytes")
+                    await asyncio.to_thread(_write, file, chunk, live)
+                await asyncio.to_thread(_finish, file, part, self._path(sid, "rec"))
             complete = True
         except OSError as error:
             raise UnavailableError("the recording cannot be stored", detail=f"{part}: {error}") from error
         finally:
-            file.close()
-            if not complete and live and size:
-                # A session that was cut: keep what came, and let it be found.
-                await self._log.recorded(sid, size)
-            elif not complete:
-                part.unlink(missing_ok=True)
-        if live is False:
-            self._path(sid, "live").unlink(missing_ok=True)
+            if not complete:
+                await self._keep_what_came(sid, part)
+        self._path(sid, "live").unlink(missing_ok=True)
         await self._log.recorded(sid, size)
         await self._journal.write(
             self._journal.event(SESSION_UPLOAD, sid=sid, session_url=f"recordings/{sid}", size=size)
         )
+
+    async def _keep_what_came(self, sid: str, part: Path) -> None:
+        """A live stream that was cut stays, unless an earlier one holds more; a cut copy is sent again."""
+        kept = self._path(sid, "live")
+        size = part.stat().st_size if part.exists() else 0
+        if part.suffix != ".stream" or not size or (kept.exists() and kept.stat().st_size >= size):
+            part.unlink(missing_ok=True)
+            return
+        part.replace(kept)
+        await self._log.recorded(sid, size)
+
+    async def recover(self) -> None:
+        """After a crash: keep the live streams that were cut by it, drop half copies. Call once at start."""
+        for part in [*self._directory.glob("*.stream"), *self._directory.glob("*.part")]:
+            if is_session_id(part.stem):
+                await self._keep_what_came(part.stem, part)
 
     def _may_play(self, caller: Caller, row: SessionRow) -> bool:
         identity = caller.identity
@@ -134,7 +145,7 @@ class RecordingHandlers:
             file.close()
 
     def _open(self, sid: str) -> BinaryIO:
-        for suffix in ("rec", "live"):
+        for suffix in ("rec", "stream", "live"):
             try:
                 return self._path(sid, suffix).open("rb")
             except FileNotFoundError:

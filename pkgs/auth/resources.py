@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from pkgs.auth import limits
 from pkgs.auth.accounts import Accounts
+from pkgs.auth.attempts import AttemptLog
 from pkgs.auth.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
 from pkgs.auth.changes import change_events
 from pkgs.auth.journal import Journal
@@ -44,12 +45,14 @@ class ResourceHandlers:
         self,
         store: Store,
         accounts: Accounts,
+        attempts: AttemptLog,
         permissions: Permissions,
         journal: Journal,
         on_lock: Callable[[], None],
     ) -> None:
         self._store = store
         self._accounts = accounts
+        self._attempts = attempts
         self._permissions = permissions
         self._journal = journal
         self._on_lock = on_lock
@@ -144,6 +147,8 @@ class ResourceHandlers:
         await self._journal.write(*change_events(self._journal, self._journal.actor(caller), before, stored))
         if kind == "lock":
             self._on_lock()
+        if _unlocked(before, stored):
+            await self._attempts.clear(stored.name)
         return Got(stored)
 
     async def _create(self, resource: Resource) -> Resource:
@@ -224,6 +229,16 @@ class ResourceHandlers:
 
 def _denied(verb: str, kind: str) -> DeniedError:
     return DeniedError(f'access denied to perform action "{verb}" on "{kind}"')
+
+
+def _unlocked(before: Resource | None, after: Resource) -> bool:
+    """Whether an administrator lifted the lock of a user."""
+    return (
+        isinstance(before, User)
+        and isinstance(after, User)
+        and before.spec.status.is_locked
+        and not after.spec.status.is_locked
+    )
 
 
 def _shown(resource: Resource, with_secrets: bool) -> Resource:

@@ -104,21 +104,23 @@ class AuthService:
         store, authorities, log = self.store, self.authorities, self.audit_log
         permissions = self.permissions = Permissions(store, self.cluster_name, self._now)
         journal = self.journal = Journal(log, self.cluster_name, self.host_id, self._now)
-        accounts, attempts, gate = Accounts(self.backend), AttemptLog(self.backend), Gate()
+        accounts, attempts = Accounts(self.backend), AttemptLog(self.backend)
+        logins, invites = (Gate(limits.GUESSES_PER_MINUTE, limits.GUESSES_BURST) for _ in range(2))
+        joins = Gate(limits.JOINS_PER_MINUTE, limits.JOINS_BURST)
         passwords = PasswordPool()
         self._closers.append(passwords.close)
         issuer = self.issuer = UserIssuer(authorities, journal, permissions.locks)
-        login = LoginHandler(store, accounts, attempts, passwords, permissions, issuer, journal, gate)
+        login = LoginHandler(store, accounts, attempts, passwords, permissions, issuer, journal, logins)
         self._closers.append(login.close)
         self.handlers = Handlers(
             login=login,
             signup=SignupHandlers(
-                store, accounts, passwords, permissions, journal, gate, self.cluster_name, self.proxy_addr
+                store, accounts, passwords, permissions, journal, invites, self.cluster_name, self.proxy_addr
             ),
             signing=SigningHandlers(store, permissions, issuer, authorities, journal),
-            join=JoinHandlers(store, Hosts(self.backend), authorities, journal, gate),
+            join=JoinHandlers(store, Hosts(self.backend), authorities, journal, joins),
             inventory=InventoryHandlers(store),
-            resources=ResourceHandlers(store, accounts, permissions, journal, self._enforce_locks),
+            resources=ResourceHandlers(store, accounts, attempts, permissions, journal, self._enforce_locks),
             watch=WatchHandler(store, permissions),
             audit=AuditHandlers(log, permissions, self.cluster_name, self._now),
             recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
@@ -162,6 +164,7 @@ class AuthService:
         # Left by a process that was killed; the backend's lock says that it is gone.
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.mkdir(mode=0o700)
+        await self.handlers.recordings.recover()
         await self.rpc.start(run_dir)
         self._listener = Listener(
             bind(self._config.auth_service.listen_addr),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from urllib.parse import unquote
 
 from pkgs.auth import limits
-from pkgs.auth.backend.fanout import Change, Resync
+from pkgs.auth.backend.fanout import Change, Item, Resync
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.store import PREFIX, Store, decode
 from pkgs.common.api.resources import WatchItem, WatchResources
@@ -37,7 +38,7 @@ class WatchHandler:
         is_proxy = caller.identity is not None and caller.identity.is_host(SystemRole.PROXY)
         capacity = limits.WATCH_QUEUE_SERVER if is_proxy or caller.admin else limits.WATCH_QUEUE_AGENT
         # Subscribed before the snapshot is taken: what changes in between comes twice, never not at all.
-        watcher = self._store.backend.watch(PREFIX, capacity=capacity)
+        watcher = self._store.backend.watch(*(f"{PREFIX}{kind}/" for kind in kinds), capacity=capacity)
         try:
             for kind in kinds:
                 resources = [_public(resource) for resource in self._store.all(kind)]
@@ -45,23 +46,24 @@ class WatchHandler:
                     chunk = resources[start : start + limits.CHUNK]
                     yield WatchItem(op="snapshot", resources=chunk, kind=kind)
             yield WatchItem(op="ready")
-            wanted = set(kinds)
             async for change in watcher:
-                item = _item(change, wanted)
-                if item is not None:
-                    yield item
+                yield _item(change)
         except Resync:
             yield WatchItem(op="resync")
         finally:
             watcher.close()
 
 
-def _item(change: Change, kinds: set[str]) -> WatchItem | None:
+@lru_cache(maxsize=512)
+def _decoded(item: Item) -> Resource:
+    """Decoded once for all watchers, without secrets."""
+    return _public(decode(item))
+
+
+def _item(change: Change) -> WatchItem:
     kind, _, rest = change.key[len(PREFIX) :].partition("/")
-    if kind not in kinds:
-        return None
     if change.item is not None:
-        resource = _public(decode(change.item))
+        resource = _decoded(change.item)
         return WatchItem(
             op="put", resources=[resource], kind=kind, name=resource.name, sub_kind=resource.sub_kind
         )

@@ -145,6 +145,7 @@ class Backend(ABC):
         acknowledged write. Answers the function that ends it. The callback must not block or raise."""
         return self._fanout.subscribe(prefix, callback)
 
-    def watch(self, prefix: str, *, capacity: int = WATCH_QUEUE) -> Watcher:
-        """The same as a bounded queue; a reader that falls `capacity` behind is told to resync."""
-        return Watcher(self._fanout, prefix, capacity)
+    def watch(self, *prefixes: str, capacity: int = WATCH_QUEUE) -> Watcher:
+        """The same for several prefixes (none within another) as a bounded queue; a reader that falls
+        `capacity` behind is told to resync."""
+        return Watcher(self._fanout, prefixes, capacity)

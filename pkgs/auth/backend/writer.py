@@ -7,6 +7,7 @@ next one. A job sees the effects of the jobs before it. Used for the cluster's s
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -19,6 +20,7 @@ from pkgs.auth.backend.limits import BUSY_TIMEOUT_S, GROUP_COMMIT
 from pkgs.common.errors import AccessError, UnavailableError
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -170,7 +172,11 @@ class SqliteFile:
 def _deliver(batch: list[_Job[Any]]) -> None:
     for job in batch:
         if job.error is None and job.on_commit is not None:
-            job.on_commit(job.result)
+            try:
+                job.on_commit(job.result)
+            except Exception:
+                # What is stored is stored: the writer must hear that, whoever failed to listen.
+                _log.exception("a subscriber failed to take a change")
     for job in batch:
         if job.future.done():
             continue
