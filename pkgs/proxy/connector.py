@@ -180,9 +180,8 @@ class Connector:
                 now=self._clock.now(),
                 user=identity.name,
                 login=login or None,
-                server_id=node.name,
                 server_hostname=node.spec.hostname,
-                server_addr=node.spec.addr or None,
+                server_addr=node.spec.addr or node.name,
                 addr_remote=client_addr,
             )
         )
@@ -204,7 +203,6 @@ class Connector:
                     login=login or None,
                     success=False,
                     error="; ".join(reasons) or "access denied",
-                    server_id=found[0].name,
                     server_hostname=found[0].spec.hostname,
                     addr_remote=client_addr,
                 )

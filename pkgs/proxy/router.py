@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from pkgs.common.errors import AccessError
@@ -74,6 +74,24 @@ class Router:
         self._ssh = ssh
         self._verify = verify
         self._log = log
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait for the streams of users to end by themselves; how many are left. Nothing else is worth
+        waiting for: agents and callers of the Auth Service dial anew."""
+        if self._sessions:
+            await asyncio.wait(set(self._sessions), timeout=timeout_s)
+        return len(self._sessions)
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._sessions.add(task)
+        try:
+            yield
+        finally:
+            self._sessions.discard(task)
 
     async def serve(self, accepted: Accepted) -> None:
         """One connection of the public port, until it is over."""
@@ -85,13 +103,15 @@ class Router:
         elif protocol.startswith(ALPN_AUTH):
             await self._auth.serve(accepted, protocol.removeprefix(ALPN_AUTH))
         elif protocol == ALPN_DIAL:
-            await self._dial.serve(accepted)
+            with self._session():
+                await self._dial.serve(accepted)
         elif protocol == ALPN_TUNNEL:
             await self._rpc.serve_tls_socket(accepted.sock, self._contexts().tunnel, accepted.remote_ip)
         elif protocol == ALPN_DATA:
             await self._serve_data(accepted, self._contexts().data)
         elif protocol == ALPN_SSH and self._ssh is not None:
-            await self._serve_ssh(accepted, self._contexts().ssh, self._ssh)
+            with self._session():
+                await self._serve_ssh(accepted, self._contexts().ssh, self._ssh)
         else:
             accepted.sock.close()
 
@@ -100,7 +120,8 @@ class Router:
         if self._ssh is None:
             accepted.sock.close()
             return
-        await self._ssh.serve(accepted.sock, accepted.remote_addr)
+        with self._session():
+            await self._ssh.serve(accepted.sock, accepted.remote_addr)
 
     async def _serve_data(self, accepted: Accepted, context: ssl.SSLContext) -> None:
         try:

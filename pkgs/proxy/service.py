@@ -43,11 +43,13 @@ class ProxyService:
     def __init__(self, process: Process, member: Member, auth_addrs: Sequence[str]) -> None:
         self._process = process
         self._config = process.config
+        self.clock = process.clock
         self._member = member
         self._log = process.log
         self._auth_addrs = tuple(auth_addrs)
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: list[Listener] = []
+        self._router: Router | None = None
         self._contexts = OwnContexts.of(member.identity, member.cache.trust)
         self._signer = self._make_signer(member.identity)
         self._web_certificates = WebCertificates(
@@ -76,7 +78,7 @@ class ProxyService:
     async def start(self, ssh: SshDoor | None) -> None:
         await self._rpc.start(self._process.data_dir)
         await self._web.start()
-        router = Router(
+        self._router = router = Router(
             contexts=lambda: self._contexts,
             web_certificates=self._web_certificates,
             web=self._web,
@@ -153,6 +155,11 @@ class ProxyService:
         for one in self._listeners:
             one.start()
         self._log.info("listening", extra={"web": web_addr, "ssh": ssh_addr, "tunnel": tunnel_addr})
+
+    @property
+    def shown_addresses(self) -> Addresses:
+        """Where this proxy listens, as clients are told."""
+        return self._addresses
 
     def describe(self) -> Proxy:
         """This proxy as the cluster shall know it."""
@@ -236,9 +243,9 @@ class ProxyService:
         for listener in self._listeners:
             listener.stop_accepting()
         self.tunnels.drain()
-        left = await asyncio.gather(*(listener.drain(timeout_s) for listener in self._listeners))
-        if sum(left):
-            self._log.warning("connections are cut", extra={"connections": sum(left)})
+        left = await self._router.drain(timeout_s) if self._router is not None else 0
+        if left:
+            self._log.warning("users' streams are cut", extra={"streams": left})
 
     async def close(self) -> None:
         for task in self._tasks:
