@@ -49,7 +49,12 @@ def render(wishes: Wishes) -> str:
 def _quoted(value: str) -> str:
     """A YAML scalar that stays text whatever it holds."""
     plain = value.replace("-", "").replace(".", "").replace("_", "").replace("/", "")
-    if plain.isalnum() and plain.isascii() and value[0].isalpha() and value.lower() not in _WORDS:
+    if (
+        plain.isalnum()
+        and plain.isascii()
+        and (value[0].isalpha() or value[0] == "/")
+        and value.lower() not in _WORDS
+    ):
         return value
     inner = "".join(
         char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in value
@@ -70,7 +75,7 @@ def _instance(wishes: Wishes) -> list[str]:
         "teleport:",
         *_line("nodename", wishes.node_name, "web1", "Name shown to users; the host name if not set."),
         *_line(
-            "data_dir", wishes.data_dir, "", "State, identities, sockets, recordings. Only root needs it."
+            "data_dir", wishes.data_dir, "", "State, identities, sockets, recordings; private to its owner."
         ),
     ]
     if wishes.proxy_server or wishes.auth_server or "auth" not in wishes.roles:

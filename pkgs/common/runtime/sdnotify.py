@@ -15,7 +15,8 @@ def notify(*assignments: str) -> bool:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.sendto("\n".join(assignments).encode(), address)
+            # Not waiting: a listener that does not read must not stop the service.
+            sock.sendto("\n".join(assignments).encode(), socket.MSG_DONTWAIT, address)
     except OSError:
         return False
     return True

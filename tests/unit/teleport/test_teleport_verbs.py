@@ -47,7 +47,7 @@ def test_configure_prints_a_valid_commented_file(tmp_path: Path, capsys: pytest.
 
 
 def test_the_commented_examples_are_valid_too() -> None:
-    example = re.compile(r"  # ( *(- )?[a-z_]+:( [^ ].*)?[^.])$")
+    example = re.compile(r"  # ( *(- )?[a-z_]+:(?: \S.*)?)(?<!\.)$")
     lines = [
         f"  {found[1]}" if (found := example.match(line)) else line for line in render(Wishes()).splitlines()
     ]
