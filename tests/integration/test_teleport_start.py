@@ -109,7 +109,7 @@ def test_children_end_when_the_umbrella_is_killed(short_tmp: Path) -> None:
 def test_a_signal_while_starting_ends_it(short_tmp: Path) -> None:
     made = Umbrella(short_tmp, node=False)
     process = made.start()
-    wait_for(lambda: children_of(process.pid), what="a child")
+    wait_for(lambda: "teleport-auth" in command_of_child(process.pid), what="the first service")
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     assert process.wait(40) == 0
@@ -124,5 +124,9 @@ def running(pid: int) -> bool:
         return False
 
 
-def children_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
+def command_of_child(pid: int) -> str:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return Path(f"/proc/{children[0]}/cmdline").read_text() if children else ""
+    except OSError:
+        return ""
