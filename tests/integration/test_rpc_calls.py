@@ -89,10 +89,11 @@ def test_callers() -> None:
                     await nobody.call(Echo(text="x"))
             async with c.client("host-1") as host:
                 assert (await host.call(WhoAmI())).text == "host-1"
-            for name in ("banned", "elsewhere"):
+            for name, error in (("banned", TrustError), ("elsewhere", DeniedError)):
                 async with c.client(name, limits=QUICK) as refused:
-                    with pytest.raises(UnavailableError):
-                        await refused.call(WhoAmI(), deadline_s=5)
+                    for _ in range(3):
+                        with pytest.raises(error, match="does not let us in"):
+                            await refused.call(WhoAmI(), deadline_s=5)
             async with c.client("expired") as late:
                 with pytest.raises(DeniedError, match="expired"):
                     await late.call(WhoAmI())
@@ -111,7 +112,7 @@ def test_the_local_socket_is_for_administrators() -> None:
             other = c.unix_path.with_name("other.sock")
             await c.server.listen_unix(other, admin_uids=[54321])
             refused = RpcClient(Endpoint(unix_path=str(other)), limits=QUICK)
-            with pytest.raises(UnavailableError):
+            with pytest.raises(DeniedError, match="not an administrator"):
                 await refused.call(WhoAmI(), deadline_s=2)
             await refused.close()
 
@@ -385,7 +386,7 @@ def test_counts_at_once_are_limited() -> None:
                 await stream.aclose()  # type: ignore[attr-defined]
             async with c.client() as second, c.client(limits=QUICK) as third, c.client("bob") as bob:
                 assert (await second.call(WhoAmI())).text == "alice"
-                with pytest.raises(UnavailableError):
+                with pytest.raises(LimitExceededError):
                     await third.call(WhoAmI(), deadline_s=2)
                 assert (await bob.call(WhoAmI())).text == "bob"
             for task in held:

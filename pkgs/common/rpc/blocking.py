@@ -23,7 +23,15 @@ from pkgs.common.rpc.limits import (
     UPLOAD_WINDOW,
     WireLimits,
 )
-from pkgs.common.rpc.wire import GREETING, Ping, ZmtpReader, encode_message, encode_pong, encode_ready
+from pkgs.common.rpc.wire import (
+    GREETING,
+    Ping,
+    Refused,
+    ZmtpReader,
+    encode_message,
+    encode_pong,
+    encode_ready,
+)
 
 A = TypeVar("A")
 
@@ -189,6 +197,8 @@ class BlockingRpcClient:
                     self._message(event)
                 elif isinstance(event, Ping):
                     self._write(encode_pong(event.context), end)
+                elif isinstance(event, Refused):
+                    raise self._broken(envelope.refusal_from(event.reason))
         except ProtocolError as bad:
             raise self._broken(bad) from bad
 

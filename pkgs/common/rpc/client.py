@@ -146,25 +146,23 @@ class RpcClient:
         while True:
             try:
                 link = await self._dial_any()
+                self._link = link
+                self._tell(link)
+                await link.admitted()
+                failures = 0
+                if self._on_connected is not None:
+                    self._on_connected()
+                await link.over()
+                if link.retired:
+                    continue
             except AccessError as failure:
                 failures += 1
                 self._tell(failure)
                 self._log.debug("no connection: %s", failure)
-            else:
-                self._link = link
-                self._tell(link)
-                try:
-                    await link.admitted()
-                except AccessError as failure:
-                    failures += 1
-                    self._log.debug("not let in: %s", failure)
-                else:
-                    failures = 0
-                    if self._on_connected is not None:
-                        self._on_connected()
-                    await link.over()
-                if link.retired:
-                    continue
+            except Exception:
+                failures += 1
+                self._tell(UnavailableError("no connection, for a reason that the log has"))
+                self._log.exception("the connection could not be kept")
             await self._pause(failures)
 
     async def _pause(self, failures: int) -> None:
@@ -199,6 +197,8 @@ class RpcClient:
                     _, protocol = await dial(self._new_link)
             except ssl.SSLCertVerificationError as bad:
                 failure = TrustError(f"{name} did not prove who it is: {bad.verify_message}")
+            except AccessError as bad:
+                failure = bad
             except (OSError, TimeoutError) as bad:
                 failure = UnavailableError(f"{name} is not to be reached: {bad or 'no answer in time'}")
             else:

@@ -11,7 +11,14 @@ from typing import Any, Final
 
 import msgspec
 
-from pkgs.common.errors import BY_CODE, AccessError, InputError, InternalError, ProtocolError
+from pkgs.common.errors import (
+    BY_CODE,
+    AccessError,
+    InputError,
+    InternalError,
+    ProtocolError,
+    UnavailableError,
+)
 from pkgs.common.rpc.limits import (
     MAX_CALL_ID,
     MAX_CREDIT,
@@ -111,3 +118,14 @@ def decode_error(raw: bytes) -> AccessError:
     except (msgspec.DecodeError, RecursionError) as bad:
         raise ProtocolError("a malformed error from the server") from bad
     return BY_CODE.get(body.code, InternalError)(body.message, hint=body.hint)
+
+
+def refusal_text(error: AccessError) -> str:
+    """Why a peer is not let in, in one line that `refusal_from` turns into the error again."""
+    return f"{error.code} {error}"
+
+
+def refusal_from(reason: str) -> AccessError:
+    """The error behind a refusal. Without a known code it is what a lost connection is."""
+    code, _, message = reason.partition(" ")
+    return BY_CODE.get(code, UnavailableError)(f"the server does not let us in: {message}")

@@ -23,6 +23,7 @@ from typing import Final, Protocol, cast
 import msgspec
 
 from pkgs.common.errors import AccessError
+from pkgs.common.rpc.envelope import refusal_text
 from pkgs.common.rpc.limits import ServerLimits, WireLimits
 from pkgs.common.rpc.wire import (
     GREETING,
@@ -33,6 +34,7 @@ from pkgs.common.rpc.wire import (
     encode_ping,
     encode_pong,
     encode_ready,
+    encode_refusal,
 )
 
 _SESSION_ID_BYTES = 16
@@ -114,6 +116,7 @@ class Guard(asyncio.Protocol):
         try:
             self._admission = self._admit(self, self._peer)
         except AccessError as refusal:
+            self._peer.write(GREETING + encode_refusal(refusal_text(refusal)))
             self.close(f"refused: {refusal.message}", gently=True)
             return
         self._tokens = self._admission.messages_per_s

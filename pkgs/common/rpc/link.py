@@ -20,6 +20,7 @@ from pkgs.common.rpc.wire import (
     GREETING,
     Ping,
     Ready,
+    Refused,
     ZmtpReader,
     encode_message,
     encode_ping,
@@ -126,7 +127,7 @@ class Link(asyncio.Protocol):
         self._room.set()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
-        self._gone = False
+        self._lost: AccessError | None = None
         self._heard_at = self._pinged_at = 0.0
         self._ticker: asyncio.TimerHandle | None = None
         self._retired = False
@@ -135,7 +136,7 @@ class Link(asyncio.Protocol):
 
     @property
     def ready(self) -> bool:
-        return self._reader.ready and not self._gone
+        return self._reader.ready and self._lost is None
 
     async def admitted(self) -> None:
         """Until the server has let us in; raises UnavailableError when it did not."""
@@ -163,14 +164,16 @@ class Link(asyncio.Protocol):
 
     def close(self, reason: str) -> None:
         """End it; what runs fails."""
-        if self._gone:
+        self._end(LostError(f"the connection to the server was lost: {reason}", hint="try again"))
+
+    def _end(self, lost: AccessError) -> None:
+        if self._lost is not None:
             return
-        self._gone = True
+        self._lost = lost
         if not self._over.done():
             self._over.set_result(None)
         if self._ticker is not None:
             self._ticker.cancel()
-        lost = LostError(f"the connection to the server was lost: {reason}", hint="try again")
         if not self._ready.done():
             self._ready.set_exception(lost)
             self._ready.exception()
@@ -192,7 +195,7 @@ class Link(asyncio.Protocol):
         self._tick()
 
     def data_received(self, data: bytes) -> None:
-        if self._gone:
+        if self._lost is not None:
             return
         self._heard_at = self._loop.time()
         try:
@@ -203,6 +206,8 @@ class Link(asyncio.Protocol):
                     self._write(encode_pong(event.context))
                 elif isinstance(event, Ready):
                     self._ready.set_result(None)
+                elif isinstance(event, Refused):
+                    self._end(envelope.refusal_from(event.reason))
         except ProtocolError as bad:
             self.close(f"it broke the protocol: {bad.message}")
 
@@ -256,8 +261,8 @@ class Link(asyncio.Protocol):
         return upload
 
     def _start(self, kind: int, method: str, body: bytes, seconds: float, key: str) -> int:
-        if self._gone:
-            raise LostError("the connection to the server was lost", hint="try again")
+        if self._lost is not None:
+            raise self._lost
         if len(self._calls) >= self._limits.outstanding:
             raise LimitExceededError("too many calls at once from this process")
         self._next_id += 1
@@ -307,7 +312,7 @@ class Link(asyncio.Protocol):
         self._write(encode_message((head, body)))
 
     def _write(self, data: bytes) -> None:
-        if self._gone:
+        if self._lost is not None:
             return
         if not self._out:
             self._loop.call_soon(self._flush)

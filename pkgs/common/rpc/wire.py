@@ -33,6 +33,7 @@ _SIZE = struct.Struct(">Q")
 _PROPERTY_SIZE = struct.Struct(">I")
 _PING_TTL = struct.Struct(">H")
 MAX_PING_CONTEXT = 16
+_MAX_REASON = 255
 
 GREETING = _SIGNATURE + b"\x03\x01" + _MECHANISM + b"\0" * (GREETING_BYTES - _AS_SERVER_AT)
 
@@ -53,8 +54,14 @@ class Pong(msgspec.Struct, frozen=True):
     context: bytes
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """The server does not let us in, and says why."""
+
+    reason: str
+
+
 Message = list[bytes]
-Event = Message | Ready | Ping | Pong
+Event = Message | Ready | Ping | Pong | Refused
 
 
 def encode_message(parts: Sequence[bytes]) -> bytes:
@@ -82,6 +89,12 @@ def encode_ready(socket_type: str, identity: bytes = b"") -> bytes:
     if socket_type == "DEALER":
         properties += _property(b"Identity", identity)
     return encode_command(b"READY", properties)
+
+
+def encode_refusal(reason: str) -> bytes:
+    """ERROR instead of READY."""
+    raw = reason.encode()[:_MAX_REASON]
+    return encode_command(b"ERROR", bytes((len(raw),)) + raw)
 
 
 def encode_ping(context: bytes = b"") -> bytes:
@@ -144,7 +157,7 @@ class ZmtpReader:
         except ProtocolError:
             self._fail()
             raise
-        if at < len(data):
+        if at < len(data) and self._state is not _State.FAILED:
             tail += data[at:]
         return events
 
@@ -171,6 +184,10 @@ class ZmtpReader:
         if not flags & COMMAND:
             raise ProtocolError("a message before READY")
         name, body = _split_command(data[start:end])
+        if name == b"ERROR" and self._accept == "ROUTER":
+            events.append(Refused(body[1:].decode("utf-8", "replace")))
+            self._fail()
+            return end
         if name != b"READY":
             raise ProtocolError("the first command must be READY")
         socket_type = _parse_ready(body)

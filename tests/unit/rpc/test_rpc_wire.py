@@ -14,12 +14,14 @@ from pkgs.common.rpc.wire import (
     Ping,
     Pong,
     Ready,
+    Refused,
     ZmtpReader,
     encode_command,
     encode_message,
     encode_ping,
     encode_pong,
     encode_ready,
+    encode_refusal,
 )
 
 LIMITS = WireLimits(frame_bytes=1000, message_bytes=1500, parts=3, command_bytes=64)
@@ -195,6 +197,15 @@ def test_a_refused_frame_is_refused_on_its_header() -> None:
     into.feed(HELLO)
     with pytest.raises(ProtocolError):
         into.feed(b"\x02" + (1001).to_bytes(8, "big"))
+
+
+def test_a_refusal_by_the_server_says_why() -> None:
+    data = GREETING + encode_refusal("denied not you")
+    (refused,) = reader("ROUTER").feed(data + b"whatever follows")
+    assert isinstance(refused, Refused)
+    assert refused.reason == "denied not you"
+    with pytest.raises(ProtocolError):
+        reader().feed(data)
 
 
 def test_mid_message_is_known() -> None:
