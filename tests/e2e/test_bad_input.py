@@ -198,7 +198,7 @@ def test_a_stale_revision_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     editor.write_text(
         "#!/bin/sh\n"
         f"{BIN}/tctl -c {cluster.config} create -f - <<'EOF' >/dev/null\n{text}EOF\n"
-        "sed -i 's/^  name: auditor/  name: auditor\\n  description: mine/' \"$1\"\n"
+        "sed -i 's/^  description:.*/  description: mine/' \"$1\"\n"
     )
     editor.chmod(0o755)
     done = run(
