@@ -181,14 +181,15 @@ def test_two_services_of_a_host_join_at_once_with_one_host_id(tmp_path, short_tm
     run(scenario())
 
 
-def test_joining_waits_for_an_auth_service_that_is_not_there_yet(tmp_path, short_tmp):
+def test_joining_waits_for_an_auth_service_that_is_not_there_yet(tmp_path, short_tmp, caplog):
     async def scenario():
         auth = SmallAuth(short_tmp)
         with socket.create_server(("127.0.0.1", 0)) as taken:
             auth.port = taken.getsockname()[1]
         process = process_of(tmp_path / "n", auth=auth.addr, pin=auth.pin)
         starting = asyncio.create_task(Member.start(process, NODE))
-        await until(lambda: process.readiness.component("cache").state is State.DEGRADED)
+        await until(lambda: "cannot join the cluster yet" in caplog.text)
+        assert process.readiness.component("cache").state is State.STARTING
         await auth.start()
         member = await starting
         assert process.readiness.component("cache").state is State.OK
@@ -259,13 +260,15 @@ def test_f07_an_agent_restarts_and_decides_while_auth_is_down(tmp_path, short_tm
     async def scenario():
         data = tmp_path / "n"
         async with small_auth(short_tmp) as auth:
-            async with member_of(process_of(data, auth=auth.addr, pin=auth.pin)) as member:
+            process = process_of(data, auth=auth.addr, pin=auth.pin)
+            async with member_of(process) as member:
                 auth.put(Role(metadata=Metadata(name="dba")))
                 await until(lambda: any(r.name == "dba" for r in member.cache.resources("role")))
                 await auth.stop()
                 await until(lambda: not member.cache.live)
                 assert member.cache.roles_of(MIRA)
                 assert member.cache.stale_for_s < 60
+                assert "cache_stale_seconds" in process.metrics.render()
             async with member_of(process_of(data, auth=auth.addr)) as member:
                 assert not member.cache.live
                 assert 0 <= member.cache.stale_for_s < 60

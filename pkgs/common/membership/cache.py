@@ -256,7 +256,7 @@ class ClusterCache:
             level = logging.WARNING if was_live or problem != told else logging.DEBUG
             self._log.log(level, "the view of the cluster is not kept current: %s", problem)
             told = problem
-            if self._component is not None and self.stale_for_s > limits.WATCH_GRACE_S:
+            if self._component is not None and self.ready and self.stale_for_s > limits.WATCH_GRACE_S:
                 self._component.degraded(f"cluster state is not current: {problem}")
             await asyncio.sleep(backoff.next())
 

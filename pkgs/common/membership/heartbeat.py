@@ -28,17 +28,16 @@ class Heart:
         clock: Clock,
         log: logging.Logger,
         component: Component | None = None,
-        tick_s: float = limits.HEARTBEAT_TICK_S,
     ) -> None:
         self._client = client
         self._make_server = make_server
         self._clock = clock
         self._log = log
         self._component = component
-        self._tick_s = tick_s
+        self._tick_s = limits.HEARTBEAT_TICK_S
         self._told: Node | Proxy | None = None
         self._next_at = 0.0
-        self._backoff = Backoff(tick_s, limits.HEARTBEAT_RETRY_LIMIT_S)
+        self._backoff = Backoff(self._tick_s, limits.HEARTBEAT_RETRY_LIMIT_S)
         self._hurry = asyncio.Event()
         self._task = asyncio.create_task(self._beat_loop(), name="heartbeat")
 

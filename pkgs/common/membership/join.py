@@ -87,10 +87,8 @@ class JoinPlan(msgspec.Struct, frozen=True, kw_only=True):
         return Backoff(min(parse_duration(first) if first else limits.RETRY_FIRST_S, limit_s), limit_s)
 
 
-async def ensure_identity(
-    plan: JoinPlan, clock: Clock, log: logging.Logger, *, waiting: Callable[[str], None]
-) -> HostIdentity:
-    """The stored identity, or a new one by joining. `waiting` is told why it takes long.
+async def ensure_identity(plan: JoinPlan, clock: Clock, log: logging.Logger) -> HostIdentity:
+    """The stored identity, or a new one by joining; waits for the cluster as long as it takes.
 
     Services that share a data dir join one after the other, so that the later ones can show the host id
     to be theirs."""
@@ -101,7 +99,7 @@ async def ensure_identity(
         identity = load_identity(plan.data_dir, plan.role)
         if identity is not None and not _expired(identity, clock):
             return identity
-        return await _join_until_done(plan, clock, log, waiting, expired=identity)
+        return await _join_until_done(plan, clock, log, expired=identity)
 
 
 def _expired(identity: HostIdentity, clock: Clock) -> bool:
@@ -112,7 +110,6 @@ async def _join_until_done(
     plan: JoinPlan,
     clock: Clock,
     log: logging.Logger,
-    waiting: Callable[[str], None],
     expired: HostIdentity | None,
 ) -> HostIdentity:
     way, token = _way(plan, clock, log, expired)
@@ -148,7 +145,6 @@ async def _join_until_done(
                 error,
                 extra={"detail": error.detail, "retry_s": round(pause, 1)},
             )
-            waiting(str(error))
             await asyncio.sleep(pause)
         except AccessError as error:
             raise _final(plan, error) from error

@@ -44,3 +44,5 @@ HEARTBEAT_RETRY_LIMIT_S = 60.0
 
 DELIVER_CALL_S = 30.0
 """One batch of audit events."""
+CLOSE_FLUSH_S = 2.0
+"""A service that stops waits so long for its last events to be taken."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -84,12 +85,7 @@ class Member:
             role=role,
             additional_principals=tuple(additional_principals),
         )
-        identity = await ensure_identity(
-            plan,
-            process.clock,
-            process.component_log("join"),
-            waiting=component.degraded,
-        )
+        identity = await ensure_identity(plan, process.clock, process.component_log("join"))
         kinds = watch or (KINDS_PROXY if role is SystemRole.PROXY else KINDS_HOST)
         member = cls(process, route, identity, kinds)
         member._wanted_principals = plan.additional_principals
@@ -101,14 +97,35 @@ class Member:
             await member.close()
             raise
         component.ok()
+        member._add_metrics()
         member.cache.on_change(member._authorities_changed)
         if member.cache.live:
             member._authorities_changed("cert_authority")
         member._renewal = asyncio.create_task(member._renew_loop(), name="renew-host-certs")
         return member
 
+    def _add_metrics(self) -> None:
+        metrics = self._process.metrics
+        metrics.gauge_of(
+            "cache_stale_seconds",
+            "How long ago the view of the cluster was last known to be current; 0 while it is.",
+            lambda: self.cache.stale_for_s,
+        )
+        metrics.gauge_of(
+            "audit_spool_events",
+            "Audit events on disk that wait for the Auth Service.",
+            lambda: self.emitter.pending,
+        )
+        metrics.gauge_of(
+            "host_certificate_expires_seconds",
+            "Unix time at which the host certificate expires; infinite if it does not.",
+            lambda: math.inf if self._identity.expires_at is None else self._identity.expires_at,
+        )
+
     async def close(self) -> None:
-        """End everything; undelivered audit events stay on disk for the next start."""
+        """End everything. Audit events that can't be delivered now stay on disk for the next start."""
+        if self.cache.live:
+            await self.emitter.flush(limits.CLOSE_FLUSH_S)
         if self._heart is not None:
             await self._heart.close()
         if self._renewal is not None:
