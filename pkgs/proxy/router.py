@@ -60,7 +60,7 @@ class Router:
         dial: DialGate,
         tunnels: Tunnels,
         rpc: RpcServer,
-        ssh: SshDoor | None,
+        ssh: SshDoor,
         verify: Callable[[bytes, str], Identity],
         log: logging.Logger,
     ) -> None:
@@ -109,17 +109,14 @@ class Router:
             await self._rpc.serve_tls_socket(accepted.sock, self._contexts().tunnel, accepted.remote_ip)
         elif protocol == ALPN_DATA:
             await self._serve_data(accepted, self._contexts().data)
-        elif protocol == ALPN_SSH and self._ssh is not None:
+        elif protocol == ALPN_SSH:
             with self._session():
-                await self._serve_ssh(accepted, self._contexts().ssh, self._ssh)
+                await self._serve_ssh(accepted, self._contexts().ssh)
         else:
             accepted.sock.close()
 
     async def serve_plain_ssh(self, accepted: Accepted) -> None:
         """One connection of the SSH port, until it is over."""
-        if self._ssh is None:
-            accepted.sock.close()
-            return
         with self._session():
             await self._ssh.serve(accepted.sock, accepted.remote_addr)
 
@@ -137,14 +134,14 @@ class Router:
         finally:
             stream.abort()
 
-    async def _serve_ssh(self, accepted: Accepted, context: ssl.SSLContext, ssh: SshDoor) -> None:
+    async def _serve_ssh(self, accepted: Accepted, context: ssl.SSLContext) -> None:
         """The SSH server speaks over a plain socket: TLS ends here and is relayed to it."""
         try:
             stream = await accept_tls(accepted.sock, context)
         except AccessError:
             return
         ours, theirs = socket.socketpair()
-        serving = asyncio.create_task(ssh.serve(theirs, accepted.remote_addr))
+        serving = asyncio.create_task(self._ssh.serve(theirs, accepted.remote_addr))
         try:
             await relay(stream, await adopt(ours))
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from aiohttp import web
 from pkgs.common.errors import AccessError, TrustError
 from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.membership.member import Member
+from pkgs.common.membership.route import route_of
 from pkgs.common.net.limits import ListenerLimits
 from pkgs.common.net.listener import Listener, bind
 from pkgs.common.net.penalties import Penalties
@@ -31,10 +33,38 @@ from pkgs.proxy.certificates import OwnContexts, WebCertificates
 from pkgs.proxy.connector import Connector
 from pkgs.proxy.dialgate import DialGate
 from pkgs.proxy.router import Router, SshDoor
+from pkgs.proxy.sshgate import SshGate
 from pkgs.proxy.tunnels import Tunnels
 from pkgs.proxy.web import WebServer
 from pkgs.proxy.webapi import ROUTES, Addresses, WebApi
 from pkgs.proxy.webpages import PAGE_ROUTES, WebPages
+
+
+class _GateOnDemand:
+    """The SSH gate, started when it is first needed: it keeps a process of its own."""
+
+    def __init__(self, gate: SshGate) -> None:
+        self._gate = gate
+        self._starting = asyncio.Lock()
+        self._started = False
+
+    async def start(self) -> None:
+        async with self._starting:
+            if not self._started:
+                await self._gate.start()
+                self._started = True
+
+    async def serve(self, sock: socket.socket, remote_addr: str) -> None:
+        try:
+            await self.start()
+        except BaseException:
+            sock.close()
+            raise
+        await self._gate.serve(sock, remote_addr)
+
+    async def close(self) -> None:
+        if self._started:
+            await self._gate.close()
 
 
 class ProxyService:
@@ -50,6 +80,7 @@ class ProxyService:
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: list[Listener] = []
         self._router: Router | None = None
+        self._gate: _GateOnDemand | None = None
         self._contexts = OwnContexts.of(member.identity, member.cache.trust)
         self._signer = self._make_signer(member.identity)
         self._web_certificates = WebCertificates(
@@ -75,7 +106,12 @@ class ProxyService:
         self._rpc = RpcServer(registry, identify=self._identify, log=process.component_log("tunnel.rpc"))
         self._web = self._make_web()
 
-    async def start(self, ssh: SshDoor | None) -> None:
+    async def start(self, ssh: SshDoor | None = None) -> None:
+        """Open everything. `ssh` stands in for the SSH gate in tests."""
+        if ssh is None:
+            ssh = self._gate = self._make_gate()
+            if self._config.proxy_service.listen_addr:
+                await self._gate.start()
         await self._rpc.start(self._process.data_dir)
         await self._web.start()
         self._router = router = Router(
@@ -101,7 +137,7 @@ class ProxyService:
             verify=self.verify,
             log=self._process.component_log("router"),
         )
-        self._listen(router, ssh)
+        self._listen(router)
         self._member.on_identity_change(self._renewed)
         self._member.cache.on_change(self._changed)
         self._member.start_heartbeat(self.describe)
@@ -112,6 +148,17 @@ class ProxyService:
         self._add_metrics()
 
     # --- parts
+
+    def _make_gate(self) -> _GateOnDemand:
+        return _GateOnDemand(
+            SshGate(
+                self._member,
+                self.connector,
+                self.clock,
+                self._process.component_log("ssh"),
+                allow_ctr="aes256-ctr" in self._config.teleport.ciphers,
+            )
+        )
 
     def _make_web(self) -> WebServer:
         log = self._process.component_log("web")
@@ -127,7 +174,7 @@ class ProxyService:
             log=log,
         )
 
-    def _listen(self, router: Router, ssh: SshDoor | None) -> None:
+    def _listen(self, router: Router) -> None:
         """Open every port, or none."""
         proxy = self._config.proxy_service
         check = PlainHeaderReader() if proxy.proxy_protocol == "on" else None
@@ -148,7 +195,7 @@ class ProxyService:
 
         web_addr = listener(proxy.web_listen_addr)
         tunnel_addr = listener(proxy.tunnel_listen_addr) if proxy.tunnel_listen_addr else ""
-        ssh_addr = listener(proxy.listen_addr, plain_ssh=True) if proxy.listen_addr and ssh else ""
+        ssh_addr = listener(proxy.listen_addr, plain_ssh=True) if proxy.listen_addr else ""
         listening = [addr for one in self._listeners for addr in one.addresses]
         self._addresses = addresses.shown(self._config, web_addr, ssh_addr, tunnel_addr)
         self._policy = addresses.dial_policy(listening, self._auth_addrs)
@@ -254,6 +301,8 @@ class ProxyService:
         self.tunnels.drain()
         for listener in self._listeners:
             await listener.close()
+        if self._gate is not None:
+            await self._gate.close()
         with contextlib.suppress(AccessError):
             await self._rpc.close()
         await self._web.close()
@@ -262,8 +311,6 @@ class ProxyService:
 
 async def start_proxy(process: Process) -> ProxyService:
     """Join, open the ports, tell the cluster. What fails here is one line for the administrator."""
-    from pkgs.common.membership.route import route_of
-
     route = route_of(process.config)
     member = await Member.start(
         process, SystemRole.PROXY, additional_principals=addresses.principals(process.config)
@@ -271,7 +318,7 @@ async def start_proxy(process: Process) -> ProxyService:
     service = None
     try:
         service = ProxyService(process, member, () if route.by_proxy else route.addrs)
-        await service.start(None)
+        await service.start()
     except BaseException:
         await (service.close() if service is not None else member.close())
         raise
