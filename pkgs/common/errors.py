@@ -6,7 +6,10 @@ lower-case words and part of the API. Tables map a code to an exit status and an
 
 from __future__ import annotations
 
-from typing import ClassVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Only for the type checker: the library costs a command line more time than all it does itself.
+    from typing import ClassVar
 
 
 class AccessError(Exception):

@@ -3,14 +3,14 @@ every server; the web certificate plays no part here."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pkgs.clients.tsh import home
 from pkgs.clients.tsh.login import Login
 from pkgs.common.errors import NotFoundError
 from pkgs.common.net.dial_blocking import client_context, dial_tcp, dial_tls
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
     from pkgs.clients.tsh.splice import TlsStream
     from pkgs.common.rpc.calls import BlockingClient
 

@@ -5,7 +5,6 @@ line. Written by `login` only (`store`)."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 
@@ -130,6 +129,8 @@ def render(profile: Profile) -> str:
         "tls_routing_enabled": True,
         "auth_connector": "local",
     }
+    import json
+
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in fields.items())
 
 
@@ -148,12 +149,11 @@ def _fields(text: str, path: str) -> dict[str, str]:
             or " #" in value
         ):
             return _fields_by_yaml(text, path)
-        if value[:1] == '"':
-            try:
-                value = str(json.loads(value))
-            except ValueError:
-                return _fields_by_yaml(text, path)
-        fields[key] = value.strip("'")
+        quote = value[:1] if value[:1] in ("'", '"') else ""
+        if "\\" in value or (quote and (value[-1] != quote or len(value) < 2 or quote in value[1:-1])):
+            # Escapes, quotes within quotes.
+            return _fields_by_yaml(text, path)
+        fields[key] = value[1:-1] if quote else value
     return fields
 
 

@@ -19,7 +19,7 @@ from pkgs.common.output.argv import Parsed
 from pkgs.common.pki.identityfile import IdentityFile, read_identity_file
 from pkgs.common.runtime.atomicfile import write_atomic
 
-EXIT_TERMINATED = 143
+EXIT_SIGNALLED = 128
 
 
 def read(path: str) -> IdentityFile:
@@ -69,7 +69,9 @@ def unpack(identity: IdentityFile) -> str:
     """Write the parts to a new private folder; it is removed at exit."""
     folder = Path(tempfile.mkdtemp(prefix="tsh-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # OpenSSH ends its ProxyCommand with SIGHUP.
+        signal.signal(number, _leave)
     for name, text in (
         ("key", identity.private_key.decode()),
         ("key-cert.pub", identity.ssh_cert + "\n"),
@@ -82,4 +84,4 @@ def unpack(identity: IdentityFile) -> str:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(EXIT_TERMINATED)
+    sys.exit(EXIT_SIGNALLED + number)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
-
 from pkgs.clients.tsh.dial import auth_client
 from pkgs.clients.tsh.login import Login
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
+    from collections.abc import Callable, Iterable
+
     from pkgs.common.resources.kinds import Node
 
 FILTERS = (

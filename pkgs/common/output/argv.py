@@ -7,9 +7,12 @@ parsed here; the same declaration makes `--help` and shell completion with that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pkgs.common.errors import InputError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
+    from collections.abc import Mapping
 
 Value = str | bool | list[str]
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 from pkgs.common.errors import AccessError
 from pkgs.common.output.limits import MAX_ERROR_CHARS
 from pkgs.common.output.sanitize import inert_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
+    from collections.abc import Callable
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from importlib import import_module
 
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, HelpWanted, Parsed, Parser, Spec
 from pkgs.common.output.errors import EXIT_USAGE, fail, run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
+    from collections.abc import Mapping
 
 COMPLETION_FLAGS = ("--install-completion", "--show-completion")
 

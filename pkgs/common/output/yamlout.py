@@ -41,7 +41,9 @@ def scalar(value: Any) -> str:
     if isinstance(value, str):
         return _string(value)
     if isinstance(value, int | float):
-        return repr(value)
+        text = repr(value)
+        # Without a dot YAML reads 1e-05 as a word.
+        return text if "e" not in text or "." in text else text.replace("e", ".0e")
     if isinstance(value, dict) and not value:
         return "{}"
     if isinstance(value, list | tuple) and not value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from pkgs.clients.tsh import home, nodes
 from pkgs.clients.tsh.flags import CLUSTER, VERBOSE
@@ -11,7 +10,9 @@ from pkgs.clients.tsh.login import Login, current, of_profile
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
     from pkgs.common.resources.kinds import Node
 
 SPEC = Spec(
