@@ -75,6 +75,10 @@ class JoinPlan(msgspec.Struct, frozen=True, kw_only=True):
     role: SystemRole
     additional_principals: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Without the configuration, which may hold the token."""
+        return f"JoinPlan({self.role.value} by {self.route})"
+
     @property
     def data_dir(self) -> Path:
         return self.config.data_dir
