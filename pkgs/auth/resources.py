@@ -38,6 +38,7 @@ from pkgs.common.rpc.calls import Caller
 UNTOUCHABLE = frozenset({"cert_authority", "cluster_name"})
 """Made by the cluster itself; changing them by hand would change whom everybody trusts."""
 HEARTBEAT_ONLY = frozenset({"node", "proxy", "auth_server"})
+"""Presence, which hosts tell of themselves; the administrator may restore a node from a dump."""
 
 
 class ResourceHandlers:
@@ -124,7 +125,7 @@ class ResourceHandlers:
         kind = request.resource.kind
         if kind in UNTOUCHABLE:
             raise InputError(f"creating resources of type {kind!r} is not supported")
-        if kind in HEARTBEAT_ONLY:
+        if kind in HEARTBEAT_ONLY and not (kind == "node" and caller.admin):
             raise InputError(f"a {kind} is made by its own heartbeats and cannot be created by hand")
         verbs = {"create": ("create",), "upsert": ("create", "update"), "update": ("update",)}[request.mode]
         self._permissions.require(caller, kind, *verbs)
