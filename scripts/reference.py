@@ -22,7 +22,7 @@ from pkgs.clients.teleport.main import TOOL as TELEPORT
 from pkgs.clients.tsh.main import TOOL as TSH
 from pkgs.common.output.argv import Flag
 from pkgs.common.output.tool import Group, Tool, Verb
-from pkgs.common.runtime.config.file import File
+from pkgs.common.runtime.config.file import WITHOUT_EFFECT, File
 from pkgs.common.runtime.flags import flag_parser
 from pkgs.common.runtime.services import SERVICES, SUMMARIES, Service
 
@@ -122,24 +122,27 @@ def config_page() -> str:
                 "| Field | Meaning | Default |",
                 "|---|---|---|",
             ]
-            lines += _section(field.type, "")
+            lines += _section(field.type, "", field.name)
     return "\n".join(lines) + "\n"
 
 
-def _section(section: type[msgspec.Struct], prefix: str) -> list[str]:
+def _section(section: type[msgspec.Struct], prefix: str, top: str) -> list[str]:
     docs = _field_docs(inspect.getmodule(section), section.__name__)
     lines = []
     for field in msgspec.structs.fields(section):
         inner = field.type
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-            lines += _section(inner, f"{prefix}{field.name}.")
+            lines += _section(inner, f"{prefix}{field.name}.", top)
             continue
         name = f"{prefix}{field.name}"
-        lines.append(f"| `{name}` | {_cell(docs.get(field.name, ''))} | {_default(field)} |")
+        text = docs.get(field.name, "")
+        if f"{top}.{name}" in WITHOUT_EFFECT:
+            text += " **No effect in this version.**"
+        lines.append(f"| `{name}` | {_cell(text)} | {_default(field)} |")
         arguments = getattr(inner, "__args__", ())
         for argument in arguments:
             if isinstance(argument, type) and issubclass(argument, msgspec.Struct):
-                lines += _section(argument, f"{name}[].")
+                lines += _section(argument, f"{name}[].", top)
     return lines
 
 

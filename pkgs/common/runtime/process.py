@@ -139,6 +139,8 @@ class _Life:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unexpected)
         self._take_signals(loop)
+        for path in process.config.without_effect:
+            self._log.warning("setting has no effect in this version", extra={"setting": path})
         add_process_metrics(process.metrics, process.name, process.clock.now())
         me = process.readiness.component(process.name)
         debug = DebugService(

@@ -146,6 +146,14 @@ def test_a_disabled_service_of_the_field_may_keep_its_settings() -> None:
     parse_config("app_service: {enabled: no, apps: [{name: x, uri: 'http://x'}]}")
 
 
+def test_a_setting_without_effect_is_told() -> None:
+    config = parse_config(
+        "teleport: {kex_algos: [x]}\nauth_service: {web_idle_timeout: 10m, load_all_cas: yes}"
+    )
+    assert config.without_effect == ("teleport.kex_algos", "auth_service.load_all_cas")
+    assert parse_config("").without_effect == ()
+
+
 def test_files_for_secrets(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("from-file\n")

@@ -51,7 +51,8 @@ def run(args: Parsed) -> int:
     from pkgs.common.runtime.flags import parse_labels
 
     if path := args.text("test"):
-        load_config(path)
+        for setting in load_config(path).without_effect:
+            sys.stderr.write(f"{path}: {setting}: has no effect in this version\n")
         sys.stderr.write(f"{path}: ok\n")
         return 0
     roles = frozenset(role.strip().lower() for role in args.text("roles").split(",") if role.strip())

@@ -29,6 +29,24 @@ _V1_PROXY_SSH: Final = "0.0.0.0:3023"
 _V1_PROXY_TUNNEL: Final = "0.0.0.0:3024"
 _SSH_LISTEN: Final = "0.0.0.0:3022"
 
+WITHOUT_EFFECT: Final = (
+    "teleport.join_params.token_secret",
+    "teleport.cache.enabled",
+    "teleport.kex_algos",
+    "teleport.mac_algos",
+    "teleport.ciphersuites",
+    "auth_service.proxy_protocol",
+    "auth_service.proxy_checks_host_keys",
+    "auth_service.session_recording_config.proxy_checks_host_keys",
+    "auth_service.web_idle_timeout",
+    "auth_service.session_control_timeout",
+    "auth_service.ssh_dial_timeout",
+    "auth_service.load_all_cas",
+    "auth_service.proxy_ping_interval",
+    "auth_service.authentication.connector_name",
+)
+"""Fields of the field's files that this version understands but does nothing with."""
+
 
 class DebugService(Section, frozen=True, kw_only=True):
     """The diagnostics socket of every process."""
@@ -117,6 +135,8 @@ class Config:
     debug_service: DebugService
     insecure: bool = False
     """Flag only: do not verify the proxy's web certificate."""
+    without_effect: tuple[str, ...] = ()
+    """Fields that the file sets and this version does nothing with: worth a warning."""
 
     @property
     def data_dir(self) -> Path:
@@ -233,7 +253,17 @@ def _from_file(file: File, source: str) -> Config:
         proxy_service=proxy,
         ssh_service=file.ssh_service,
         debug_service=file.debug_service,
+        without_effect=tuple(path for path in WITHOUT_EFFECT if _is_set(file, path)),
     )
+
+
+def _is_set(file: File, path: str) -> bool:
+    """Whether a field differs from its default."""
+    value: object = file
+    default: object = File()
+    for name in path.split("."):
+        value, default = getattr(value, name), getattr(default, name)
+    return value != default
 
 
 def _value_or_file(value: str, what: str) -> str:
