@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pkgs.auth.backend.fanout import Change, Resync
-from pkgs.auth.backend.interface import Backend, Create, Delete, Put, Update
+from pkgs.auth.backend.interface import Backend, Create, Delete, Operation, Put, Update
 from pkgs.auth.backend.limits import MAX_VALUE_BYTES
 from pkgs.auth.backend.sqlite import SqliteBackend
 from pkgs.auth.backend.tinydb import TinyDbBackend
@@ -397,3 +397,67 @@ def test_f01_f02_kill_9_loses_no_acknowledged_write(kind: str, tmp_path: Path) -
         key[:-2] for key in keys if key.endswith("/b")
     }
     assert not halves
+
+
+def test_random_commits_agree_with_a_model(kind: str, tmp_path: Path) -> None:
+    """A few hundred random commits, with reopening in between, against a plain dictionary."""
+
+    async def main() -> None:
+        rng = random.Random(20261122)
+        backend = KINDS[kind](tmp_path)
+        model: dict[str, tuple[bytes, int]] = {}
+        mirror: dict[str, bytes] = {}
+
+        def heard(change: Change) -> None:
+            if change.item is None:
+                mirror.pop(change.key, None)
+            else:
+                mirror[change.key] = change.item.value
+
+        backend.subscribe("", heard)
+        for _ in range(250):
+            trial = dict(model)
+            operations: list[Operation] = []
+            fails = False
+            for _ in range(rng.randint(1, 4)):
+                key = f"k/{rng.randint(0, 9)}"
+                value = rng.randbytes(rng.randint(0, 40))
+                current = trial.get(key)
+                choice = rng.randint(0, 4)
+                if choice == 0:
+                    operations.append(Create(key, value))
+                    fails |= current is not None
+                elif choice == 1:
+                    operations.append(Put(key, value))
+                elif choice == 2:
+                    revision = current[1] if current and rng.random() < 0.8 else 10**9
+                    operations.append(Update(key, value, revision))
+                    fails |= current is None or current[1] in (-1, 10**9) or current[1] != revision
+                elif choice == 3:
+                    operations.append(Delete(key))
+                    fails |= current is None
+                else:
+                    operations.append(Delete(key, current[1] if current else 1))
+                    fails |= current is None or current[1] == -1
+                if isinstance(operations[-1], Delete):
+                    trial.pop(key, None)
+                else:
+                    # Within one commit a key just written is at the commit's own, still unknown revision.
+                    trial[key] = (value, -1)
+            try:
+                revision = await backend.commit(operations)
+            except (AlreadyExistsError, NotFoundError, ConflictError):
+                assert fails
+                continue
+            assert not fails
+            model = {k: (v, revision if r == -1 else r) for k, (v, r) in trial.items()}
+            assert mirror == {k: v for k, (v, _) in model.items()}
+            if rng.random() < 0.02:
+                await backend.close()
+                backend = KINDS[kind](tmp_path)
+                backend.subscribe("", heard)
+        found = {item.key: (item.value, item.revision) for item in await backend.all("")}
+        assert found == model
+        await backend.close()
+
+    run(main)
