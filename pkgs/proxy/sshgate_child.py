@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pkgs.common.ssh.channel import Channel, Owner, Reply
 from pkgs.common.ssh.connection import Connection
+from pkgs.common.ssh.descriptors import close_all
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
-from pkgs.common.ssh.link import Link, close_all
+from pkgs.common.ssh.link import Link
 from pkgs.common.ssh.loop import READ, Loop
 from pkgs.common.ssh.messages import Message, Offer, OfferAnswer, Prove, Refused, Sign, Signature, Start
 from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, LoginRefused

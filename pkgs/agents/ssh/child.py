@@ -39,8 +39,9 @@ from pkgs.agents.ssh.transfer import Transfer
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
+from pkgs.common.ssh.descriptors import close_all
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
-from pkgs.common.ssh.link import Link, close_all
+from pkgs.common.ssh.link import Link
 from pkgs.common.ssh.loop import READ, Loop
 from pkgs.common.ssh.messages import (
     Message,

@@ -218,8 +218,11 @@ class Session:
         self._refuse(text, reply)
 
     def _refuse(self, text: str, reply: Reply) -> None:
+        # Granted and ended at once: after a refused request OpenSSH does not show the text.
+        reply(True)
         self.channel.send(text.encode() + b"\r\n", stderr=True)
-        reply(False)
+        self.channel.send_eof()
+        self.channel.exit_status(255)
         self.channel.close()
         self._loop.call_soon(self._finish)
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pkgs.common.errors import ProtocolError, UnavailableError
+from pkgs.common.ssh.descriptors import close_all, receive
 from pkgs.common.ssh.limits import CALL_TIMEOUT_S, MAX_MESSAGE
 from pkgs.common.ssh.messages import End, Message
 
@@ -75,14 +76,12 @@ class Link:
     def pump(self) -> None:
         """Take one message; called by the loop thread when the descriptor is readable."""
         try:
-            data, fds, flags, _ = socket.recv_fds(
-                self._sock, MAX_MESSAGE, _MAX_FDS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-            )
+            data, fds, cut = receive(self._sock, MAX_MESSAGE, _MAX_FDS, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
-            data, fds, flags = b"", [], 0
-        if not data or flags & socket.MSG_TRUNC:
+            data, fds, cut = b"", [], False
+        if not data or cut:
             close_all(fds)
             self._close("the service is gone")
             return
@@ -106,8 +105,3 @@ class Link:
             self.closed = True
             self._answers.put(None)
             self._on_end(reason)
-
-
-def close_all(fds: list[int]) -> None:
-    for fd in fds:
-        socket.close(fd)

@@ -144,7 +144,8 @@ class Monitor:
         elif isinstance(message, Offer):
             self._expect_login()
             verdict = self._verdict(message.user, message.blob)
-            await self.answer(OfferAnswer(acceptable=verdict.identity is not None))
+            # A refusal with a text is for a proven holder: let them prove it, to be told.
+            await self.answer(OfferAnswer(acceptable=verdict.identity is not None or bool(verdict.text)))
         elif isinstance(message, Prove):
             self._expect_login()
             await self._prove(message)

@@ -26,6 +26,8 @@ from pkgs.common.ssh.messages import Exited, HostKey, Kill, Ready, Spawn, Start
 from pkgs.common.ssh.monitor import Monitor, Service, Signer
 
 _START_DEADLINE_S = 30.0
+_RESTART_S = 10.0
+"""How long a connection waits for a new spawner when the last one died."""
 _END_GRACE_S = 3.0
 _ROOT = Path(__file__).resolve().parents[3]
 _KEPT_ENV = ("PATH", "LANG", "TZ", "HOME", "USER", "LOGNAME", "PYTHONDONTWRITEBYTECODE")
@@ -77,11 +79,7 @@ class Pool:
     async def start(self) -> None:
         """Start the spawner and wait until it can take connections."""
         self._launch()
-        try:
-            async with asyncio.timeout(_START_DEADLINE_S):
-                await self._ready.wait()
-        except TimeoutError:
-            raise UnavailableError("the process that serves SSH connections does not start") from None
+        await self._wait_ready(_START_DEADLINE_S)
 
     async def serve(self, sock: socket.socket, client_addr: str) -> asyncio.Task[None]:
         """Hand over a connection; `sock` is closed here. The task ends with the connection.
@@ -89,7 +87,9 @@ class Pool:
         with sock:
             if sum(not monitor.authenticated for monitor, _ in self._monitors.values()) >= MAX_STARTING:
                 raise LimitExceededError("too many SSH connections that have not logged in yet")
-            if self._control is None or self._closing:
+            if not self._ready.is_set():
+                await self._wait_ready(_RESTART_S)
+            if self._closing:
                 raise UnavailableError("SSH connections are not served at the moment")
             start = Start(
                 number=next(self._numbers),
@@ -146,6 +146,13 @@ class Pool:
             self._control = None
         if self._process is not None:
             await asyncio.to_thread(self._process.wait)
+
+    async def _wait_ready(self, deadline_s: float) -> None:
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._ready.wait()
+        except TimeoutError:
+            raise UnavailableError("the process that serves SSH connections does not start") from None
 
     def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

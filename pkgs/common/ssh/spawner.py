@@ -32,6 +32,7 @@ def main(argv: list[str]) -> int:
     sys.path.insert(0, root)
     import msgspec
 
+    from pkgs.common.ssh.descriptors import receive
     from pkgs.common.ssh.limits import MAX_MESSAGE
     from pkgs.common.ssh.messages import Exited, Kill, Ready, Spawn
 
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
             pids.pop(number, None)
             _send(control, encode(Exited(number=number, status=status)))
         try:
-            data, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 2, socket.MSG_CMSG_CLOEXEC)
+            data, fds, _ = receive(control, MAX_MESSAGE, 2)
         except BlockingIOError:
             continue
         if not data:
