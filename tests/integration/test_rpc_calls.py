@@ -23,8 +23,9 @@ from pkgs.common.errors import (
 )
 from pkgs.common.rpc.blocking import BlockingRpcClient
 from pkgs.common.rpc.client import Endpoint, RpcClient
-from pkgs.common.rpc.limits import ClientLimits, ServerLimits
+from pkgs.common.rpc.limits import ClientLimits, ServerLimits, WireLimits
 from pkgs.common.rpc.server import RpcServer
+from pkgs.common.rpc.wire import GREETING, ZmtpReader, encode_message, encode_ready
 from tests.integration.rpc_kit import (
     SERVER_NAME,
     Authority,
@@ -513,5 +514,75 @@ def test_a_socket_left_by_a_dead_process_is_replaced_and_a_living_one_is_not() -
             client = RpcClient(Endpoint(unix_path=str(dead)))
             assert (await client.call(WhoAmI())).text == "admin"
             await client.close()
+
+    run(main)
+
+
+def test_calls_cancelled_before_they_begin_leave_nothing() -> None:
+    """Call and cancel in one flight, more often than calls may be outstanding."""
+
+    async def main() -> None:
+        async with cluster(ServerLimits(calls_per_connection=50)) as c:
+            reader, writer = await asyncio.open_unix_connection(str(c.unix_path))
+            pack = msgspec.msgpack.encode
+            writer.write(GREETING + encode_ready("DEALER"))
+            for number in range(1, 501):
+                writer.write(encode_message((pack((1, number, 60_000, "Sleep")), pack({}))))
+                writer.write(encode_message((pack((5, number)), b"")))
+            writer.write(encode_message((pack((1, 501, 5000, "Echo")), pack({"text": "last"}))))
+            parser = ZmtpReader(WireLimits(), accept="ROUTER")
+            messages: list[list[bytes]] = []
+            async with asyncio.timeout(5):
+                while not messages:
+                    events = parser.feed(await reader.read(65536))
+                    messages += [event for event in events if isinstance(event, list)]
+            assert msgspec.msgpack.decode(messages[0][0]) == [8, 501]
+            writer.close()
+            await writer.wait_closed()
+
+    run(main)
+
+
+def test_absurd_deadlines() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client() as client:
+            for seconds in (-1.0, 0.0, 1e-9):
+                with pytest.raises(UnavailableError):
+                    await client.call(Sleep(), deadline_s=seconds)
+            assert (await client.call(Echo(text="a"), deadline_s=1e12)).text == "a"
+            assert c.server.connections == 1
+
+    run(main)
+
+
+def test_a_connection_does_not_outlive_its_certificate() -> None:
+    async def main() -> None:
+        async with cluster(ServerLimits(tick_s=0.05)) as c, c.client("expired", limits=QUICK) as client:
+            stream = client.stream(Numbers(upto=10**9))
+            with pytest.raises(AccessError):
+                async for _ in stream:
+                    pass
+            await client.close()
+            await until(lambda: c.server.connections == 0)
+
+    run(main)
+
+
+def test_a_dial_that_fails_oddly_is_an_error_of_the_call() -> None:
+    async def main() -> None:
+        attempts = []
+
+        async def dial(factory: object) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+            attempts.append(1)
+            if len(attempts) % 2:
+                raise RuntimeError("a bug")
+            raise TrustError("not the right one")
+
+        client = RpcClient(dial, limits=QUICK)
+        with pytest.raises(UnavailableError):
+            await client.call(WhoAmI())
+        with pytest.raises(TrustError):
+            await client.call(WhoAmI())
+        await client.close()
 
     run(main)

@@ -146,3 +146,16 @@ def test_the_source_of_an_upload_may_fail() -> None:
             assert (await client.call(Echo(text="still"))).text == "still"
 
     run(main)
+
+
+def test_a_deadline_ends_the_stream_and_not_its_reader() -> None:
+    async def main() -> None:
+        async with cluster() as c, c.client() as client:
+            stream = client.stream(Numbers(upto=STREAM_WINDOW * 2), deadline_s=0.05)
+            await anext(stream)
+            await asyncio.sleep(0.2)  # the reader is at work elsewhere when the deadline passes
+            with pytest.raises(UnavailableError):
+                async for _ in stream:
+                    pass
+
+    run(main)

@@ -6,6 +6,7 @@ connected, and with its TLS handshake done, from whoever dialled.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,7 @@ from pkgs.common.rpc.wire import (
 A = TypeVar("A")
 
 _READ_BYTES = 256 * KIB
+_CANCEL_S = 1.0
 _NO_DEADLINE_WAIT_S = 3600.0
 """Longest single wait of a stream without a deadline; the wait is then begun anew."""
 
@@ -158,9 +160,8 @@ class BlockingRpcClient:
         self._next_id += 1
         call_id = self._next_id
         self._open[call_id] = _Open()
-        number = int(deadline_s * 1000) if deadline_s else 0
         end = time.monotonic() + deadline_s if deadline_s is not None else None
-        self._send(envelope.start_header(kind, call_id, number, method, key), body, end)
+        self._send(envelope.start_header(kind, call_id, deadline_s or 0.0, method, key), body, end)
         return call_id, end
 
     def _answer(self, request: Any, kind: int, body: bytes) -> Any:
@@ -219,7 +220,9 @@ class BlockingRpcClient:
     def _forget(self, call_id: int, *, cancel: bool) -> None:
         del self._open[call_id]
         if cancel and not self._closed:
-            self._send(envelope.encode((envelope.CANCEL, call_id)), b"", None)
+            with contextlib.suppress(AccessError):  # a courtesy: the connection's end says the same
+                end = time.monotonic() + _CANCEL_S
+                self._send(envelope.encode((envelope.CANCEL, call_id)), b"", end)
 
     def _send(self, head: bytes, body: bytes, end: float | None) -> None:
         self._write(encode_message((head, body)), end)

@@ -77,8 +77,9 @@ def parse_header(raw: bytes) -> Header:
     return header
 
 
-def start_header(kind: int, call_id: int, number: int, method: str, key: str = "") -> bytes:
-    """Header of a CALL, STREAM or UPLOAD."""
+def start_header(kind: int, call_id: int, seconds: float, method: str, key: str = "") -> bytes:
+    """Header of a CALL, STREAM or UPLOAD; 0 seconds: the server's own deadline, or none for a stream."""
+    number = min(max(int(seconds * 1000), 1), MAX_NUMBER) if seconds else 0
     return encode((kind, call_id, number, method, key) if key else (kind, call_id, number, method))
 
 

@@ -113,6 +113,9 @@ class Guard(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._peer = cast(asyncio.Transport, transport)
+        if self._state is _State.CLOSED:
+            self._peer.abort()
+            return
         try:
             self._admission = self._admit(self, self._peer)
         except AccessError as refusal:

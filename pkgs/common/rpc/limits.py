@@ -62,7 +62,7 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     flood_close_s: float = 5.0
     """Who would have to be unread for longer than this is closed instead."""
 
-    calls_per_connection: int = 256
+    calls_per_connection: int = 1024
     streams_per_connection: int = 64
     inbound_bytes: int = 4 * MIB
     """Forwarded to the ROUTER and not yet taken from it, per connection; then the peer is not read."""

@@ -43,7 +43,7 @@ class Items:
         self._event = asyncio.Event()
         self._over: AccessError | bool = False
         self._taken = 0
-        self.late = False
+        self.timer: asyncio.TimerHandle | None = None
 
     def put(self, raw: bytes) -> None:
         if len(self._arrived) >= STREAM_WINDOW:
@@ -74,7 +74,9 @@ class Items:
 
     def close(self) -> None:
         """The reader has had enough."""
-        self._link.forget(self._call_id, cancel=not self._over)
+        if self.timer is not None:
+            self.timer.cancel()
+        self._link.forget(self._call_id, cancel=True)
 
 
 class Upload:
@@ -108,7 +110,7 @@ class Upload:
         self._link.send(envelope.encode((envelope.END, self._call_id)), b"")
 
     def close(self) -> None:
-        self._link.forget(self._call_id, cancel=not self.answer.done())
+        self._link.forget(self._call_id, cancel=True)
 
 
 class Link(asyncio.Protocol):
@@ -253,6 +255,8 @@ class Link(asyncio.Protocol):
     def open_stream(self, method: str, body: bytes, seconds: float) -> Items:
         call_id = self._start(envelope.STREAM, method, body, seconds, "")
         items = self._calls[call_id] = Items(self, call_id)
+        if seconds:
+            items.timer = self._loop.call_later(seconds, items.finish, _too_late())
         return items
 
     def open_upload(self, method: str, body: bytes, seconds: float) -> Upload:
@@ -267,7 +271,7 @@ class Link(asyncio.Protocol):
             raise LimitExceededError("too many calls at once from this process")
         self._next_id += 1
         call_id = self._next_id
-        self.send(envelope.start_header(kind, call_id, int(seconds * 1000), method, key), body)
+        self.send(envelope.start_header(kind, call_id, seconds, method, key), body)
         return call_id
 
     def forget(self, call_id: int, *, cancel: bool) -> None:
@@ -336,6 +340,8 @@ def _fail(call: asyncio.Future[bytes] | Items | Upload, error: AccessError) -> N
 
 def _late(answer: asyncio.Future[bytes]) -> None:
     if not answer.done():
-        answer.set_exception(
-            UnavailableError("the server did not answer within the deadline", hint="try again")
-        )
+        answer.set_exception(_too_late())
+
+
+def _too_late() -> UnavailableError:
+    return UnavailableError("the server did not answer within the deadline", hint="try again")

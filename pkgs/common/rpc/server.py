@@ -16,6 +16,7 @@ import socket
 import ssl
 import struct
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -46,6 +47,8 @@ __all__ = ["Registry", "RpcServer", "ServerLimits"]
 Identify = Callable[[bytes | None], Identity | None]
 
 _TLS_SHUTDOWN_S = 3.0
+_CLOSE_S = 5.0
+"""For cancelled handlers to end before the server counts as closed."""
 _PEER_CREDENTIALS = struct.Struct("3i")
 _MIN_LIBZMQ = (4, 3, 5)
 _BACKLOG = 1024
@@ -323,6 +326,11 @@ class RpcServer:
         now = loop.time()
         if self.draining:
             self._settle()
+        unix_now = time.time()
+        for session in list(self._sessions.values()):
+            identity = session.caller.identity
+            if identity is not None and 0 < identity.expires_at <= unix_now:
+                session.guard.close("the certificate has expired")
         for guard in list(self._guards):
             guard.tick(now)
 
@@ -352,8 +360,10 @@ class RpcServer:
             self._ticker.cancel()
         for guard in list(self._guards):
             guard.close("the server is shutting down", gently=True)
-        for orphan in list(self.orphans):
+        for orphan in self.orphans:
             orphan.cancel()
+        if self.orphans:
+            await asyncio.wait(list(self.orphans), timeout=_CLOSE_S)
         if self._router is not None:
             asyncio.get_running_loop().remove_reader(self._router_fd)
             self._router.close(0)

@@ -45,7 +45,7 @@ class Host(Protocol):
     log: logging.Logger
     draining: bool
     orphans: set[asyncio.Task[None]]
-    """Calls with idempotency keys whose connection is gone; they run to their end."""
+    """Calls whose connection is gone: cancelled, or, with an idempotency key, running to their end."""
 
     def route(self, session_id: bytes, head: bytes, body: bytes) -> None:
         """Give a message to the ROUTER."""
@@ -91,30 +91,34 @@ class _Chunks(AsyncIterator[bytes]):
 class _Call:
     """One running call, stream or upload."""
 
-    __slots__ = ("abandoned", "chunks", "credit", "granted", "keyed", "late", "streaming", "task", "timer")
+    __slots__ = (
+        "abandoned",
+        "begun",
+        "chunks",
+        "credit",
+        "granted",
+        "key",
+        "late",
+        "method",
+        "streaming",
+        "task",
+        "timer",
+    )
 
     def __init__(self, header: Header) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.keyed = bool(header.key)
-        self.late = False
-        self.abandoned = False
+        self.method = header.method
+        self.key = header.key
         self.streaming = header.kind != envelope.CALL
         self.credit = STREAM_WINDOW
         self.granted: asyncio.Event | None = None
         self.chunks: _Chunks | None = None
-
-    def expire(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.begun = False
+        self.late = False
         """The deadline has passed: the peer is told so."""
-        self.late = True
-        if self.task is not None:
-            self.task.cancel()
-
-    def abandon(self) -> None:
+        self.abandoned = False
         """Nobody waits for an answer any more."""
-        self.abandoned = True
-        if self.task is not None:
-            self.task.cancel()
 
 
 class Session:
@@ -169,8 +173,9 @@ class Session:
                     raise ProtocolError("credit out of range")
                 call.granted.set()
         elif kind == envelope.CANCEL:
-            if call is not None and not call.keyed:
-                call.abandon()
+            if call is not None and not call.key:
+                call.abandoned = True
+                self._stop(header.call_id, call, None)
         else:
             raise ProtocolError("a message of unknown kind")
 
@@ -202,7 +207,7 @@ class Session:
         self._calls[call_id] = call
         self._streams += call.streaming
         if seconds := self._deadline(header):
-            call.timer = loop.call_later(seconds, call.expire)
+            call.timer = loop.call_later(seconds, self._expire, call_id, call)
         call.task = loop.create_task(work)
 
     def _admit(self, header: Header) -> Method:
@@ -237,7 +242,21 @@ class Session:
 
     # running
 
+    def _expire(self, call_id: int, call: _Call) -> None:
+        call.late = True
+        self._stop(call_id, call, _LATE)
+
+    def _stop(self, call_id: int, call: _Call, reply: Reply | None) -> None:
+        """Cancel. A task that has not begun never comes to its own ending, so that is done for it."""
+        if call.task is not None:
+            call.task.cancel()
+        if not call.begun:
+            if call.key:
+                self._host.replays.finish(self.caller, call.method, call.key, _LOST)
+            self._finish(call_id, call, reply)
+
     async def _run_unary(self, call_id: int, call: _Call, method: Method, request: Any, key: str) -> None:
+        call.begun = True
         reply: Reply | None = None
         try:
             reply = Reply(envelope.ANSWER, self._encode(await method.handler(self.caller, request)))
@@ -249,6 +268,7 @@ class Session:
             self._finish(call_id, call, reply)
 
     async def _join(self, call_id: int, call: _Call, joined: asyncio.Future[Reply]) -> None:
+        call.begun = True
         reply: Reply | None = None
         try:
             reply = await asyncio.shield(joined)
@@ -258,6 +278,7 @@ class Session:
             self._finish(call_id, call, reply)
 
     async def _run_stream(self, call_id: int, call: _Call, method: Method, request: Any) -> None:
+        call.begun = True
         items: AsyncGenerator[Any, None] = method.handler(self.caller, request)
         granted = call.granted
         assert granted is not None
@@ -283,6 +304,7 @@ class Session:
             await items.aclose()
 
     async def _run_upload(self, call_id: int, call: _Call, method: Method, request: Any) -> None:
+        call.begun = True
         reply: Reply | None = None
         try:
             answer = await method.handler(self.caller, request, call.chunks)
@@ -306,7 +328,7 @@ class Session:
             return Reply(
                 envelope.ERROR, envelope.encode_error(failure), lasting=not isinstance(failure, _PASSING)
             )
-        if isinstance(failure, asyncio.CancelledError) and (call.late or call.abandoned):
+        if isinstance(failure, asyncio.CancelledError) and (call.late or call.abandoned or self._closed):
             return _LATE if call.late else None
         if isinstance(failure, Exception | asyncio.CancelledError):
             trouble = secrets.token_hex(6)
@@ -387,20 +409,24 @@ class Session:
         for call_id, call in list(self._calls.items()):
             if call.streaming:
                 error = UnavailableError("the server is shutting down", hint="try again")
-                call.abandon()
-                self._send(envelope.ERROR, call_id, envelope.encode_error(error))
+                reply = Reply(envelope.ERROR, envelope.encode_error(error))
+                call.abandoned = True
+                self._finish(call_id, call, reply)
+                self._stop(call_id, call, None)
 
     def drop(self) -> None:
         """The peer has gone. What it had running is cancelled, but for calls it may ask again about."""
         self._closed = True
         self._backlog.clear()
         self._room.set()
-        for call in list(self._calls.values()):
-            if call.keyed and call.task is not None:
-                self._host.orphans.add(call.task)
-                call.task.add_done_callback(self._host.orphans.discard)
-            else:
-                call.abandon()
+        for call in self._calls.values():
+            if call.task is None:
+                continue
+            self._host.orphans.add(call.task)
+            call.task.add_done_callback(self._host.orphans.discard)
+            if not call.key:
+                call.abandoned = True
+                call.task.cancel()
         self._calls.clear()
         self._streams = 0
 
