@@ -280,8 +280,12 @@ class ProxyKit:
         """What `tsh` does: the reply, and the stream that then is the agent's."""
         mine = credentials or self.authorities.user()
         stream = await dial_tls(addr or self.addr, mine.context("teleport-dial"), server_hostname=PROXY_NAME)
-        stream.write(encode_frame(UserDial(target=target, **fields)))
-        return await read_frame(stream, UserDialReply), stream
+        try:
+            stream.write(encode_frame(UserDial(target=target, **fields)))
+            return await read_frame(stream, UserDialReply), stream
+        except BaseException:
+            stream.abort()
+            raise
 
     async def refused(
         self, target: str, credentials: Credentials | None = None, **fields: str
