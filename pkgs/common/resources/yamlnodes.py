@@ -65,17 +65,19 @@ def _check_shape(text: str, source: str) -> None:
     depth = documents = begin = 0
     is_list = False
     for event in yaml.parse(text, Loader=_Loader):
+        start, end = event.start_mark, event.end_mark
         if isinstance(event, MappingStartEvent | SequenceStartEvent):
             depth += 1
             if depth == 1:
                 is_list = isinstance(event, SequenceStartEvent)
-                begin = event.start_mark.index
+                begin = start.index if start is not None else 0
             if depth > MAX_DEPTH:
-                line = event.start_mark.line + 1
+                line = start.line + 1 if start is not None else 1
                 raise InputError(f"{source}:{line}: nested deeper than {MAX_DEPTH}")
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):
             depth -= 1
-            if depth == 0 and not is_list and event.end_mark.index - begin > MAX_RESOURCE_BYTES:
+            size = end.index - begin if end is not None else 0
+            if depth == 0 and not is_list and size > MAX_RESOURCE_BYTES:
                 raise InputError(f"{source}: a document is larger than {MAX_RESOURCE_BYTES} bytes")
         elif isinstance(event, DocumentStartEvent):
             documents += 1
