@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from pkgs.common.api.login import Invitation
 from pkgs.common.output import formats, times
 from pkgs.common.output.sanitize import inert
-from pkgs.common.resources.durations import format_duration
 
 
 def show(invitation: Invitation, head: str, format: str) -> None:
@@ -38,5 +37,7 @@ def show(invitation: Invitation, head: str, format: str) -> None:
 
 def _rounded(seconds: float) -> str:
     """`1h` rather than `59m59s`."""
-    text = format_duration(round(seconds / 60) * 60 if seconds > 90 else round(seconds))
-    return text.removesuffix("0s").removesuffix("0m") if text.endswith("m0s") else text
+    if seconds < 60:
+        return f"{max(0, round(seconds))}s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes else "")

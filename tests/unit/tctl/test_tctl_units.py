@@ -95,6 +95,18 @@ def test_an_invitation_for_people(
     assert "NOTE: Make sure hub:3080" in out
 
 
+def test_remaining_times_are_rounded_to_what_was_asked() -> None:
+    for seconds, text in (
+        (3599.9, "1h"),
+        (1799.5, "30m"),
+        (599.6, "10m"),
+        (5400, "1h30m"),
+        (45, "45s"),
+        (28800, "8h"),
+    ):
+        assert invitation._rounded(seconds) == text
+
+
 def stored(**fields: object) -> StoredEvent:
     event = Event(
         event="user.login", code="T1000I", time="2026-01-02T03:04:05.006Z", uid="u", cluster_name="demo",

@@ -10,6 +10,7 @@ from pkgs.clients.tsh.recordings import download
 from pkgs.clients.tsh.session_source import open_recording
 from pkgs.common.errors import AlreadyExistsError
 from pkgs.common.output.argv import Flag, Parsed, Spec
+from pkgs.common.output.sanitize import inert_json
 from pkgs.common.recording.export import to_asciicast
 from pkgs.common.recording.reader import read_items
 
@@ -27,14 +28,13 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Download and convert."""
     with open_recording(args, download) as file:
-        lines = to_asciicast(read_items(file))
+        lines = (inert_json(line.decode()) for line in to_asciicast(read_items(file)))
         if not args.text("out"):
-            sys.stdout.buffer.writelines(lines)
-            sys.stdout.buffer.flush()
+            sys.stdout.writelines(lines)
             return 0
         out = Path(args.text("out"))
         try:
-            with out.open("wb" if args.on("overwrite") else "xb") as target:
+            with out.open("w" if args.on("overwrite") else "x") as target:
                 target.writelines(lines)
         except FileExistsError:
             raise AlreadyExistsError(f"{out} exists", hint="add --overwrite") from None
