@@ -1,4 +1,4 @@
-"""`kill -9` of the real process while it works: what it acknowledged is there, and the audit chain is whole."""
+"""`kill -9` of the real process at work: what it acknowledged is there, and the audit chain is whole."""
 
 from __future__ import annotations
 
