@@ -17,8 +17,7 @@ help: ## Print this
 dev: $(STAMP) ## Create the virtual environment and install everything, checked by hash
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } || \
-	    { rm -rf $(VENV); echo "a virtual environment needs python3-venv: apt-get install python3-venv" >&2; exit 1; }
+	scripts/venv.sh $(VENV) "$(PYTHON)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	$(BIN)/python -m compileall -q pkgs
@@ -32,7 +31,7 @@ check: dev ## The quick loop: format, lint, types, imports, unit tests
 	$(PYTEST) -q -n 2 tests/unit
 
 test: dev ## Set up what the tests need (Debian packages too, when root) and run them all
-	tests/setup/debian.sh
+	scripts/debian-packages.sh tests/setup/packages.txt
 	$(PYTEST) -n 2 --dist=loadgroup
 
 test-unit: dev ## The unit tests alone
@@ -49,6 +48,7 @@ bench: dev ## Measure beside the references; prints a table and JSON
 	$(BIN)/python -m tests.bench
 
 demo: dev ## The whole journey against a throw-away cluster in var/demo
+	@scripts/debian-packages.sh scripts/demo-packages.txt
 	$(BIN)/python scripts/demo.py
 
 up: dev ## Keep a local cluster "demo" running in the foreground, data in var/demo

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Installs the Debian packages that the tests need, if any is missing and this is root on Debian.
-# Without root nothing is changed: the tests that need a missing program are listed as skipped.
+# debian-packages.sh LIST: installs the Debian packages of a list whose program is missing, when this is root on Debian.
+# Each line of the list: a package, and the program that tells whether it is there. Without root nothing is changed:
+# what needs a missing program says so itself (tests are listed as skipped; with CI=true they fail).
 set -eu
 
-here=$(dirname -- "$(readlink -f -- "$0")")
 PATH=$PATH:/usr/sbin:/sbin
 missing=
 while read -r package program; do
     case $package in ''|\#*) continue ;; esac
     command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
-done < "$here/packages.txt"
+done < "$1"
 
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
@@ -27,10 +27,10 @@ if [ ! -e "$guard" ]; then
 fi
 trap '[ -z "$made" ] || rm -f "$made"' EXIT
 
-export DEBIAN_FRONTEND=noninteractive
-echo "installing:$missing" >&2
-# shellcheck disable=SC2086
-apt-get install -y -q --no-install-recommends $missing >&2 || {
-    apt-get update -q >&2
-    apt-get install -y -q --no-install-recommends $missing >&2
+install() {
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >&2
 }
+
+echo "installing:$missing" >&2
+install || { apt-get update -q >&2 && install; } || echo "not installed (apt-get failed):$missing" >&2
