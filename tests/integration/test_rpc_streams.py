@@ -159,3 +159,27 @@ def test_a_deadline_ends_the_stream_and_not_its_reader() -> None:
                     pass
 
     run(main)
+
+
+def test_an_upload_whose_source_is_quiet_notices_that_the_connection_is_gone() -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+
+        async def quiet() -> AsyncIterator[bytes]:
+            try:
+                yield b"x"
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        async with cluster() as c, c.client() as client:
+            task = asyncio.create_task(client.upload(Collect(), quiet()))
+            await until(lambda: c.parts.collected == 1)
+            c.server.drop(lambda caller: True)
+            with pytest.raises(UnavailableError):
+                await asyncio.wait_for(task, 5)
+            assert ended.is_set()
+            answered = asyncio.create_task(client.upload(Collect(stop_after=1), quiet()))
+            assert (await asyncio.wait_for(answered, 5)).number == 1
+
+    run(main)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import ssl
@@ -31,6 +32,9 @@ from pkgs.common.rpc.limits import (
 from pkgs.common.rpc.link import Link, LostError, Upload
 
 A = TypeVar("A")
+
+_CLOSE_S = 1.0
+"""For a farewell to the server; then the connection is cut."""
 
 Dial = Callable[
     [Callable[[], asyncio.Protocol]], Awaitable[tuple[asyncio.BaseTransport, asyncio.BaseProtocol]]
@@ -76,7 +80,8 @@ class RpcClient:
         if not self._dials:
             raise ValueError("a client without an endpoint")
         self._link: Link | None = None
-        self._old_links: set[Link] = set()
+        self._links: set[Link] = set()
+        """All whose transport is still there: the current one, retired ones, ones that say farewell."""
         self._keeper: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[Link]] = []
         self._wanted = asyncio.Event()
@@ -108,7 +113,6 @@ class RpcClient:
         """Dial anew (new certificate, new CAs); what runs on the old connection may end there."""
         link, self._link = self._link, None
         if link is not None:
-            self._old_links.add(link)
             link.retire()
         self._wanted.set()
 
@@ -120,11 +124,14 @@ class RpcClient:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
-        for link in [*self._old_links, *([self._link] if self._link else [])]:
-            link.close("the client was closed")
-        self._old_links.clear()
-        self._link = None
         self._tell(UnavailableError("the client was closed"))
+        links = set(self._links)
+        for link in links:
+            link.close("the client was closed")
+        if links:
+            await asyncio.wait([link.down for link in links], timeout=_CLOSE_S)
+        for link in links:
+            link.abort()
 
     async def _linked(self) -> Link:
         """The connection. Without one: the outcome of the next attempt to dial."""
@@ -157,6 +164,7 @@ class RpcClient:
                     continue
             except AccessError as failure:
                 failures += 1
+                self._link = None
                 self._tell(failure)
                 self._log.debug("no connection: %s", failure)
             except Exception:
@@ -195,6 +203,7 @@ class RpcClient:
             try:
                 async with asyncio.timeout(self._limits.dial_s):
                     _, protocol = await dial(self._new_link)
+                link = cast(Link, protocol)
             except ssl.SSLCertVerificationError as bad:
                 failure = TrustError(f"{name} did not prove who it is: {bad.verify_message}")
             except AccessError as bad:
@@ -203,16 +212,20 @@ class RpcClient:
                 failure = UnavailableError(f"{name} is not to be reached: {bad or 'no answer in time'}")
             else:
                 self._dials = self._dials[at:] + self._dials[:at]
-                return cast(Link, protocol)
+                self._links.add(link)
+                link.down.add_done_callback(functools.partial(self._down, link))
+                return link
         assert failure is not None
         raise failure
 
     def _new_link(self) -> Link:
         return Link(self._limits, self._lost)
 
+    def _down(self, link: Link, _: asyncio.Future[None]) -> None:
+        self._links.discard(link)
+
     def _lost(self, link: Link) -> None:
         """At once, so that no call is tried on a connection that is known to be gone."""
-        self._old_links.discard(link)
         if self._link is link:
             self._link = None
 
@@ -288,11 +301,24 @@ class RpcClient:
 
 async def _send_all(upload: Upload, chunks: AsyncIterator[bytes]) -> bool:
     """False when the server has answered before the end."""
-    async for chunk in chunks:
+    source = aiter(chunks)
+    while True:
+        coming = asyncio.ensure_future(anext(source, None))
+        try:
+            # A source may be quiet for hours; an answer or a lost connection is not to wait for it.
+            await asyncio.wait((coming, upload.answer), return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                return False
+            chunk = coming.result()
+        finally:
+            if not coming.done():
+                coming.cancel()
+                await asyncio.wait((coming,))
+        if chunk is None:
+            return True
         for at in range(0, len(chunk), UPLOAD_CHUNK_BYTES):
             if not await upload.send(chunk[at : at + UPLOAD_CHUNK_BYTES]):
                 return False
-    return True
 
 
 def _dial(endpoint: Endpoint) -> Dial:

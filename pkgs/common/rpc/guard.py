@@ -94,6 +94,9 @@ class Guard(asyncio.Protocol):
         self._admit = admit
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = self._loop.create_future()
+        """Done when the connection is of no use any more."""
+        self.down: asyncio.Future[None] = self._loop.create_future()
+        """Done when the peer's transport has said its last word."""
         self._state = _State.OPEN
         self._peer: asyncio.Transport | None = None
         self._inner: _Inner | None = None
@@ -108,6 +111,11 @@ class Guard(asyncio.Protocol):
         self._unread_since = 0.0
         self._tokens = 0.0
         self._tokens_at = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a peer's transport that stands."""
+        return self._peer is not None and not self.down.done()
 
     # the peer's transport
 
@@ -171,6 +179,8 @@ class Guard(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self.down.done():
+            self.down.set_result(None)
         self.close("the peer has gone" if exc is None else f"the connection broke: {exc}")
 
     # towards the ROUTER
@@ -293,6 +303,11 @@ class Guard(asyncio.Protocol):
             self._write_peer(encode_ping())
 
     # the end
+
+    def abort(self) -> None:
+        """Without a farewell."""
+        if self._peer is not None:
+            self._peer.abort()
 
     def close(self, reason: str, *, gently: bool = False) -> None:
         """End both sides. `gently` lets the peer have what is already written to it."""

@@ -129,6 +129,8 @@ class Link(asyncio.Protocol):
         self._room.set()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
+        self.down: asyncio.Future[None] = self._loop.create_future()
+        """Done when the transport has said its last word."""
         self._lost: AccessError | None = None
         self._heard_at = self._pinged_at = 0.0
         self._ticker: asyncio.TimerHandle | None = None
@@ -188,6 +190,11 @@ class Link(asyncio.Protocol):
             self._transport.close()
         self._lost_hook(self)
 
+    def abort(self) -> None:
+        """Without a farewell."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
@@ -223,6 +230,8 @@ class Link(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self.down.done():
+            self.down.set_result(None)
         self.close("closed by the server" if exc is None else str(exc))
 
     def _tick(self) -> None:

@@ -14,21 +14,17 @@ import os
 import shutil
 import socket
 import ssl
-import struct
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 import zmq
 import zmq.backend
 
 from pkgs.common.errors import (
-    AccessError,
     DeniedError,
-    InputError,
     LimitExceededError,
     ProtocolError,
     TrustError,
@@ -38,6 +34,7 @@ from pkgs.common.pki.source import check_source
 from pkgs.common.rpc.calls import Caller
 from pkgs.common.rpc.guard import Admission, Guard
 from pkgs.common.rpc.limits import ServerLimits
+from pkgs.common.rpc.local import BACKLOG, MAX_SOCKET_PATH, bind_unix, peer_uid
 from pkgs.common.rpc.registry import Registry
 from pkgs.common.rpc.replay import Replays, Scope, scope_of
 from pkgs.common.rpc.session import Session
@@ -47,13 +44,11 @@ __all__ = ["Registry", "RpcServer", "ServerLimits"]
 Identify = Callable[[bytes | None], Identity | None]
 
 _TLS_SHUTDOWN_S = 3.0
+_FAREWELL_S = 1.0
+"""For peers to take the end of their connections; then these are cut."""
 _CLOSE_S = 5.0
 """For cancelled handlers to end before the server counts as closed."""
-_PEER_CREDENTIALS = struct.Struct("3i")
 _MIN_LIBZMQ = (4, 3, 5)
-_BACKLOG = 1024
-_MAX_SOCKET_PATH = 107
-"""Bytes that the kernel has room for in a unix socket's address."""
 # Without the layer of Python that zmq.Socket puts around them; it shows at ten thousand calls a second.
 _send = zmq.backend.Socket.send
 _recv = zmq.backend.Socket.recv
@@ -105,7 +100,7 @@ class RpcServer:
         self.replays = Replays(self.limits, loop.time)
         self._dir = Path(tempfile.mkdtemp(prefix="rpc-", dir=private_dir))
         self.ipc_path = self._dir / "router"
-        if len(os.fsencode(self.ipc_path)) > _MAX_SOCKET_PATH:
+        if len(os.fsencode(self.ipc_path)) > MAX_SOCKET_PATH:
             self._dir_fd = os.open(self._dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self.ipc_path = Path(f"/proc/self/fd/{self._dir_fd}/router")
         self._context = zmq.Context()
@@ -120,7 +115,7 @@ class RpcServer:
             (zmq.RCVHWM, window),
             (zmq.MAXMSGSIZE, self.limits.wire.frame_bytes),
             (zmq.HANDSHAKE_IVL, int(self.limits.handshake_s * 1000)),
-            (zmq.BACKLOG, _BACKLOG),
+            (zmq.BACKLOG, BACKLOG),
         ):
             router.setsockopt(option, value)
         mask = os.umask(0o177)
@@ -180,14 +175,14 @@ class RpcServer:
         allowed = frozenset((0, os.geteuid()) if admin_uids is None else admin_uids)
 
         def admit(guard: Guard, transport: asyncio.Transport) -> Admission:
-            uid = _peer_uid(transport)
+            uid = peer_uid(transport)
             if uid not in allowed:
                 raise DeniedError(f"user id {uid} is not an administrator here")
             return self._admit(guard, Caller(identity=None, admin=True, local_uid=uid))
 
-        sock = _bind_unix(path)
+        sock = bind_unix(path)
         server = await asyncio.get_running_loop().create_unix_server(
-            lambda: self._guard(admit), sock=sock, backlog=_BACKLOG
+            lambda: self._guard(admit), sock=sock, backlog=BACKLOG
         )
         self._listeners.append((server, path))
 
@@ -358,8 +353,13 @@ class RpcServer:
         await self._close_listeners()
         if self._ticker is not None:
             self._ticker.cancel()
+        guards = [guard for guard in self._guards if guard.open]
         for guard in list(self._guards):
             guard.close("the server is shutting down", gently=True)
+        if guards:
+            await asyncio.wait([guard.down for guard in guards], timeout=_FAREWELL_S)
+        for guard in guards:
+            guard.abort()
         for orphan in self.orphans:
             orphan.cancel()
         if self.orphans:
@@ -395,36 +395,3 @@ def _name(caller: Caller | None) -> str:
         if caller.identity
         else f"nobody at {caller.remote_addr}"
     )
-
-
-def _peer_uid(transport: asyncio.Transport) -> int:
-    sock: Any = transport.get_extra_info("socket")
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-    return int(_PEER_CREDENTIALS.unpack(raw)[1])
-
-
-def _bind_unix(path: Path) -> socket.socket:
-    """A socket at `path`, 0600 from its first moment; a dead one in the way is removed."""
-    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-        raise InputError(f"{path}: too long for a unix socket", hint="choose a shorter data directory")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if path.is_socket():
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                try:
-                    probe.connect(str(path))
-                except OSError:
-                    path.unlink(missing_ok=True)
-                else:
-                    raise LimitExceededError(f"another process listens on {path}")
-        mask = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(mask)
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-    except (OSError, AccessError):
-        sock.close()
-        raise
-    return sock

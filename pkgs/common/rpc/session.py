@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
 from pkgs.common.errors import (
@@ -25,13 +25,11 @@ from pkgs.common.rpc.envelope import Header
 from pkgs.common.rpc.guard import STOP_BACKLOG, Guard
 from pkgs.common.rpc.limits import (
     MAX_CREDIT,
-    STREAM_WINDOW,
-    UPLOAD_CHUNK_BYTES,
-    UPLOAD_WINDOW,
     ServerLimits,
 )
 from pkgs.common.rpc.registry import Method, Registry
 from pkgs.common.rpc.replay import Replays, Reply
+from pkgs.common.rpc.running import Call, Chunks
 
 _PASSING = (UnavailableError, LimitExceededError, InternalError)
 
@@ -51,76 +49,6 @@ class Host(Protocol):
         """Give a message to the ROUTER."""
 
 
-class _Chunks(AsyncIterator[bytes]):
-    """The chunks of an upload; what has been read is granted anew."""
-
-    def __init__(self, grant: Callable[[int], None]) -> None:
-        self._grant = grant
-        self._waiting: deque[bytes] = deque()
-        self._arrived = asyncio.Event()
-        self._ended = False
-        self._window = UPLOAD_WINDOW
-        self._read = 0
-
-    def put(self, chunk: bytes) -> None:
-        if self._ended or self._window == 0 or len(chunk) > UPLOAD_CHUNK_BYTES:
-            raise ProtocolError("an upload outside its credit")
-        self._window -= 1
-        self._waiting.append(chunk)
-        self._arrived.set()
-
-    def end(self) -> None:
-        self._ended = True
-        self._arrived.set()
-
-    async def __anext__(self) -> bytes:
-        while not self._waiting:
-            if self._ended:
-                raise StopAsyncIteration
-            self._arrived.clear()
-            await self._arrived.wait()
-        chunk = self._waiting.popleft()
-        self._read += 1
-        if self._read * 2 >= UPLOAD_WINDOW and not self._ended:
-            self._window += self._read
-            self._grant(self._read)
-            self._read = 0
-        return chunk
-
-
-class _Call:
-    """One running call, stream or upload."""
-
-    __slots__ = (
-        "abandoned",
-        "begun",
-        "chunks",
-        "credit",
-        "granted",
-        "key",
-        "late",
-        "method",
-        "streaming",
-        "task",
-        "timer",
-    )
-
-    def __init__(self, header: Header) -> None:
-        self.method = header.method
-        self.key = header.key
-        self.streaming = header.kind != envelope.CALL
-        self.credit = STREAM_WINDOW
-        self.granted: asyncio.Event | None = None
-        self.chunks: _Chunks | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.begun = False
-        self.late = False
-        """The deadline has passed: the peer is told so."""
-        self.abandoned = False
-        """Nobody waits for an answer any more."""
-
-
 class Session:
     """What one peer has going on."""
 
@@ -130,7 +58,7 @@ class Session:
         self._host = host
         self._limits = host.limits
         self._id = guard.session_id
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
         self._streams = 0
         self._permitted: set[str] = set()
         """Methods this caller was found to be allowed; who is calling never changes here."""
@@ -192,7 +120,7 @@ class Session:
         except AccessError as refusal:
             self._send(envelope.ERROR, call_id, envelope.encode_error(refusal))
             return
-        call = _Call(header)
+        call = Call(header)
         if joined is not None:
             work = self._join(call_id, call, joined)
         elif header.kind == envelope.CALL:
@@ -201,7 +129,7 @@ class Session:
             call.granted = asyncio.Event()
             work = self._run_stream(call_id, call, method, request)
         else:
-            call.chunks = _Chunks(lambda n: self._send_credit(call_id, n))
+            call.chunks = Chunks(lambda n: self._send_credit(call_id, n))
             work = self._run_upload(call_id, call, method, request)
         loop = asyncio.get_running_loop()
         self._calls[call_id] = call
@@ -242,11 +170,11 @@ class Session:
 
     # running
 
-    def _expire(self, call_id: int, call: _Call) -> None:
+    def _expire(self, call_id: int, call: Call) -> None:
         call.late = True
         self._stop(call_id, call, _LATE)
 
-    def _stop(self, call_id: int, call: _Call, reply: Reply | None) -> None:
+    def _stop(self, call_id: int, call: Call, reply: Reply | None) -> None:
         """Cancel. A task that has not begun never comes to its own ending, so that is done for it."""
         if call.task is not None:
             call.task.cancel()
@@ -255,7 +183,7 @@ class Session:
                 self._host.replays.finish(self.caller, call.method, call.key, _LOST)
             self._finish(call_id, call, reply)
 
-    async def _run_unary(self, call_id: int, call: _Call, method: Method, request: Any, key: str) -> None:
+    async def _run_unary(self, call_id: int, call: Call, method: Method, request: Any, key: str) -> None:
         call.begun = True
         reply: Reply | None = None
         try:
@@ -267,7 +195,7 @@ class Session:
                 self._host.replays.finish(self.caller, method.name, key, reply or _LOST)
             self._finish(call_id, call, reply)
 
-    async def _join(self, call_id: int, call: _Call, joined: asyncio.Future[Reply]) -> None:
+    async def _join(self, call_id: int, call: Call, joined: asyncio.Future[Reply]) -> None:
         call.begun = True
         reply: Reply | None = None
         try:
@@ -277,7 +205,7 @@ class Session:
         finally:
             self._finish(call_id, call, reply)
 
-    async def _run_stream(self, call_id: int, call: _Call, method: Method, request: Any) -> None:
+    async def _run_stream(self, call_id: int, call: Call, method: Method, request: Any) -> None:
         call.begun = True
         items: AsyncGenerator[Any, None] = method.handler(self.caller, request)
         granted = call.granted
@@ -303,7 +231,7 @@ class Session:
             self._finish(call_id, call, reply)
             await items.aclose()
 
-    async def _run_upload(self, call_id: int, call: _Call, method: Method, request: Any) -> None:
+    async def _run_upload(self, call_id: int, call: Call, method: Method, request: Any) -> None:
         call.begun = True
         reply: Reply | None = None
         try:
@@ -320,7 +248,7 @@ class Session:
             raise LimitExceededError("the answer is too long", hint="ask for less at once")
         return raw
 
-    def _failed(self, call: _Call, method: Method, failure: BaseException) -> Reply | None:
+    def _failed(self, call: Call, method: Method, failure: BaseException) -> Reply | None:
         """What the peer is told of a failure; None when nobody waits for it."""
         if isinstance(failure, AccessError):
             if failure.detail:
@@ -340,7 +268,7 @@ class Session:
             return Reply(envelope.ERROR, envelope.encode_error(error), lasting=False)
         raise failure
 
-    def _finish(self, call_id: int, call: _Call, reply: Reply | None) -> None:
+    def _finish(self, call_id: int, call: Call, reply: Reply | None) -> None:
         if call.timer is not None:
             call.timer.cancel()
         if self._calls.get(call_id) is call:
