@@ -9,6 +9,7 @@ import msgspec
 
 from pkgs.auth import limits
 from pkgs.auth.auditlog import AuditLog, check_query
+from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.common.api.audit import AuditVerdict, EmitEvents, EventChunk, SearchEvents, VerifyAudit
 from pkgs.common.api.login import Done
@@ -91,10 +92,10 @@ class AuditHandlers:
             news = self._log.news()
             page = min(limits.SEARCH_PAGE, limits.SEARCH_PAGE if request.follow else left)
             found = await self._log.search(request, after=after, limit=page)
-            if found:
-                yield EventChunk(found)
-                after = found[-1].seq
-                left -= len(found)
+            for part in chunked(found, limits.SEARCH_PAGE):
+                yield EventChunk(part)
+            after = found[-1].seq if found else after
+            left -= len(found)
             if not request.follow and (left <= 0 or len(found) < page):
                 return
             if len(found) < page:

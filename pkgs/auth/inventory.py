@@ -8,11 +8,11 @@ import msgspec
 
 from pkgs.auth import limits
 from pkgs.auth.bootstrap import ORIGIN
-from pkgs.auth.store import Store
+from pkgs.auth.store import Store, encode
 from pkgs.common.access.validate import validate
 from pkgs.common.api.login import Done
 from pkgs.common.api.resources import Heartbeat
-from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.errors import DeniedError, InputError, LimitExceededError
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import Node, Proxy
 from pkgs.common.resources.metadata import Metadata
@@ -50,4 +50,6 @@ class InventoryHandlers:
         metadata = Metadata(name=server.name, labels=labels, expires=expires)
         checked = msgspec.structs.replace(server, metadata=metadata, sub_kind="")
         validate(checked)
+        if len(encode(checked)) > limits.HEARTBEAT_BYTES:
+            raise LimitExceededError(f"a server may tell {limits.HEARTBEAT_BYTES:,} bytes about itself")
         return checked

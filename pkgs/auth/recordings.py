@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from pkgs.auth import limits
 from pkgs.auth.auditlog import AuditLog, SessionRow
+from pkgs.auth.chunks import chunked
 from pkgs.auth.journal import Journal
 from pkgs.auth.permissions import Permissions
 from pkgs.common.access.types import UseRule
@@ -159,8 +160,8 @@ class RecordingHandlers:
         while left > 0:
             rows = await self._log.recordings(request.since, request.until, before, limits.SEARCH_PAGE)
             shown = [_info(row) for row in rows if self._may_play(caller, row)][:left]
-            for start in range(0, len(shown), limits.CHUNK):
-                yield RecordingList(shown[start : start + limits.CHUNK])
+            for part in chunked(shown):
+                yield RecordingList(part)
             left -= len(shown)
             if len(rows) < limits.SEARCH_PAGE:
                 return

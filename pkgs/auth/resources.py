@@ -10,6 +10,7 @@ from pkgs.auth.accounts import Accounts
 from pkgs.auth.attempts import AttemptLog
 from pkgs.auth.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
 from pkgs.auth.changes import change_events
+from pkgs.auth.chunks import chunked
 from pkgs.auth.journal import Journal
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.prepare import prepare
@@ -90,8 +91,8 @@ class ResourceHandlers:
             resources = [r for r in resources if wanted(r)]
         if kind == "cert_authority":
             resources = [_shown(r, request.with_secrets) for r in resources]
-        for start in range(0, len(resources), limits.CHUNK):
-            yield Chunk(resources[start : start + limits.CHUNK])
+        for part in chunked(resources):
+            yield Chunk(part)
 
     def _name(self, kind: str, name: str) -> str:
         """A singleton is found whatever name it is asked for by."""

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from pkgs.auth import limits
 from pkgs.auth.backend.fanout import Change, Item, Resync
+from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.store import PREFIX, Store, decode
 from pkgs.common.api.resources import WatchItem, WatchResources
@@ -42,9 +43,8 @@ class WatchHandler:
         try:
             for kind in kinds:
                 resources = [_public(resource) for resource in self._store.all(kind)]
-                for start in range(0, len(resources), limits.CHUNK):
-                    chunk = resources[start : start + limits.CHUNK]
-                    yield WatchItem(op="snapshot", resources=chunk, kind=kind)
+                for part in chunked(resources):
+                    yield WatchItem(op="snapshot", resources=part, kind=kind)
             yield WatchItem(op="ready")
             async for change in watcher:
                 yield _item(change)

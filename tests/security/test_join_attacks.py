@@ -233,6 +233,8 @@ def test_a39_a_host_speaks_only_for_itself(short_tmp: Path) -> None:
             crowded = msgspec.structs.replace(node(host.id), metadata=Metadata(name=host.id, labels=labels))
             with pytest.raises(InputError, match="labels"):
                 await client.call(Heartbeat(server=crowded))
+            with pytest.raises(AccessError):
+                await client.call(Heartbeat(server=node(host.id, public_addrs=["a.example:1"] * 20_000)))
             marked = msgspec.structs.replace(
                 node(host.id),
                 metadata=Metadata(name=host.id, labels={"teleport.dev/origin": "config-file", "env": "qa"}),

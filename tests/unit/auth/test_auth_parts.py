@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pkgs.auth.bootstrap import system_role
+from pkgs.auth.chunks import chunked
 from pkgs.auth.gate import bare_address, client_address
 from pkgs.auth.join import masked
 from pkgs.auth.passwords import check_new
@@ -118,3 +119,13 @@ def test_every_call_of_the_api_has_a_handler() -> None:
         and value not in (Request, StreamRequest, UploadRequest)
     }
     assert set(registry.names()) == calls
+
+
+def test_long_answers_are_cut_by_count_and_by_size() -> None:
+    assert [len(part) for part in chunked(list(range(120)))] == [50, 50, 20]
+    assert list(chunked([])) == []
+    heavy = ["x" * 200_000] * 7 + ["y"] * 3
+    parts = list(chunked(heavy))
+    assert [item for part in parts for item in part] == heavy
+    assert all(sum(map(len, part)) <= 600_000 for part in parts)
+    assert list(chunked(["z" * 2_000_000])) == [["z" * 2_000_000]]
