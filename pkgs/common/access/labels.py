@@ -64,7 +64,7 @@ def compile_selector(labels: Labels, traits: Traits, *, deny: bool = False) -> L
             return EVERYTHING
         expanded_key = expand(raw_key, traits)
         key = expanded_key.values[0] if expanded_key.values else ""
-        keys.append((key, _value_matcher(values, traits, deny)))
+        keys.append((key, _value_matcher(values if key else (), traits, deny)))
     return LabelSelector(False, tuple(keys))
 
 
