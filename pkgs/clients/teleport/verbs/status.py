@@ -24,18 +24,18 @@ def run(args: Parsed) -> int:
     """Print both; exit 1 when there is neither."""
     session = [(title, os.environ[name]) for title, name in _SESSION if os.environ.get(name)]
     for title, value in session:
-        print(f"{title + ':':<15}{inert(value)}")
+        print(f"{title + ':':<16}{inert(value)}")
     if session and "config" not in args.given:
         return 0
     data_dir = data_dir_of(args)
     entries = sockets_in(data_dir)
-    print(f"{'Data dir:':<15}{data_dir}")
+    print(f"{'Data dir:':<16}{data_dir}")
     if not entries:
-        print(f"{'Services:':<15}none is running, or you may not see it")
+        print(f"{'Services:':<16}none is running, or you may not see it")
         return 0 if session else 1
     states = [(entry, _state(entry)) for entry in entries]
     for entry, state in states:
-        print(f"{'teleport-' + entry.service + ':':<15}{state}")
+        print(f"{'teleport-' + entry.service + ':':<16}{state}")
     return 0 if all(state == "ok" for _, state in states) else 1
 
 
