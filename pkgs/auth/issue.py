@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -33,7 +34,7 @@ from pkgs.common.resources.kinds import Lock
 from pkgs.common.resources.role import Role
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
     """What is asked for and everything the steps may look at; they look nothing up."""
 
@@ -52,6 +53,7 @@ class Order:
     previous: Identity | None = None
     """The verified certificate a reissue starts from."""
 
+    @cached_property
     def options(self) -> SessionOptions:
         return merge_options(self.roles)
 
@@ -106,7 +108,7 @@ def set_logins(order: Order, spec: UserCertSpec) -> UserCertSpec:
 
 
 def set_extensions(order: Order, spec: UserCertSpec) -> UserCertSpec:
-    options = order.options()
+    options = order.options
     flags = ["permit-pty"]
     if options.forward_agent:
         flags.append("permit-agent-forwarding")
@@ -119,7 +121,7 @@ def set_extensions(order: Order, spec: UserCertSpec) -> UserCertSpec:
 
 def pin_source(order: Order, spec: UserCertSpec) -> UserCertSpec:
     """With `pin_source_ip` the certificate works from the client's address only; a pin is never dropped."""
-    if spec.source_addr or not order.options().pin_source_ip:
+    if spec.source_addr or not order.options.pin_source_ip:
         return spec
     return msgspec.structs.replace(spec, source_addr=order.client_addr)
 
@@ -143,7 +145,7 @@ def lives_within_bounds(order: Order, spec: UserCertSpec) -> None:
 
 
 def is_pinned_where_demanded(order: Order, spec: UserCertSpec) -> None:
-    if order.options().pin_source_ip and not spec.source_addr:
+    if order.options.pin_source_ip and not spec.source_addr:
         raise DeniedError(
             "a role demands a certificate bound to the client's address, which is not known for certain here"
         )

@@ -140,8 +140,13 @@ class ResourceHandlers:
         resource = prepare(request.resource, before, self._store, self._journal.actor(caller), now)
         if kind in SETTINGS and request.mode == "create":
             raise AlreadyExistsError(f"{kind} already exists", hint="use -f or --force flag to overwrite")
+        if before is None and isinstance(resource, User):
+            # Nothing secret of an earlier user of this name may come to life again.
+            old = await self._accounts.removal(resource.name)
+            if old:
+                await self._store.backend.commit(old)
         if request.mode == "create":
-            stored = await self._create(resource)
+            stored = await self._store.create(resource)
         elif request.mode == "update":
             stored = await self._store.update(resource)
         else:
@@ -152,14 +157,6 @@ class ResourceHandlers:
         if _unlocked(before, stored):
             await self._attempts.clear(stored.name)
         return Got(stored)
-
-    async def _create(self, resource: Resource) -> Resource:
-        if isinstance(resource, User):
-            # Nothing secret of an earlier user of this name may come to life again.
-            before = await self._accounts.removal(resource.name)
-            if before and self._store.get("user", resource.name) is None:
-                await self._store.backend.commit(before)
-        return await self._store.create(resource)
 
     async def delete(self, caller: Caller, request: DeleteResource) -> Done:
         kind = canonical_kind(request.kind)

@@ -41,7 +41,8 @@ from pkgs.auth.watch import WatchHandler
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.errors import AccessError
 from pkgs.common.membership.identity import host_uuid
-from pkgs.common.net.listener import Accepted, Listener, bind
+from pkgs.common.net.listener import Accepted, HeaderCheck, Listener, bind
+from pkgs.common.net.proxyheader import PlainHeaderReader
 from pkgs.common.net.proxyproto import ProxyVerifier
 from pkgs.common.net.sockets import split_host_port
 from pkgs.common.net.tls import server_context
@@ -169,7 +170,7 @@ class AuthService:
         self._listener = Listener(
             bind(self._config.auth_service.listen_addr),
             self._on_connection,
-            verify_proxy=ProxyVerifier(lambda: self.authorities.trust, self._now),
+            verify_proxy=self._header_check(),
             log=self._process.component_log("listener"),
         )
         self._listener.start()
@@ -178,6 +179,13 @@ class AuthService:
         self._process.log.info(
             "serving cluster %s on %s", self.cluster_name, ", ".join(self._listener.addresses)
         )
+
+    def _header_check(self) -> HeaderCheck:
+        """Behind a load balancer (`proxy_protocol: on`) its header is demanded; otherwise only one that a
+        proxy of this cluster signed is believed."""
+        if self._config.auth_service.proxy_protocol == "on":
+            return PlainHeaderReader()
+        return ProxyVerifier(lambda: self.authorities.trust, self._now)
 
     @property
     def addresses(self) -> list[str]:
@@ -317,7 +325,7 @@ def _open_backend(config: Config, data_dir: Path, clock: Callable[[], float]) ->
     directory = Path(storage.path) if storage.path else paths.backend_dir(data_dir)
     if storage.type == "tinydb":
         return TinyDbBackend(directory, clock=clock)
-    return SqliteBackend(directory, clock=clock, synchronous=storage.sync)
+    return SqliteBackend(directory, clock=clock, synchronous=storage.sync, journal=storage.journal or "WAL")
 
 
 async def start(process: Process) -> AuthService:

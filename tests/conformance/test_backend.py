@@ -461,3 +461,18 @@ def test_random_commits_agree_with_a_model(kind: str, tmp_path: Path) -> None:
         await backend.close()
 
     run(main)
+
+
+def test_sqlite_without_a_write_ahead_log(tmp_path: Path) -> None:
+    """`storage.journal: DELETE`: slower, the same promises; reading and writing at once do not collide."""
+
+    async def main() -> None:
+        backend = SqliteBackend(tmp_path, journal="DELETE")
+        reads = [backend.range("k/") for _ in range(20)]
+        writes = [backend.put(f"k/{n}", b"v" * 100) for n in range(40)]
+        await asyncio.gather(*writes, *reads)
+        assert len(await backend.all("k/")) == 40
+        assert not (tmp_path / "state.sqlite-wal").exists()
+        await backend.close()
+
+    run(main)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import subprocess
+import sys
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -55,6 +59,7 @@ from pkgs.common.resources.kinds import (
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec, Rule
+from pkgs.common.rpc.client import Endpoint, RpcClient
 from tests.integration.auth_kit import PASSWORD, TOKEN, Kit, auth, eventually, listed, run
 
 
@@ -323,6 +328,27 @@ def test_resources_create_update_conflict_delete(short_tmp: Path) -> None:
     run(main)
 
 
+def test_no_password_of_an_earlier_user_of_the_same_name_comes_back(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            user = await kit.user("mira", login=False)
+            got = (await kit.admin.call(GetResource(kind="user", name="mira"))).resource
+            expires = datetime.fromtimestamp(kit.clock.now() + 30, UTC)
+            metadata = msgspec.structs.replace(got.metadata, expires=expires)
+            leaving = msgspec.structs.replace(got, metadata=metadata)
+            await kit.admin.call(PutResource(resource=leaving, mode="update"))
+            kit.clock.ahead += 31
+            for mode in ("upsert", "create"):
+                again = User(metadata=Metadata(name="mira"), spec=got.spec)
+                await kit.admin.call(PutResource(resource=again, mode=mode))
+                kit.clock.ahead += 60
+                with pytest.raises(DeniedError, match="invalid username"):
+                    await kit.login(user)
+                await kit.admin.call(DeleteResource(kind="user", name="mira"))
+
+    run(main)
+
+
 def test_settings_of_the_file_win_and_others_reset(short_tmp: Path) -> None:
     async def main() -> None:
         async with auth(short_tmp, extra="  message_of_the_day: be kind") as kit:
@@ -525,5 +551,63 @@ def test_the_server_proves_itself_as_the_auth_service(short_tmp: Path) -> None:
             assert identity.is_host(SystemRole.AUTH)
             assert identity.name == (short_tmp / "host_uuid").read_text().strip()
             assert (short_tmp / "auth.sock").stat().st_mode & 0o777 == 0o600
+
+    run(main)
+
+
+def test_a55_an_unsigned_proxy_header_is_not_believed(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            for header in (
+                b"PROXY TCP4 203.0.113.7 127.0.0.1 50000 3025\r\n",
+                b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x07\x7f\x00\x00\x01\xc3\x50\x0b\xd1",
+            ):
+                reader, writer = await asyncio.open_connection("127.0.0.1", kit.port)
+                writer.write(header)
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.wait_for(reader.read(), 5) == b""
+                writer.close()
+            await kit.nobody().call(Ping())
+
+    run(main)
+
+
+def test_a_reload_takes_tokens_and_settings_from_the_file(short_tmp: Path) -> None:
+    """With the real process: SIGHUP, then SIGTERM."""
+    config = short_tmp / "teleport.yaml"
+
+    def write(extra: str) -> None:
+        config.write_text(
+            f"version: v3\nteleport: {{nodename: hub, data_dir: {short_tmp}/data}}\n"
+            "proxy_service: {enabled: no}\nssh_service: {enabled: no}\n"
+            f"auth_service:\n  cluster_name: alpha\n  listen_addr: 127.0.0.1:0\n{extra}"
+        )
+
+    async def main() -> None:
+        write("")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pkgs.auth.main", "-c", str(config), stderr=asyncio.subprocess.DEVNULL
+        )
+        try:
+            socket_path = short_tmp / "data" / "auth.sock"
+            await eventually(socket_path.exists, 20)
+            client = RpcClient(Endpoint(unix_path=str(socket_path)))
+            assert not (await client.call(Ping())).has_motd
+            write("  message_of_the_day: hello\n  tokens: ['node:written-later']\n")
+            process.send_signal(signal.SIGHUP)
+
+            async def taken() -> bool:
+                return (await client.call(Ping())).has_motd
+
+            await eventually(taken)
+            assert [t.name for t in await listed(client, "token")] == ["written-later"]
+            # A file with a mistake changes nothing.
+            write("  message_of_the_day: [\n")
+            process.send_signal(signal.SIGHUP)
+            assert (await client.call(Ping())).has_motd
+            await client.close()
+        finally:
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 20) == 0
 
     run(main)

@@ -29,7 +29,12 @@ class SqliteBackend(Backend):
     """State in `<directory>/state.sqlite`. Needs a running event loop; one process at a time."""
 
     def __init__(
-        self, directory: Path, *, clock: Callable[[], float] = time.time, synchronous: str = "FULL"
+        self,
+        directory: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        synchronous: str = "FULL",
+        journal: str = "WAL",
     ) -> None:
         super().__init__(clock)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -37,7 +42,7 @@ class SqliteBackend(Backend):
         path = directory / "state.sqlite"
         path.touch(mode=0o600)
         try:
-            self._file = SqliteFile(path, _SCHEMA, synchronous=synchronous)
+            self._file = SqliteFile(path, _SCHEMA, synchronous=synchronous, journal=journal)
         except BaseException:
             self._lock.release()
             raise

@@ -61,11 +61,11 @@ class _Job(Generic[T]):
 class SqliteFile:
     """A database file with one writer and one reader connection, each in its own thread."""
 
-    def __init__(self, path: Path, schema: str, *, synchronous: str = "FULL") -> None:
+    def __init__(self, path: Path, schema: str, *, synchronous: str = "FULL", journal: str = "WAL") -> None:
         self.path = path
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         try:
-            self._write = self._connect(synchronous)
+            self._write = self._connect(synchronous, journal)
             self._write.executescript(schema)
             (verdict,) = self._write.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
@@ -73,7 +73,7 @@ class SqliteFile:
                 raise UnavailableError(
                     f"the file {path} is damaged: {verdict}", hint="restore it from a backup"
                 )
-            self._read = self._connect(synchronous)
+            self._read = self._connect(synchronous, journal)
             self._read.execute("PRAGMA query_only=ON")
         except sqlite3.Error as error:
             raise storage_error(path, error) from error
@@ -82,12 +82,12 @@ class SqliteFile:
         self._thread = threading.Thread(target=self._run, name=f"write-{path.name}", daemon=True)
         self._thread.start()
 
-    def _connect(self, synchronous: str) -> sqlite3.Connection:
+    def _connect(self, synchronous: str, journal: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S
         )
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA journal_mode={journal}")
             connection.execute(f"PRAGMA synchronous={synchronous}")
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute("PRAGMA cache_size=-65536")
