@@ -316,6 +316,16 @@ def test_expired_certificate_ends_the_session_where_the_role_says_so(node: SshNo
     assert b"certificate has expired" in done.stderr
 
 
+def test_idle_client_is_ended_where_the_role_says_so(node: SshNode) -> None:
+    change_role(node, "access", client_idle_timeout="2s")
+    try:
+        done = node.user().ssh("sleep 30", timeout=25)
+    finally:
+        change_role(node, "access")
+    assert done.returncode == 255
+    assert b"idle for 2 seconds" in done.stderr
+
+
 def test_connection_survives_many_key_exchanges(node: SshNode) -> None:
     data = os.urandom(8_000_000)
     done = node.user().ssh("cat", before=("-o", "RekeyLimit=1M"), stdin=data)

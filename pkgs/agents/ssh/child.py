@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -118,6 +119,8 @@ class Child:
             raise LoginRefused(str(problem), final=True) from None
         self._account = answer
         signal.alarm(0)
+        if answer.idle_timeout_s > 0:
+            self.loop.call_soon(self._check_idle)
 
     def open_session(self, channel: Channel) -> Owner:
         if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
@@ -262,6 +265,16 @@ class Child:
             self._connection.abort()
         else:
             self.loop.after(self._start.keep_alive_s, self._keep_alive)
+
+    def _check_idle(self) -> None:
+        """End a connection whose client has sent nothing for the time its roles allow."""
+        assert self._account is not None
+        idle_s = time.monotonic() - self._connection.heard_at
+        left = self._account.idle_timeout_s - idle_s
+        if left <= 0:
+            self._connection.end(f"the client was idle for {self._account.idle_timeout_s:g} seconds")
+        else:
+            self.loop.after(left, self._check_idle)
 
     def _lost(self) -> None:
         self._ended = True

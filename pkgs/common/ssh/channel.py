@@ -61,6 +61,7 @@ class Channel:
         self.number = number
         self.owner: Owner | None = None
         self.forget: Callable[[int], None] = lambda number: None
+        self.touched: Callable[[], None] = lambda: None
         self.confirm: Callable[[], None] = lambda: None
         """Tell the peer that the channel is open. Any thread; once."""
         self.refuse: Callable[[int, str], None] = lambda code, text: None

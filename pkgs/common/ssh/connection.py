@@ -12,6 +12,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from typing import Any
 
 from paramiko import transport
@@ -152,6 +153,7 @@ class _Transport(_Base):
             }
         )
         self.unanswered = 0
+        self.heard_at = time.monotonic()
         self._deferred: list[RawMessage] = []
         self._deferred_bytes = 0
         self._opens = 0
@@ -251,7 +253,11 @@ class _Transport(_Base):
             channel.discard()
             self._channels.delete(channel.number)
 
+        def touched() -> None:
+            self.heard_at = time.monotonic()
+
         channel.forget, channel.confirm, channel.refuse = self._channels.delete, confirm, refuse
+        channel.touched = touched
         return channel
 
     def _refuse_open(self, remote: int, code: int, text: str) -> None:
@@ -267,6 +273,7 @@ def _reader(m: Message) -> wire.Reader:
 
 
 def _on_data(channel: Channel, m: Message) -> None:
+    channel.touched()
     channel.take_data(m.get_binary())
 
 
@@ -285,6 +292,7 @@ def _on_eof(channel: Channel, _: Message) -> None:
 
 
 def _on_request(channel: Channel, m: Message) -> None:
+    channel.touched()
     channel.requests += 1
     if channel.requests > MAX_REQUESTS_PER_CHANNEL:
         raise SSHException("too many requests on a channel")
@@ -356,6 +364,11 @@ class Connection:
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
+
+    @property
+    def heard_at(self) -> float:
+        """When the peer last sent data or a request on a channel (`time.monotonic`); keep-alives are none."""
+        return float(self._transport.heard_at)
 
     @property
     def strict_kex(self) -> bool:
