@@ -102,7 +102,7 @@ def test_readiness_and_metrics(auth: Auth) -> None:
     assert "process_resident_memory_bytes" in auth.curl("/metrics").out
     assert auth.teleport("debug", "readyz").ok().out == "ok\n"
     assert "process_resident_memory_bytes" in auth.teleport("debug", "metrics").ok().out
-    assert "teleport-auth: ok" in auth.teleport("status").ok().out
+    assert "teleport-auth:  ok" in auth.teleport("status").ok().out
 
 
 def test_the_socket_is_private_and_has_the_known_name_too(auth: Auth) -> None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,8 +50,15 @@ class Umbrella:
         found = re.findall(rf"\[{service.upper()}\] ready .*pid=(\d+)", self.text)
         return [int(pid) for pid in found]
 
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        """Waits, and shows the log when it was in vain."""
+        try:
+            wait_for(condition, what=what, deadline_s=40)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; the log:\n{self.text}") from None
+
     def wait_log(self, text: str) -> None:
-        wait_for(lambda: text in self.text, what=f"{text!r} in the log", deadline_s=40)
+        self.wait(lambda: text in self.text, f"{text!r} in the log")
 
 
 @pytest.fixture
@@ -76,7 +83,7 @@ def test_all_services_in_order_restarted_and_ended(umbrella: Umbrella) -> None:
 
     (first,) = umbrella.pids("proxy")
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: len(umbrella.pids("proxy")) == 2, what="the proxy to be started again", deadline_s=40)
+    umbrella.wait(lambda: len(umbrella.pids("proxy")) == 2, "the proxy to be started again")
     assert not running(first)
 
     process.terminate()
