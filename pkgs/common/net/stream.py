@@ -3,7 +3,7 @@
 Pull side: `read_exactly`, `read_some` take bytes when the caller wants them; nothing is read ahead of
 that but what one read of the kernel brought. Push side: `relay` uses the non-blocking primitives
 (`fill`, `push`) directly. TLS runs in memory buffers: measured, half the CPU per byte of the event
-loop's own TLS transport (docs/adr/0009). A stream has one reader and one writer at a time.
+loop's own TLS transport (docs/adr/0040). A stream has one reader and one writer at a time.
 """
 
 from __future__ import annotations
@@ -231,8 +231,8 @@ class Stream:
 
     @property
     def holds_more(self) -> bool:
-        """Whether there may be bytes that no readiness of the socket will announce."""
-        return bool(self._early) or (self._tls is not None and self._undecrypted and not self._read_closed)
+        """Whether there may be bytes, or the end, that no readiness of the socket will announce."""
+        return bool(self._early) or (self._tls is not None and (self._undecrypted or self._read_closed))
 
     @property
     def unsent(self) -> int:

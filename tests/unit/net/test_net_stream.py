@@ -240,6 +240,45 @@ def test_early_bytes_go_first_and_half_close_is_passed_on(kind: str) -> None:
 
 
 @each_pair
+def test_an_end_that_comes_with_the_last_bytes_is_passed_on(kind: str) -> None:
+    """TLS puts data and its close into one segment: no readiness follows that would announce the end."""
+
+    async def body() -> None:
+        client, server, running = await relayed(kind, kind)
+        client.write(b"x")
+        assert await server.read_exactly(1) == b"x"
+        sock, quiet = client._sock, []
+        client._sock = Recorder(quiet)  # type: ignore[assignment]
+        client.push(b"the last")
+        client.end_writing()
+        sock.send(b"".join(quiet))
+        async with asyncio.timeout(2):
+            assert await server.read_exactly(8) == b"the last"
+            if kind == "tls":
+                assert await server.read_some() == b""
+        client._sock = sock
+        client.abort()
+        server.abort()
+        await running
+
+    run(body())
+
+
+class Recorder:
+    """Takes the place of a socket: keeps what is sent."""
+
+    def __init__(self, sent: list[bytes]) -> None:
+        self._sent = sent
+
+    def send(self, data: bytes) -> int:
+        self._sent.append(bytes(data))
+        return len(data)
+
+    def shutdown(self, how: int) -> None:
+        return
+
+
+@each_pair
 def test_a_reader_that_stops_holds_back_the_sender(kind: str) -> None:
     async def body() -> None:
         client, server, running = await relayed(kind, kind)
