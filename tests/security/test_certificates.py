@@ -437,6 +437,22 @@ class TestA17LoginNames:
         assert verify(GOOD.but(principals=(login,)), login=login)
 
 
+def test_host_certificate_with_claims_that_do_not_fit() -> None:
+    for extensions in (
+        options(("x-teleport-authority", "other")),
+        options(("x-teleport-role", "Emperor")),
+    ):
+        with pytest.raises(TrustError):
+            craft = HOST.but(extensions=extensions)
+            sshcert.verify_host_cert(craft.blob(), trust=TRUST, names=["node-1"], now=NOW)
+
+
+def test_user_certificate_without_a_user_and_spec_without_an_address() -> None:
+    refused(GOOD.but(key_id=""))
+    with pytest.raises(InputError):
+        sshcert.sign_user_cert(_signer(), _spec(source_addr="10.0.0.0/8"), _user_line())
+
+
 def _node() -> Node:
     return Node(
         metadata=Metadata(name="11111111-2222-4333-8444-555555555555", labels={"env": "dev"}),

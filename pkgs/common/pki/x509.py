@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -108,10 +108,12 @@ def verify_peer(der: bytes, *, trust: Trust, now: float, source_addr: str | None
 
     The TLS layer has proved that the peer holds the key. With `source_addr` a pinned certificate is
     checked here as well (DeniedError); without it the caller must run `check_source` later."""
-    cert = _load(der)
-    ca_type, ca = _find_authority(cert, trust)
-    _check_leaf(cert, now)
-    identity = _user(cert, ca) if ca_type == "user" else _host(cert, ca)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a peer's name longer than X.520 allows
+        cert = _load(der)
+        ca_type, ca = _find_authority(cert, trust)
+        _check_leaf(cert, now)
+        identity = _user(cert, ca) if ca_type == "user" else _host(cert, ca)
     if source_addr is not None:
         source.check_source(identity, source_addr)
     return identity
@@ -122,7 +124,7 @@ def _load(der: bytes) -> x509.Certificate:
         raise TrustError(_NO, detail="certificate is too large")
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise TrustError(_NO, detail="not a certificate") from error
 
 
@@ -136,7 +138,7 @@ def _find_authority(cert: x509.Certificate, trust: Trust) -> tuple[CaType, Trust
             for ca in trust.tls_cas(ca_type):
                 if _signed_by(cert, ca.cert):
                     return ca_type, ca
-    except (ValueError, TypeError, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise TrustError(_NO, detail="certificate does not parse") from error
     raise TrustError(_NO, detail="signed by an authority that is not trusted for this")
 
@@ -158,7 +160,7 @@ def _check_leaf(cert: x509.Certificate, now: float) -> None:
         constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
         usages = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         public = cert.public_key()
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion, ValueError) as error:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm, ValueError) as error:
         raise TrustError(_NO, detail="an extension is missing or malformed") from error
     unknown = [e for e in extensions if e.critical and isinstance(e.value, x509.UnrecognizedExtension)]
     if unknown:
@@ -181,12 +183,10 @@ def _check_leaf(cert: x509.Certificate, now: float) -> None:
 
 
 def _fields(cert: x509.Certificate, ca: TrustedTlsCa) -> x509name.SubjectFields:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a foreign name longer than X.520 allows
-        try:
-            fields = x509name.SubjectFields(cert.subject)
-        except ValueError as error:
-            raise TrustError(_NO, detail="subject does not parse") from error
+    try:
+        fields = x509name.SubjectFields(cert.subject)
+    except ValueError as error:
+        raise TrustError(_NO, detail="subject does not parse") from error
     home = fields.one(x509name.HOME_CLUSTER)
     if home and home != ca.cluster:
         raise TrustError(_NO, detail="certificate names another cluster than its authority's")

@@ -191,7 +191,9 @@ class Walker:
         missing = [name for name, field in fields.items() if field.required and name not in found]
         if missing:
             where = f"{path}.{missing[0]}" if path else missing[0]
-            raise _error(self._source, node, where, f"missing, expected {_wanted([fields[missing[0]].type])}")
+            wanted = fields[missing[0]].type
+            options = wanted.types if isinstance(wanted, mi.UnionType) else [wanted]
+            raise _error(self._source, node, where, f"missing, expected {_wanted(options)}")
         return found
 
     def _sequence(self, node: SequenceNode, options: Sequence[mi.Type], path: str, depth: int) -> Any:
@@ -275,6 +277,4 @@ def _wanted(options: Sequence[mi.Type]) -> str:
             names.append("a list")
         elif isinstance(option, mi.DictType | mi.StructType):
             names.append("a mapping")
-        elif isinstance(option, mi.UnionType):
-            names.append(_wanted(option.types))
     return " or ".join(dict.fromkeys(names)) or "a value"

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from cryptography import x509 as cx
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pkgs.common.errors import DeniedError, InputError, TrustError
 from pkgs.common.pki import authority, certspec, keys, sshcert, x509, x509name
@@ -290,6 +292,7 @@ def test_hand_made_leaves_are_believed_when_right() -> None:
         Leaf(USER_CA, ALICE, basic=None),
         Leaf(USER_CA, ALICE, basic=cx.BasicConstraints(ca=True, path_length=None)),
         Leaf(USER_CA, ALICE, key=rsa.generate_private_key(65537, 1024).public_key()),
+        Leaf(USER_CA, ALICE, key=x448.X448PrivateKey.generate().public_key()),
         Leaf(USER_CA, ALICE, ends=NEVER),
         Leaf(
             USER_CA,
@@ -309,6 +312,45 @@ def test_hand_made_leaves_are_believed_when_right() -> None:
 def test_leaves_that_are_refused(leaf: Leaf) -> None:
     with pytest.raises(TrustError):
         x509.verify_peer(leaf.der(), trust=TRUST, now=NOW)
+
+
+DER = Leaf(USER_CA, ALICE).der()
+
+
+@given(st.lists(st.tuples(st.integers(0, len(DER) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(max_examples=100)
+def test_changed_bytes_are_never_believed(edits: list[tuple[int, int]]) -> None:
+    changed = bytearray(DER)
+    for at, value in edits:
+        changed[at] = value
+    if bytes(changed) != DER:
+        with pytest.raises(TrustError):
+            x509.verify_peer(bytes(changed), trust=TRUST, now=NOW)
+
+
+def test_a16_weak_and_unknown_signature_algorithms() -> None:
+    """The algorithm's OID (ecdsa-with-SHA256, at the end and inside) changed to SHA-1's and to nobody's."""
+    good = bytes.fromhex("2a8648ce3d040302")
+    for other in ("2a8648ce3d040302", "2a8648ce3d0401", "2a8648ce3d0403ff"):
+        oid = bytes.fromhex(other)
+        raw = DER.replace(good, oid) if len(oid) == len(good) else DER.replace(b"\x08" + good, b"\x07" + oid)
+        if oid != good:
+            with pytest.raises(TrustError):
+                x509.verify_peer(raw, trust=TRUST, now=NOW)
+    rsa_key = rsa.generate_private_key(65537, 2048)
+    pem = rsa_key.private_bytes(Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    signer = TlsSigner.load(x509.new_ca("demo", pem, now=NOW), pem)
+    sha1 = bytes.fromhex("2a864886f70d010105")
+    raw = Leaf(signer, ALICE).der().replace(bytes.fromhex("2a864886f70d01010b"), sha1)
+    with pytest.raises(TrustError) as caught:
+        x509.verify_peer(raw, trust=TRUST, now=NOW)
+    assert "weak" in caught.value.detail
+
+
+def test_a_name_that_is_no_text() -> None:
+    raw = DER.replace(b"\x0c\x05alice", b"\x0c\x05al\xff\xfee")
+    with pytest.raises(TrustError):
+        x509.verify_peer(raw, trust=TRUST, now=NOW)
 
 
 @pytest.mark.parametrize("raw", [b"", b"x", b"0" * 70_000])

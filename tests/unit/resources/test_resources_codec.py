@@ -359,6 +359,28 @@ def test_line_of() -> None:
     assert line_of(text, "a.b[9].q") == 3
     assert line_of(text, "a.nothing") == 2
     assert line_of("", "a") == 0
+    assert line_of(text, "a.b[0].deeper") == 3
+    with pytest.raises(InputError, match="deeper"):
+        from_builtins({"kind": "user", "metadata": _nested(100)})
+    with pytest.raises(InputError, match="larger"):
+        load_documents("x" * (33 * 1024 * 1024))
+
+
+def _nested(depth: int) -> Any:
+    value: Any = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+def test_the_kind_is_the_one_asked_for() -> None:
+    assert load_yaml_strict("kind: user\nmetadata: {name: a}", User).name == "a"
+    with pytest.raises(InputError, match="expected user"):
+        load_yaml_strict("kind: role\nmetadata: {name: a}", User)
+    share = json.dumps({"share": 0.25, "count": None, "flag": None})
+    with pytest.raises(InputError, match="count: found a list"):
+        load_yaml_strict(json.dumps({"count": [1]}), Sample)
+    assert load_yaml_strict(share, Sample).share == 0.25
 
 
 class TestRegistry:
