@@ -97,7 +97,7 @@ class Connector:
 
         `client_addr` is the user's `ip:port` as this proxy saw it. Raises AccessError for the user."""
         if cluster not in ("", self._cache.cluster_name):
-            raise NotFoundError(f"cluster {cluster!r} is not known here", hint="`tsh clusters` lists them")
+            raise NotFoundError(f"cluster {cluster!r} is not known here")
         if service != "ssh":
             raise NotFoundError(f"service {service!r} is not served here")
         node = await self._route(identity, target, client_addr, login)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Sequence
 
@@ -43,8 +44,9 @@ from pkgs.proxy.webpages import PAGE_ROUTES, WebPages
 class _GateOnDemand:
     """The SSH gate, started when it is first needed: it keeps a process of its own."""
 
-    def __init__(self, gate: SshGate) -> None:
+    def __init__(self, gate: SshGate, log: logging.Logger) -> None:
         self._gate = gate
+        self._log = log
         self._starting = asyncio.Lock()
         self._started = False
 
@@ -57,6 +59,10 @@ class _GateOnDemand:
     async def serve(self, sock: socket.socket, remote_addr: str) -> None:
         try:
             await self.start()
+        except AccessError as exc:
+            self._log.error("the SSH gate does not start: %s", exc, extra={"detail": exc.detail})
+            sock.close()
+            return
         except BaseException:
             sock.close()
             raise
@@ -150,15 +156,9 @@ class ProxyService:
     # --- parts
 
     def _make_gate(self) -> _GateOnDemand:
-        return _GateOnDemand(
-            SshGate(
-                self._member,
-                self.connector,
-                self.clock,
-                self._process.component_log("ssh"),
-                allow_ctr="aes256-ctr" in self._config.teleport.ciphers,
-            )
-        )
+        log = self._process.component_log("ssh")
+        allow_ctr = "aes256-ctr" in self._config.teleport.ciphers
+        return _GateOnDemand(SshGate(self._member, self.connector, self.clock, log, allow_ctr=allow_ctr), log)
 
     def _make_web(self) -> WebServer:
         log = self._process.component_log("web")
@@ -300,12 +300,15 @@ class ProxyService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.tunnels.drain()
         for listener in self._listeners:
+            listener.stop_accepting()
+        # Answers that are being given get a second; everything else is cut.
+        await self._web.close()
+        for listener in self._listeners:
             await listener.close()
         if self._gate is not None:
             await self._gate.close()
         with contextlib.suppress(AccessError):
             await self._rpc.close()
-        await self._web.close()
         await self._member.close()
 
 

@@ -114,6 +114,8 @@ class Listener:
         self._hello = hello
         self._limits = limits or ListenerLimits()
         self._total = _affordable(self._limits.total)
+        # Whatever the limits say, one source never gets more than half of all places.
+        self._per_source = min(self._limits.per_source, max(1, self._total // 2))
         self._verify_proxy = verify_proxy
         self._penalties = penalties
         self._log = log or logging.getLogger(__name__)
@@ -209,7 +211,7 @@ class Listener:
         source = source_of(ip)
         if (
             (len(self._tasks) >= self._total and not self._evict(None))
-            or self._count_of.get(source, 0) >= self._limits.per_source
+            or self._count_of.get(source, 0) >= self._per_source
             or (self._penalties is not None and not self._penalties.allow(ip))
         ):
             sock.close()
