@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pkgs.common.errors import InputError
 from pkgs.common.runtime.config import Config, config_for, load_config, parse_config
@@ -144,6 +146,30 @@ def test_a_refused_static_token_is_not_repeated(entry: str) -> None:
 
 def test_a_disabled_service_of_the_field_may_keep_its_settings() -> None:
     parse_config("app_service: {enabled: no, apps: [{name: x, uri: 'http://x'}]}")
+
+
+@settings(max_examples=100)
+@given(
+    st.sampled_from([HUB, AGENT]),
+    st.integers(0, 400),
+    st.integers(0, 40),
+    st.text(alphabet=st.sampled_from("abc:- \n\t{}[]'\"#&*!|>%@,0123456789\x00\x7f\u202e"), max_size=20),
+)
+def test_fuzz_a_damaged_file_is_a_configuration_or_one_line(text: str, at: int, cut: int, put: str) -> None:
+    try:
+        assert isinstance(parse_config(text[:at] + put + text[at + cut :], "t.yaml"), Config)
+    except InputError as error:
+        assert "\n" not in str(error)
+
+
+def test_a65_no_representation_holds_a_secret() -> None:
+    config = parse_config(
+        "version: v3\nteleport: {auth_server: 'a:1', auth_token: canary1}\n"
+        "auth_service: {tokens: ['node:canary2']}"
+    )
+    shown = f"{config!r} {config} {config.teleport!r} {config.auth_service!r} {config.static_tokens()!r}"
+    assert "canary" not in shown
+    assert "roles=('node',)" in shown
 
 
 def test_a_setting_without_effect_is_told() -> None:

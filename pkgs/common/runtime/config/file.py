@@ -120,6 +120,9 @@ class StaticToken(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...]
     secret: str
 
+    def __repr__(self) -> str:
+        return f"StaticToken(roles={self.roles!r})"
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Config:

@@ -19,6 +19,10 @@ class Problem(NamedTuple):
 class Section(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Base of every section: unknown keys are refused with a suggestion."""
 
+    def __repr__(self) -> str:
+        """Without values: some are secrets, and a repr ends up in logs and tracebacks (attack A65)."""
+        return f"{type(self).__name__}(...)"
+
     def problems(self, path: str) -> Iterator[Problem]:
         """Yields every value that has the right type but no sense."""
         yield from ()
