@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import stat
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from tests.harness import totp
 from tests.harness.cluster import BIN, OS_USER, PASSWORD, Cluster, Person, run
 from tests.harness.wait import wait_for
+from tests.integration.terminal import Terminal
 
 
 @pytest.fixture(scope="module")
@@ -32,42 +32,6 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def alice(cluster: Cluster) -> Person:
     return cluster.login("alice", roles="access,editor,auditor")
-
-
-class Terminal:
-    """A program at a terminal, driven by what it shows."""
-
-    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
-        self.fd, slave = pty.openpty()
-        self.shown = ""
-        self.process = subprocess.Popen(
-            argv, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
-        )
-        os.close(slave)
-        os.set_blocking(self.fd, False)
-
-    def _read(self) -> str:
-        try:
-            self.shown += os.read(self.fd, 65536).decode(errors="replace")
-        except (BlockingIOError, OSError):
-            return self.shown
-        return self.shown
-
-    def expect(self, text: str) -> None:
-        wait_for(lambda: text in self._read(), what=f"{text!r} in what was shown: {self.shown!r}")
-
-    def type(self, text: str) -> None:
-        os.write(self.fd, text.encode() + b"\n")
-
-    def end(self) -> int:
-        def over() -> bool:
-            self._read()
-            return self.process.poll() is not None
-
-        wait_for(over, what="the program to end")
-        self._read()
-        os.close(self.fd)
-        return self.process.returncode
 
 
 def test_a_person_signs_up_and_logs_in_at_a_terminal(cluster: Cluster) -> None:

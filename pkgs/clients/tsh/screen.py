@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 import termios
@@ -20,6 +21,7 @@ from pkgs.common.recording.reader import read_items
 SEEK_MS = 10_000.0
 IDLE_MS = 500
 LONGEST_WAIT_S = 3600.0
+_KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|.", re.DOTALL)
 KEY_LEFT, KEY_RIGHT = b"\x1b[D", b"\x1b[C"
 RESET = b"\x1bc"
 """Full reset of the terminal: a seek backwards begins from an empty screen."""
@@ -69,9 +71,14 @@ def _keys(player: Player, keyboard: int | None, seconds: float) -> bool:
         return True
     if not select.select([keyboard], [], [], wait)[0]:
         return True
-    key = os.read(keyboard, 32)
+    typed = os.read(keyboard, 1024)
+    # Several keys may have come together; those after the one that ends it do not count.
+    return bool(typed) and all(_key(player, key) for key in _KEY.findall(typed))
+
+
+def _key(player: Player, key: bytes) -> bool:
     now = time.monotonic()
-    if key in (b"", b"q", b"Q", b"\x03", b"\x04"):
+    if key in (b"q", b"Q", b"\x03", b"\x04"):
         return False
     if key == b" ":
         player.toggle(now)

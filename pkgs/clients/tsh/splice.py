@@ -6,6 +6,7 @@ end while the other goes on. One thread, one poll; a side that does not read sto
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
@@ -15,6 +16,8 @@ from pkgs.common.errors import ProtocolError, TrustError, UnavailableError
 
 CHUNK = 256 * 1024
 RECORD = 16 * 1024
+PIPE_BYTES = 1024 * 1024
+"""A larger pipe lets each side move more bytes before it waits for the other."""
 FRAME_MAX = 16 * 1024
 
 
@@ -103,6 +106,9 @@ class TlsStream:
         try:
             for descriptor, _ in before:
                 os.set_blocking(descriptor, False)
+                with contextlib.suppress(OSError):
+                    # Refused for what is no pipe, and beyond what the user's limit allows.
+                    fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             self._copy(source, sink)
         except BrokenPipeError:
             return

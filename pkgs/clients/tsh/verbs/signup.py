@@ -46,7 +46,7 @@ def run(args: Parsed) -> int:
             f"You are about to {what} {inert(invitation.user)} in {inert(invitation.cluster_name)}.\n"
         )
     password = ask.new_password(args)
-    otp = _prove(args, invitation) if invitation.otp_secret else ""
+    otp = _prove(args, invitation) if _has_factor(invitation) else ""
     api.finish_signup(token, password, otp)
     if as_json:
         _print_json(invitation, addr)
@@ -56,6 +56,10 @@ def run(args: Parsed) -> int:
             f"{' --insecure' if args.on('insecure') else ''}\n"
         )
     return 0
+
+
+def _has_factor(invitation: Invitation) -> bool:
+    return bool(invitation.otp_secret) and invitation.second_factor != "off"
 
 
 def _prove(args: Parsed, invitation: Invitation) -> str:
@@ -96,8 +100,8 @@ def _print_json(invitation: Invitation, addr: str) -> None:
             "proxy": addr,
             "kind": invitation.kind,
             "second_factor": invitation.second_factor,
-            "otp_secret": invitation.otp_secret,
-            "otp_url": invitation.otp_url,
+            "otp_secret": invitation.otp_secret if _has_factor(invitation) else "",
+            "otp_url": invitation.otp_url if _has_factor(invitation) else "",
         },
         "json",
     )
