@@ -30,6 +30,12 @@ _MAX_WINDOW = 0xFFFFFFFF
 Reply = Callable[[bool], None]
 
 
+class Post(Protocol):
+    """Sends one message, given in one or two pieces."""
+
+    def __call__(self, head: bytes, data: bytes = b"") -> None: ...
+
+
 class Owner(Protocol):
     """Who a channel's events go to."""
 
@@ -55,9 +61,7 @@ class Owner(Protocol):
 class Channel:
     """One channel of a connection."""
 
-    def __init__(
-        self, post: Callable[[bytes], None], number: int, remote: int, window: int, packet: int
-    ) -> None:
+    def __init__(self, post: Post, number: int, remote: int, window: int, packet: int) -> None:
         self.number = number
         self.owner: Owner | None = None
         self.forget: Callable[[int], None] = lambda number: None
@@ -94,7 +98,7 @@ class Channel:
             head = _EXTENDED_DATA + self._remote + _STDERR if stderr else _DATA + self._remote
             piece = data if size == len(data) else data[:size]
             # Posted under the lock: data, EOF and close of one channel keep their order.
-            self._post(head + size.to_bytes(4, "big") + piece)
+            self._post(head + size.to_bytes(4, "big"), piece)
         return size
 
     def room(self) -> int:

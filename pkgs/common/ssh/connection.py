@@ -161,19 +161,18 @@ class _Transport(_Base):
         for key in keys:
             self.server_key_dict[key.algorithm] = _HostKey(key, owner)
 
-    def post(self, data: bytes) -> None:
+    def post(self, head: bytes, data: bytes = b"") -> None:
         """Send now, or after the key exchange that is going on. Never waits for one, in any thread."""
-        message = RawMessage(data)
         with self.clear_to_send_lock:
             if self.clear_to_send.is_set() and not self._deferred:
                 if self.active:
                     try:
-                        self._send_message(message)
+                        self.packetizer.send_data(head, data)
                     except EOFError:
                         self.active = False
                 return
-            self._deferred.append(message)
-            self._deferred_bytes += len(data)
+            self._deferred.append(RawMessage(head + data))
+            self._deferred_bytes += len(head) + len(data)
             if self._deferred_bytes > MAX_DEFERRED:
                 self.active = False
                 raise SSHException("key exchange takes too long")
