@@ -28,7 +28,7 @@ from pkgs.common.runtime.clock import Clock, SystemClock
 from pkgs.common.runtime.config import Config, config_for
 from pkgs.common.runtime.debug import DebugService, own_command_line
 from pkgs.common.runtime.flags import parse_flags
-from pkgs.common.runtime.logging import component_log, set_up
+from pkgs.common.runtime.logging import MAX_MESSAGE, component_log, inert, set_up
 from pkgs.common.runtime.metrics import Metrics, add_process_metrics
 from pkgs.common.runtime.readiness import Readiness
 from pkgs.common.runtime.services import Service
@@ -105,7 +105,7 @@ def service_main(name: Service, argv: Sequence[str] | None, start: Start) -> int
 
 
 def _refuse(program: str, message: str, status: int) -> int:
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"{program}: error: {inert(' '.join(message.split()), MAX_MESSAGE)}", file=sys.stderr, flush=True)
     return status
 
 

@@ -19,6 +19,7 @@ from pkgs.common.runtime.config.instance import Instance
 from pkgs.common.runtime.config.proxy import ProxyService
 from pkgs.common.runtime.config.ssh import SshService
 from pkgs.common.runtime.config.values import Problem, Section
+from pkgs.common.runtime.logging import MAX_MESSAGE, inert
 from pkgs.common.runtime.services import Service
 
 DEFAULT_CONFIG: Final = "/etc/teleport.yaml"
@@ -220,7 +221,11 @@ def load_config(path: str | Path) -> Config:
 
 def parse_config(text: str, source: str = "<config>") -> Config:
     """As `load_config`, for text already read."""
-    file = load_yaml_strict(text, File, source) if text.strip() else File()
+    try:
+        file = load_yaml_strict(text, File, source) if text.strip() else File()
+    except InputError as error:
+        # A key may hold anything; what is said about it stays one inert line.
+        raise InputError(inert(error.message, MAX_MESSAGE), hint=inert(error.hint, MAX_MESSAGE)) from None
     for problem in file.problems(""):
         line = line_of(text, problem.path)
         raise InputError(
