@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -20,7 +21,7 @@ from pkgs.auth import limits
 from pkgs.auth.authorities import Authorities
 from pkgs.auth.journal import Journal
 from pkgs.common.access.locks import matching_lock
-from pkgs.common.access.options import SessionOptions, logins_for, max_session_ttl, merge_options
+from pkgs.common.access.options import SessionOptions, logins_for, merge_options
 from pkgs.common.api.login import UserCerts
 from pkgs.common.errors import DeniedError, InternalError
 from pkgs.common.events.codes import CERT_CREATE
@@ -54,8 +55,39 @@ class Order:
     """The verified certificate a reissue starts from."""
 
     @cached_property
+    def grants(self) -> Grants:
+        return grants_of(self.roles, self.traits)
+
+    @property
     def options(self) -> SessionOptions:
-        return merge_options(self.roles)
+        return self.grants.options
+
+
+class Grants(NamedTuple):
+    """What a set of roles gives with these traits."""
+
+    options: SessionOptions
+    logins: tuple[str, ...]
+
+
+_grants: dict[tuple[object, ...], tuple[tuple[Role, ...], Grants]] = {}
+
+
+def grants_of(roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]]) -> Grants:
+    """Worked out once while these very roles are in use: thousands of logins share a few combinations.
+
+    An entry holds its roles, so that an id is never taken over by another object. The logins are those for
+    a life that every role allows; a certificate's life is cut to that before its logins are set."""
+    key = (*map(id, roles), *sorted(traits.items()))
+    found = _grants.get(key)
+    if found is None:
+        options = merge_options(roles)
+        life = min(options.max_session_ttl_s, limits.MIN_TTL_S)
+        found = (roles, Grants(options, logins_for(roles, traits, life)))
+        if len(_grants) >= limits.GRANTS_REMEMBERED:
+            _grants.clear()
+        _grants[key] = found
+    return found[1]
 
 
 Modifier = Callable[[Order, UserCertSpec], UserCertSpec]
@@ -89,7 +121,7 @@ def set_lifetime(order: Order, spec: UserCertSpec) -> UserCertSpec:
     """The wanted time, at most what the shortest-lived role allows; a reissue never outlives its origin."""
     wanted = min(max(order.ttl_s, limits.MIN_TTL_S), order.max_ttl_s)
     # Certificates count whole seconds, and rounding must not lengthen a life.
-    expires = float(int(order.now + min(max_session_ttl(order.roles, wanted), wanted)))
+    expires = float(int(order.now + min(order.options.max_session_ttl_s, wanted)))
     if order.previous is not None:
         expires = min(expires, order.previous.expires_at)
     return msgspec.structs.replace(spec, valid_before=expires)
@@ -101,7 +133,7 @@ def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
 
 def set_logins(order: Order, spec: UserCertSpec) -> UserCertSpec:
     """Logins that roles and traits allow now; a reissue keeps only those it had."""
-    logins = logins_for(order.roles, order.traits, spec.valid_before - order.now)[: limits.MAX_PRINCIPALS]
+    logins = order.grants.logins[: limits.MAX_PRINCIPALS]
     if order.previous is not None:
         logins = tuple(login for login in logins if login in order.previous.logins)
     return msgspec.structs.replace(spec, logins=logins or (f"{NO_LOGIN_PREFIX}{uuid.uuid4()}",))
@@ -140,7 +172,7 @@ def lives_within_bounds(order: Order, spec: UserCertSpec) -> None:
     life = spec.valid_before - order.now
     if life <= 0:
         raise DeniedError("the certificate would already have expired", hint="log in again")
-    if life > order.max_ttl_s or life > max_session_ttl(order.roles, order.max_ttl_s):
+    if life > order.max_ttl_s or life > order.options.max_session_ttl_s:
         raise DeniedError("the certificate would live longer than the roles allow")
 
 

@@ -46,6 +46,8 @@ MIN_TTL_S = 60.0
 MAX_USER_TTL_S = 30 * 3600.0
 SIGNED_USER_TTL_MAX_S = 10 * 365 * 24 * 3600.0
 """`tctl auth sign` on the Auth host, still capped by the roles."""
+GRANTS_REMEMBERED = 1024
+"""Combinations of roles and traits whose merged options and logins are kept."""
 HOST_CERT_TTL_S = 30 * 24 * 3600.0
 """Hosts renew at half of it by themselves."""
 MAX_PRINCIPALS = 64

@@ -73,6 +73,19 @@ def test_the_shortest_role_caps_the_life() -> None:
     assert spec.valid_before <= NOW + 600
 
 
+def test_a_role_for_seconds_still_gives_its_logins() -> None:
+    spec = shaped(order(role("a", "root", max_session_ttl="30s")))
+    assert spec.logins == ("root",)
+    assert spec.valid_before <= NOW + 30
+
+
+def test_grants_are_not_mixed_up_between_traits_or_changed_roles() -> None:
+    template = role("a", "{{internal.logins}}")
+    for logins in (("deploy",), ("root",), ("deploy",)):
+        assert shaped(order(template, traits={"logins": logins})).logins == logins
+    assert shaped(order(role("a", "other"), traits={"logins": ("deploy",)})).logins == ("other",)
+
+
 def test_more_than_the_maximum_is_cut() -> None:
     assert shaped(order(ttl_s=1e9)).valid_before <= NOW + 30 * 3600
 
