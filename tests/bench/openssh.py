@@ -33,7 +33,8 @@ class BenchUser:
             run("useradd", "--no-create-home", "--home-dir", self.home, "--shell", "/bin/sh", self.name)
             entry = pwd.getpwnam(self.name)
             os.chown(self.home, entry.pw_uid, entry.pw_gid)
-            run("usermod", "--home", self.home, self.name).ok()
+            # A locked password would make sshd refuse the account; `*` only means that none fits.
+            run("usermod", "--home", self.home, "--password", "*", self.name).ok()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,6 +57,14 @@ class OpenSshPair:
         run("ssh-keygen", "-q", *args, cwd=self.dir).ok()
 
     def __enter__(self) -> OpenSshPair:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         for ca in ("userca", "hostca"):
@@ -90,7 +99,6 @@ class OpenSshPair:
             f"  StrictHostKeyChecking yes\n  BatchMode yes\n  Ciphers {CIPHER}\n"
         )
         wait_for(lambda: run("ssh", "-F", self.config, "target", "true").code == 0, what="the reference")
-        return self
 
     @property
     def config(self) -> Path:
