@@ -73,7 +73,8 @@ def strip_cluster(login: Login, host: str) -> str:
 
 def proxy_command(login: Login, *, port: str) -> str:
     """The command OpenSSH runs to reach a host; `%r`, `%h` are its own tokens."""
-    words = [tsh_path(), "proxy", "ssh", f"--cluster={login.cluster}"]
+    # Started by the interpreter at once: the launcher's shell would cost every session milliseconds.
+    words = [sys.executable, "-I", tsh_path(), "proxy", "ssh", f"--cluster={login.cluster}"]
     if login.identity_file:
         words += [f"--proxy={login.proxy_addr}", f"--identity={login.identity_file}"]
     else:

@@ -49,7 +49,10 @@ def test_the_proxy_command_is_this_program(monkeypatch: pytest.MonkeyPatch, tmp_
     program.chmod(0o755)
     monkeypatch.setattr(sys, "argv", [str(program)])
     command = openssh.proxy_command(make_login(), port="3022")
-    assert command == f"'{tmp_path}/odd 100%% name/tsh' proxy ssh --cluster=demo --proxy=hub %r@%h:3022"
+    assert (
+        command
+        == f"{sys.executable} -I '{tmp_path}/odd 100%% name/tsh' proxy ssh --cluster=demo --proxy=hub %r@%h:3022"
+    )
 
 
 @pytest.mark.parametrize(
