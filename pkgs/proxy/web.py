@@ -29,7 +29,7 @@ from pkgs.common.errors import (
 )
 from pkgs.common.net.listener import Accepted
 from pkgs.common.net.penalties import Penalties, RateLimit, source_of
-from pkgs.common.net.sockets import plain_ip
+from pkgs.common.pki.source import parse_address
 from pkgs.proxy import limits
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -251,9 +251,11 @@ class WebServer:
         forwarded = request.headers.getall("X-Forwarded-For", [])
         if not forwarded:
             return ip
-        if len(forwarded) != 1 or "," in forwarded[0]:
+        address = parse_address(forwarded[0].strip()) if len(forwarded) == 1 else None
+        if address is None:
+            # Never pass on an empty or odd address: to Auth, none means the proxy itself.
             raise InputError("X-Forwarded-For must hold exactly one address")
-        return plain_ip(forwarded[0].strip())
+        return str(address)
 
     def _check_rate(self, request: web.Request) -> None:
         resource = request.match_info.route.resource

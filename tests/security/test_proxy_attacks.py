@@ -479,6 +479,26 @@ def test_a55_a_client_can_not_forge_its_address(tmp_path: Path) -> None:
     run(body())
 
 
+def test_a55_behind_a_balancer_exactly_one_forwarded_address_counts(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with proxy(tmp_path, settings="  trust_x_forwarded_for: yes\n") as kit:
+            kit.auth.answer = _deny
+            body = b'{"user":"a","password":"b","ssh_pub_key":"eA==","tls_pub_key":"eA=="}'
+            head = (
+                b"POST /webapi/ssh/certs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n"
+                % len(body)
+            )
+            one = b"X-Forwarded-For: "
+            for odd in (b"", b"1.2.3.4, 5.6.7.8", b"localhost", b"1.2.3.4\r\n" + one + b"5.6.7.8"):
+                answer = await https(kit, head + one + odd + b"\r\n\r\n" + body)
+                assert answer.startswith(b"HTTP/1.1 400")
+            assert not kit.auth.calls
+            await https(kit, head + one + b"192.0.2.4\r\n\r\n" + body)
+            assert kit.auth.calls[0].client_addr == "192.0.2.4"
+
+    run(body())
+
+
 def test_a55_a_user_can_not_slip_the_agent_a_header_of_their_own(tmp_path: Path) -> None:
     """The agent's header is the proxy's; what the user sends comes after it, byte for byte."""
 
