@@ -17,7 +17,7 @@ from pkgs.common.ssh.channel import Channel, Owner, Reply
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.descriptors import close_all
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
-from pkgs.common.ssh.link import Link
+from pkgs.common.ssh.link import Link, answers
 from pkgs.common.ssh.loop import READ, Loop
 from pkgs.common.ssh.messages import Message, Offer, OfferAnswer, Prove, Refused, Sign, Signature, Start
 from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, LoginRefused
@@ -28,6 +28,8 @@ from pkgs.proxy.sshgate_messages import Dial, Dialled, GateOpened, ToProcess
 _NOBODY = 65534
 _SUBSYSTEM = "proxy:"
 _SHAPE = "the subsystem must be proxy:host:port or proxy:host:port@cluster"
+
+_ANSWERS = answers(ToProcess)
 
 
 def serve(sock: socket.socket, monitor: socket.socket, start: Start) -> None:
@@ -57,7 +59,7 @@ class Gate:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self._start = start
-        self._link = Link(monitor, ToProcess, self._told_to_end, (Dialled,), self._dialled)
+        self._link = Link(monitor, _ANSWERS, self._told_to_end, (Dialled,), self._dialled)
         self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._splices: dict[int, Splice] = {}
         self._ended = False

@@ -42,7 +42,7 @@ from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.descriptors import close_all
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
-from pkgs.common.ssh.link import Link
+from pkgs.common.ssh.link import Link, answers
 from pkgs.common.ssh.loop import READ, Loop
 from pkgs.common.ssh.messages import (
     Message,
@@ -66,6 +66,8 @@ from pkgs.common.ssh.splice import Splice
 
 _MOTD = (Path("/run/motd.dynamic"), Path("/etc/motd"))
 
+_ANSWERS = answers(ToProcess)
+
 
 def serve(sock: socket.socket, monitor: socket.socket, start: Start) -> None:
     """Serve one connection until it and everything it started is over."""
@@ -82,7 +84,7 @@ class Child:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self._start = start
-        self._link = Link(monitor, ToProcess, self._told_to_end, (ForwardAnswer,), self._pushed)
+        self._link = Link(monitor, _ANSWERS, self._told_to_end, (ForwardAnswer,), self._pushed)
         self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._account: Account | None = None
         self._entry: pwd.struct_passwd | None = None

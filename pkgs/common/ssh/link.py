@@ -21,24 +21,31 @@ from pkgs.common.ssh.messages import End, Message
 
 A = TypeVar("A", bound=Message)
 
+Decoder = msgspec.msgpack.Decoder[Message]
+
 _MAX_FDS = 1
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def answers(types: Any) -> Decoder:
+    """A decoder of `End` and this union of messages. Made once, before processes are forked."""
+    return msgspec.msgpack.Decoder(types | End)
 
 
 class Link:
-    """`answers` is the union of messages the service may send besides `End`; of these, the `pushed` types
-    answer no call and go to `on_pushed` with their descriptors, in the loop's thread."""
+    """`decoder` (made by `answers`) knows what the service may send; of these, the `pushed` types answer no
+    call and go to `on_pushed` with their descriptors, in the loop's thread."""
 
     def __init__(
         self,
         sock: socket.socket,
-        answers: Any,
+        decoder: Decoder,
         on_end: Callable[[str], None],
         pushed: tuple[type[Message], ...] = (),
         on_pushed: Callable[[Message, list[int]], None] | None = None,
     ) -> None:
         self._sock = sock
-        self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(answers | End)
-        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = decoder
         self._calling = threading.Lock()
         self._answers: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._on_end = on_end
@@ -53,7 +60,7 @@ class Link:
         """Send without an answer. Waits while the service is behind: that is the back-pressure."""
         if not self.closed:
             try:
-                self._sock.send(self._encoder.encode(message))
+                self._sock.send(_ENCODER.encode(message))
             except OSError:
                 self._close("the service is gone")
 

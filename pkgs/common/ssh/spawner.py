@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
     wake_out, wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
+    warm_up()
     gc.collect()
     gc.disable()
     gc.freeze()
@@ -87,6 +88,17 @@ def main(argv: list[str]) -> int:
         numbers[pid] = order.start.number
         for fd in fds:
             os.close(fd)
+
+
+def warm_up() -> None:
+    """Do once what every connection would do first, so that its results are shared and not repeated: load
+    the name service's libraries, and a whole login between two ends in this process."""
+    import pwd
+
+    from pkgs.common.ssh.rehearsal import rehearse
+
+    pwd.getpwuid(0)
+    rehearse()
 
 
 def _become_connection(module: ServeModule, fds: list[int], start: object) -> None:
