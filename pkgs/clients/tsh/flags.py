@@ -12,6 +12,10 @@ COMMON = (
     Flag("ttl", "Requested lifetime of the certificates, in minutes", metavar="MINUTES"),
     Flag("identity", "Identity file to use instead of the profile", short="i", env="TELEPORT_IDENTITY_FILE",
          metavar="FILE"),
+    Flag("add-keys-to-agent", "Accepted for compatibility; keys stay in files", short="k", default="no",
+         choices=("auto", "no"), metavar="WHEN"),
+    Flag("mfa-mode", "Second factor to use", default="auto", choices=("auto", "otp"), metavar="MODE"),
+    Flag("skip-version-check", "Accepted for compatibility; versions are not compared", is_bool=True),
     Flag("insecure", "Do not verify the proxy's web certificate (log-in and sign-up only)", is_bool=True),
     Flag("debug", "Show details of errors", short="d", is_bool=True, env="TELEPORT_DEBUG"),
 )  # fmt: skip

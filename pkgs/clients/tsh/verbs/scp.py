@@ -6,7 +6,7 @@ from pkgs.clients.tsh import openssh
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
 from pkgs.clients.tsh.login import Login
 from pkgs.clients.tsh.relogin import current_or_relogin
-from pkgs.clients.tsh.verbs.ssh import execute
+from pkgs.clients.tsh.verbs.ssh import default_login, execute
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
@@ -48,6 +48,5 @@ def _place(login: Login, args: Parsed, word: str) -> tuple[bool, str]:
         return False, word if not word.startswith("-") else f"./{word}"
     user, _, host = host.rpartition("@")
     name = openssh.host_name(login, openssh.strip_cluster(login, host))
-    user = user or args.text("login")
-    prefix = f"{openssh.check_login(user)}@" if user else ""
-    return True, f"{prefix}{name}:{path}"
+    user = openssh.check_login(user or default_login(login, args))
+    return True, f"{user}@{name}:{path}"
