@@ -21,7 +21,7 @@ from pkgs.common.ssh.link import Link, answers
 from pkgs.common.ssh.loop import READ, Loop
 from pkgs.common.ssh.messages import Message, Offer, OfferAnswer, Prove, Refused, Sign, Signature, Start
 from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, LoginRefused
-from pkgs.common.ssh.requests import ChannelRequest, DirectTcp, SubsystemRequest
+from pkgs.common.ssh.requests import ChannelRequest, DirectTcp, ExecRequest, ShellRequest, SubsystemRequest
 from pkgs.common.ssh.splice import Splice
 from pkgs.proxy.sshgate_messages import Dial, Dialled, GateOpened, ToProcess
 
@@ -150,6 +150,9 @@ class _SubsystemOnly:
         """The client asks first."""
 
     def request(self, request: ChannelRequest, reply: Reply) -> None:
+        if not isinstance(request, ShellRequest | ExecRequest | SubsystemRequest):
+            reply(False)
+            return
         if not isinstance(request, SubsystemRequest) or not request.name.startswith(_SUBSYSTEM):
             self._refuse("this is a proxy: only jumps to servers are served here", reply)
             return
@@ -183,8 +186,11 @@ class _SubsystemOnly:
         """Nothing was held."""
 
     def _refuse(self, text: str, reply: Reply) -> None:
+        # Granted and ended at once: after a refused request OpenSSH does not show the text.
+        reply(True)
         self._channel.send(text.encode() + b"\r\n", stderr=True)
-        reply(False)
+        self._channel.send_eof()
+        self._channel.exit_status(255)
         self._channel.close()
 
 

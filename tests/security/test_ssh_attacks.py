@@ -192,7 +192,9 @@ def test_a02_a_certificate_of_an_authority_nobody_trusts(node: SshNode) -> None:
     stranger = signers_of(new_authority("user", CLUSTER, time.time())).ssh
     user = node.user(signer=stranger)
     assert not may_log_in(node, user.key_file, user.blob)
+    before = len(node.events.named("auth"))
     assert user.ssh("id").returncode == 255
+    wait_until(lambda: len(node.events.named("auth")) == before + 1, "one audit event for the refused offer")
 
 
 def test_a03_a_host_certificate_as_a_user(node: SshNode) -> None:

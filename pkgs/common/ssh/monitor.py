@@ -103,6 +103,8 @@ class Monitor:
         self._cached: dict[tuple[str, bytes], Verdict] = {}
         self._tokens = float(KEX_BURST)
         self._refilled = 0.0
+        self._unproven: tuple[str, Verdict] | None = None
+        """The last offer that was refused: clients do not sign after that, so it is all there is to audit."""
         self.authenticated = False
 
     async def run(self) -> None:
@@ -120,6 +122,15 @@ class Monitor:
             self._log.debug("connection's process is gone: %s", problem)
         finally:
             self._sock.close()
+            await self._close_service()
+
+    async def _close_service(self) -> None:
+        try:
+            if self._unproven is not None and not self.authenticated:
+                await self._service.refused(*self._unproven)
+        except AccessError as problem:
+            self._log.error("a refused login is not audited: %s", problem)
+        finally:
             await self._service.closed()
 
     def end(self, text: str) -> None:
@@ -144,6 +155,8 @@ class Monitor:
         elif isinstance(message, Offer):
             self._expect_login()
             verdict = self._verdict(message.user, message.blob)
+            if verdict.identity is None and not verdict.text:
+                self._unproven = (message.user, verdict)
             # A refusal with a text is for a proven holder: let them prove it, to be told.
             await self.answer(OfferAnswer(acceptable=verdict.identity is not None or bool(verdict.text)))
         elif isinstance(message, Prove):
@@ -188,6 +201,7 @@ class Monitor:
         if not verify_login(self._session_id, user, message.algorithm, blob, message.signature):
             verdict = Verdict(None, "signature does not verify")
         if verdict.identity is None:
+            self._unproven = None
             await self._service.refused(user, verdict)
             await self.answer(Refused(text=verdict.text))
             return
