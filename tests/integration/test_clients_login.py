@@ -41,6 +41,7 @@ def test_a_person_signs_up_and_logs_in_at_a_terminal(cluster: Cluster) -> None:
     link = cluster.invite("terry")
     screen = Terminal([str(BIN / "tsh"), "signup", link, "--insecure"], person.env)
     screen.expect("join as terry in demo")
+    screen.expect("Password (")
     screen.type(PASSWORD)
     screen.expect("The same again")
     screen.type(PASSWORD)
