@@ -5,10 +5,13 @@ and the recordings. Everything outside reaches it by the calls of `common/api`, 
 relayed by proxies) and on a local socket for the administrator. Must not know any other service's code.
 
     backend/       storage: one key-value interface
-    store          typed resources over it, kept in memory by the backend's watch
-    bootstrap      a new cluster: authorities, presets, settings of teleport.yaml
-    accounts       passwords, second factors, invitations, lockout
-    issue          certificates: a pipeline of pure steps, signed, audited, handed out
-    join, resources, watch, audit, recordings, status    the handlers of the API, one file per area
-    service, main  how it is put together, and the process
+    state/         typed resources over it, kept in memory by the backend's watch; a cluster's first start
+    audit/         the log, what this service writes into it, recordings
+    issuing/       certificates: a pipeline of pure steps, signed, audited, handed out; joining hosts
+    accounts/      passwords, second factors, invitations, lockout, login
+    resources/     reading, writing and watching resources
+    permissions, gate    who may do what, and how often a stranger may try
+    registry, service, main    every call and its callers, how it is put together, the process
+
+Each uses only what stands above it here; a test holds them to that.
 """

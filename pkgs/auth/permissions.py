@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pkgs.auth.store import Store
+from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule

@@ -8,17 +8,17 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from pkgs.auth.audit import AuditHandlers
-from pkgs.auth.inventory import InventoryHandlers
-from pkgs.auth.join import JoinHandlers
-from pkgs.auth.login import LoginHandler
+from pkgs.auth.accounts.login import LoginHandler
+from pkgs.auth.accounts.signup import SignupHandlers
+from pkgs.auth.audit.calls import AuditHandlers
+from pkgs.auth.audit.recordings import RecordingHandlers
+from pkgs.auth.issuing.join import JoinHandlers
+from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
-from pkgs.auth.recordings import RecordingHandlers
-from pkgs.auth.resources import ResourceHandlers
-from pkgs.auth.signing import SigningHandlers
-from pkgs.auth.signup import SignupHandlers
+from pkgs.auth.resources.calls import ResourceHandlers
+from pkgs.auth.resources.inventory import InventoryHandlers
+from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.status import StatusHandlers
-from pkgs.auth.watch import WatchHandler
 from pkgs.common.api import audit, join, login, recordings, resources, system
 from pkgs.common.errors import AccessError
 from pkgs.common.rpc.calls import Caller, Callers, Request, StreamRequest, UploadRequest

@@ -12,32 +12,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pkgs.auth import limits
-from pkgs.auth.accounts import Accounts
-from pkgs.auth.attempts import AttemptLog
-from pkgs.auth.audit import AuditHandlers
-from pkgs.auth.auditlog import AuditLog
-from pkgs.auth.authorities import Authorities
+from pkgs.auth.accounts.attempts import AttemptLog
+from pkgs.auth.accounts.credentials import Accounts
+from pkgs.auth.accounts.login import LoginHandler
+from pkgs.auth.accounts.passwords import PasswordPool
+from pkgs.auth.accounts.signup import SignupHandlers
+from pkgs.auth.audit.calls import AuditHandlers
+from pkgs.auth.audit.journal import Journal
+from pkgs.auth.audit.log import AuditLog
+from pkgs.auth.audit.recordings import RecordingHandlers
 from pkgs.auth.backend.interface import Backend
 from pkgs.auth.backend.sqlite import SqliteBackend
 from pkgs.auth.backend.tinydb import TinyDbBackend
-from pkgs.auth.bootstrap import apply_settings, ensure_cluster, static_tokens
 from pkgs.auth.gate import Gate
-from pkgs.auth.hosts import Hosts
-from pkgs.auth.inventory import InventoryHandlers
-from pkgs.auth.issue import UserIssuer
-from pkgs.auth.join import JoinHandlers
-from pkgs.auth.journal import Journal
-from pkgs.auth.login import LoginHandler
-from pkgs.auth.passwords import PasswordPool
+from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.hosts import Hosts
+from pkgs.auth.issuing.issue import UserIssuer
+from pkgs.auth.issuing.join import JoinHandlers
+from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
-from pkgs.auth.recordings import RecordingHandlers
 from pkgs.auth.registry import Handlers, build_registry
-from pkgs.auth.resources import ResourceHandlers
-from pkgs.auth.signing import SigningHandlers
-from pkgs.auth.signup import SignupHandlers
+from pkgs.auth.resources.calls import ResourceHandlers
+from pkgs.auth.resources.inventory import InventoryHandlers
+from pkgs.auth.resources.watch import WatchHandler
+from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
+from pkgs.auth.state.store import Store
 from pkgs.auth.status import StatusHandlers
-from pkgs.auth.store import Store
-from pkgs.auth.watch import WatchHandler
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.errors import AccessError
 from pkgs.common.membership.identity import host_uuid

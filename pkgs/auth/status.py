@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cryptography.x509 import load_pem_x509_certificate
 
-from pkgs.auth.authorities import Authorities
+from pkgs.auth.issuing.authorities import Authorities
 from pkgs.auth.permissions import Permissions
 from pkgs.common.api.system import (
     CaStatus,

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import uvloop
 
-from pkgs.auth.accounts import Accounts
+from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.backend.interface import Put
-from pkgs.auth.issue import Order
+from pkgs.auth.issuing.issue import Order
 from pkgs.auth.limits import GUESSES_BURST
 from pkgs.auth.service import AuthService
-from pkgs.auth.store import create_operation
+from pkgs.auth.state.store import create_operation
 from pkgs.common.api.login import Login
 from pkgs.common.api.resources import ListResources
 from pkgs.common.pki.identity import Identity, PeerKind

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import uvloop
 
 from pkgs.auth import limits
+from pkgs.auth.accounts.totp import code_at
 from pkgs.auth.service import AuthService
-from pkgs.auth.totp import code_at
 from pkgs.common.api.join import HostCerts, Join
 from pkgs.common.api.login import CreateUser, FinishSignup, GetSignup, Login, UserCerts
 from pkgs.common.api.resources import ListResources

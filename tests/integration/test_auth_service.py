@@ -106,8 +106,8 @@ def test_another_cluster_name_in_the_file_is_refused(short_tmp: Path) -> None:
             assert file.stat().st_mode & 0o077 == 0
         with pytest.raises(InputError, match="cannot be renamed"):
             from pkgs.auth.backend.sqlite import SqliteBackend
-            from pkgs.auth.bootstrap import ensure_cluster
-            from pkgs.auth.store import Store
+            from pkgs.auth.state.bootstrap import ensure_cluster
+            from pkgs.auth.state.store import Store
 
             backend = SqliteBackend(short_tmp / "backend")
             try:

@@ -15,8 +15,8 @@ from pkgs.common.membership import limits
 from pkgs.common.membership.identity import load_identity
 from pkgs.common.membership.member import Member
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.pki.ssh.key import line_to_blob
 from pkgs.common.pki.sshcert import verify_host_cert
-from pkgs.common.pki.sshkey import line_to_blob
 from pkgs.common.pki.x509 import verify_peer
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Role

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pkgs.auth import limits
-from pkgs.auth.auditlog import AuditLog
+from pkgs.auth.audit.log import AuditLog
 from pkgs.common.api.audit import EmitEvents, SearchEvents, VerifyAudit
 from pkgs.common.api.recordings import DownloadRecording, ListRecordings, RecordingInfo, UploadRecording
 from pkgs.common.errors import (

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pkgs.auth.attempts import Attempts, after_failure
+from pkgs.auth.accounts.attempts import Attempts, after_failure
 from pkgs.auth.limits import FAILURES_TO_LOCK, LOCK_S
 from pkgs.common.api.audit import SearchEvents
 from pkgs.common.api.login import CreateUser, FinishSignup, GetSignup, Login, ReissueUserCerts, SignUserCerts

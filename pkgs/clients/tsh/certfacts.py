@@ -6,7 +6,7 @@ from __future__ import annotations
 import binascii
 
 from pkgs.common.errors import InputError
-from pkgs.common.pki.sshwire import Reader, WireError
+from pkgs.common.pki.ssh.wire import Reader, WireError
 
 _KEY_FIELDS = {
     "ssh-ed25519-cert-v01@openssh.com": 1,

@@ -24,7 +24,7 @@ from pkgs.common.membership.limits import MAX_IDENTITY_FILE, RENEW_EVERY_S
 from pkgs.common.pki import keys, sshcert, x509
 from pkgs.common.pki.identity import PeerKind, SystemRole
 from pkgs.common.pki.keys import SshKey, TlsKey
-from pkgs.common.pki.sshkey import line_to_blob
+from pkgs.common.pki.ssh.key import line_to_blob
 from pkgs.common.pki.syntax import valid_host_id
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import CertAuthority

@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from pkgs.common.errors import InputError
-from pkgs.common.pki import keys, limits, sshkey
+from pkgs.common.pki import keys, limits
+from pkgs.common.pki.ssh import key as sshkey
 
 
 class IdentityFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from pkgs.common.errors import InputError
-from pkgs.common.pki import limits, sshkey
-from pkgs.common.pki.sshkey import PrivateKey, PublicKey
-from pkgs.common.pki.sshwire import WireError
+from pkgs.common.pki import limits
+from pkgs.common.pki.ssh import key as sshkey
+from pkgs.common.pki.ssh.key import PrivateKey, PublicKey
+from pkgs.common.pki.ssh.wire import WireError
 
 
 class SshKey(NamedTuple):

@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from pkgs.common.errors import InputError
-from pkgs.common.pki import keys, sshkey
-from pkgs.common.pki.sshkey import PrivateKey
+from pkgs.common.pki import keys
+from pkgs.common.pki.ssh import key as sshkey
+from pkgs.common.pki.ssh.key import PrivateKey
 from pkgs.common.resources.kinds import CertAuthority
 
 

@@ -15,14 +15,17 @@ import os
 from collections.abc import Sequence
 
 from pkgs.common.errors import DeniedError, InputError, TrustError
-from pkgs.common.pki import certspec, keys, limits, sshext, sshkey, sshwire, syntax
+from pkgs.common.pki import certspec, keys, limits, syntax
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.source import address_in, parse_address
-from pkgs.common.pki.sshkey import line_to_blob
-from pkgs.common.pki.sshparse import CertType, UnverifiedCert, parse_cert
-from pkgs.common.pki.sshwire import WireError
+from pkgs.common.pki.ssh import ext as sshext
+from pkgs.common.pki.ssh import key as sshkey
+from pkgs.common.pki.ssh import wire as sshwire
+from pkgs.common.pki.ssh.key import line_to_blob
+from pkgs.common.pki.ssh.parse import CertType, UnverifiedCert, parse_cert
+from pkgs.common.pki.ssh.wire import WireError
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import CaType
 

@@ -13,9 +13,10 @@ from types import MappingProxyType
 from cryptography import x509
 
 from pkgs.common.errors import InputError
-from pkgs.common.pki import pins, sshkey
-from pkgs.common.pki.sshkey import PublicKey
-from pkgs.common.pki.sshwire import WireError
+from pkgs.common.pki import pins
+from pkgs.common.pki.ssh import key as sshkey
+from pkgs.common.pki.ssh.key import PublicKey
+from pkgs.common.pki.ssh.wire import WireError
 from pkgs.common.resources.kinds import CaKeySet, CaType, CertAuthority
 
 

@@ -24,7 +24,7 @@ from pkgs.common.pki import certspec, keys, limits, source, syntax, x509name
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.signer import TlsSigner, digest_for
-from pkgs.common.pki.sshkey import PublicKey
+from pkgs.common.pki.ssh.key import PublicKey
 from pkgs.common.pki.trust import Trust, TrustedTlsCa
 from pkgs.common.resources.kinds import CaType
 

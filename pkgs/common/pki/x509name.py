@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from pkgs.common.errors import TrustError
-from pkgs.common.pki import sshext
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
+from pkgs.common.pki.ssh import ext as sshext
 
 HOME_CLUSTER = ObjectIdentifier("1.3.9999.1.7")
 MFA_DEVICE = ObjectIdentifier("1.3.9999.1.8")

@@ -32,12 +32,12 @@ from pkgs.common.errors import (
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.source import check_source
 from pkgs.common.rpc.calls import Caller
-from pkgs.common.rpc.guard import Admission, Guard
 from pkgs.common.rpc.limits import ServerLimits
-from pkgs.common.rpc.local import BACKLOG, MAX_SOCKET_PATH, bind_unix, peer_uid
 from pkgs.common.rpc.registry import Registry
-from pkgs.common.rpc.replay import Replays, Scope, scope_of
-from pkgs.common.rpc.session import Session
+from pkgs.common.rpc.serving.guard import Admission, Guard
+from pkgs.common.rpc.serving.local import BACKLOG, MAX_SOCKET_PATH, bind_unix, peer_uid
+from pkgs.common.rpc.serving.replay import Replays, Scope, scope_of
+from pkgs.common.rpc.serving.session import Session
 
 __all__ = ["Registry", "RpcServer", "ServerLimits"]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.auth import issue
-from pkgs.auth.issue import MODIFIERS, VALIDATORS, Order
+from pkgs.auth.issuing import issue
+from pkgs.auth.issuing.issue import MODIFIERS, VALIDATORS, Order
 from pkgs.common.errors import DeniedError
 from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pkgs.auth.bootstrap import system_role
+from pkgs.auth.accounts.passwords import check_new
 from pkgs.auth.chunks import chunked
 from pkgs.auth.gate import bare_address, client_address
-from pkgs.auth.join import masked
-from pkgs.auth.passwords import check_new
+from pkgs.auth.issuing.join import masked
 from pkgs.auth.registry import build_registry
-from pkgs.auth.search import matcher
-from pkgs.auth.store import key_of
+from pkgs.auth.resources.search import matcher
+from pkgs.auth.state.bootstrap import system_role
+from pkgs.auth.state.store import key_of
 from pkgs.common.api import audit, join, login, recordings, resources, system
 from pkgs.common.errors import InputError, LimitExceededError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole

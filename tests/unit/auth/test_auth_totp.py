@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.auth.totp import code_at, matching_step, otpauth_url, to_base32
+from pkgs.auth.accounts.totp import code_at, matching_step, otpauth_url, to_base32
 
 SECRET = b"12345678901234567890"
 # RFC 6238 appendix B, SHA-1, cut to six digits.

@@ -9,21 +9,11 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa, x25519
 
 from pkgs.common.errors import DeniedError, InputError, TrustError
-from pkgs.common.pki import (
-    authority,
-    certspec,
-    identityfile,
-    keys,
-    pins,
-    source,
-    sshcert,
-    sshkey,
-    syntax,
-    x509,
-)
+from pkgs.common.pki import authority, certspec, identityfile, keys, pins, source, sshcert, syntax, x509
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.pki.identityfile import IdentityFile
 from pkgs.common.pki.signer import SshSigner, TlsSigner, signers_of
+from pkgs.common.pki.ssh import key as sshkey
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import CaKeySet, CertAuthority, CertAuthoritySpec, TlsKeyPair
 from pkgs.common.resources.metadata import Metadata

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.errors import AccessError, InputError
-from pkgs.common.pki import sshcert, sshkey, sshwire
-from pkgs.common.pki.sshparse import parse_cert
-from pkgs.common.pki.sshwire import Reader, WireError
+from pkgs.common.pki import sshcert
+from pkgs.common.pki.ssh import key as sshkey
+from pkgs.common.pki.ssh import wire as sshwire
+from pkgs.common.pki.ssh.parse import parse_cert
+from pkgs.common.pki.ssh.wire import Reader, WireError
 from tests.security.cert_kit import NOW, TRUST, USER_KEY, Craft, options, plain_blob
 
 BLOB = Craft(

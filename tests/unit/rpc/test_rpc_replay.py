@@ -11,7 +11,7 @@ from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.rpc import envelope
 from pkgs.common.rpc.calls import Caller
 from pkgs.common.rpc.limits import ServerLimits
-from pkgs.common.rpc.replay import Replays, Reply, scope_of
+from pkgs.common.rpc.serving.replay import Replays, Reply, scope_of
 
 ALICE = Caller(identity=Identity(kind=PeerKind.USER, name="alice", cluster="demo"))
 BOB = Caller(identity=Identity(kind=PeerKind.USER, name="bob", cluster="demo"))

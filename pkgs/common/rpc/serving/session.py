@@ -22,14 +22,14 @@ from pkgs.common.errors import (
 from pkgs.common.rpc import envelope
 from pkgs.common.rpc.calls import Caller
 from pkgs.common.rpc.envelope import Header
-from pkgs.common.rpc.guard import STOP_BACKLOG, Guard
 from pkgs.common.rpc.limits import (
     MAX_CREDIT,
     ServerLimits,
 )
 from pkgs.common.rpc.registry import Method, Registry
-from pkgs.common.rpc.replay import Replays, Reply
-from pkgs.common.rpc.running import Call, Chunks
+from pkgs.common.rpc.serving.guard import STOP_BACKLOG, Guard
+from pkgs.common.rpc.serving.replay import Replays, Reply
+from pkgs.common.rpc.serving.running import Call, Chunks
 
 _PASSING = (UnavailableError, LimitExceededError, InternalError)
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Literal
 
 from pkgs.auth import limits
-from pkgs.auth.accounts import Accounts, already_registered
+from pkgs.auth.accounts.credentials import Accounts, already_registered
+from pkgs.auth.accounts.passwords import PasswordPool, check_new
+from pkgs.auth.accounts.totp import matching_step, otpauth_url, to_base32
+from pkgs.auth.accounts.users import checked_user, without_lock
+from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
 from pkgs.auth.gate import Gate
-from pkgs.auth.journal import Journal
-from pkgs.auth.passwords import PasswordPool, check_new
 from pkgs.auth.permissions import Permissions
-from pkgs.auth.store import Store, create_operation, update_operation
-from pkgs.auth.totp import matching_step, otpauth_url, to_base32
-from pkgs.auth.users import checked_user, without_lock
+from pkgs.auth.state.store import Store, create_operation, update_operation
 from pkgs.common.api.login import (
     CreateUser,
     Done,

@@ -6,16 +6,16 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 
 from pkgs.auth import limits
-from pkgs.auth.accounts import Accounts
-from pkgs.auth.attempts import AttemptLog
-from pkgs.auth.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
-from pkgs.auth.changes import change_events
+from pkgs.auth.accounts.attempts import AttemptLog
+from pkgs.auth.accounts.credentials import Accounts
+from pkgs.auth.audit.journal import Journal
 from pkgs.auth.chunks import chunked
-from pkgs.auth.journal import Journal
 from pkgs.auth.permissions import Permissions
-from pkgs.auth.prepare import prepare
-from pkgs.auth.search import matcher
-from pkgs.auth.store import Store, delete_operation, with_expiry
+from pkgs.auth.resources.changes import change_events
+from pkgs.auth.resources.prepare import prepare
+from pkgs.auth.resources.search import matcher
+from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
+from pkgs.auth.state.store import Store, delete_operation, with_expiry
 from pkgs.common.api.login import Done
 from pkgs.common.api.resources import (
     Chunk,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pkgs.common.pki.certspec import UserCertSpec
-from pkgs.common.pki.sshwire import WireError
+from pkgs.common.pki.ssh.wire import WireError
 
 FLAGS = (
     "permit-pty",

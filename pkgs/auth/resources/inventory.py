@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from pkgs.auth import limits
-from pkgs.auth.bootstrap import ORIGIN
-from pkgs.auth.store import Store, encode
+from pkgs.auth.state.bootstrap import ORIGIN
+from pkgs.auth.state.store import Store, encode
 from pkgs.common.access.validate import validate
 from pkgs.common.api.login import Done
 from pkgs.common.api.resources import Heartbeat

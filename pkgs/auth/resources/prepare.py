@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from pkgs.auth import limits
-from pkgs.auth.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
-from pkgs.auth.join import NOT_BY_TOKEN
-from pkgs.auth.store import Store
-from pkgs.auth.users import checked_user
+from pkgs.auth.accounts.users import checked_user
+from pkgs.auth.issuing.join import NOT_BY_TOKEN
+from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
+from pkgs.auth.state.store import Store
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import SystemRole

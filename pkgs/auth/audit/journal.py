@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pkgs.auth.auditlog import AuditLog
+from pkgs.auth.audit.log import AuditLog
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import new_event
 from pkgs.common.events.types import Event, FieldValue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pkgs.auth.join import masked
-from pkgs.auth.journal import Journal
+from pkgs.auth.audit.journal import Journal
+from pkgs.auth.issuing.join import masked
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import rfc3339

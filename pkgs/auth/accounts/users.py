@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pkgs.auth import limits
-from pkgs.auth.store import Store
+from pkgs.auth.state.store import Store
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import User, UserStatus

@@ -10,10 +10,11 @@ import ipaddress
 from dataclasses import dataclass
 from enum import IntEnum
 
-from pkgs.common.pki import limits, sshkey
+from pkgs.common.pki import limits
 from pkgs.common.pki.source import IpNetwork
-from pkgs.common.pki.sshkey import PublicKey
-from pkgs.common.pki.sshwire import Reader, WireError
+from pkgs.common.pki.ssh import key as sshkey
+from pkgs.common.pki.ssh.key import PublicKey
+from pkgs.common.pki.ssh.wire import Reader, WireError
 
 
 class CertType(IntEnum):

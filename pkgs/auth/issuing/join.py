@@ -8,14 +8,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 
 from pkgs.auth import limits
-from pkgs.auth.authorities import Authorities
+from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Delete, Operation
-from pkgs.auth.bootstrap import system_role
 from pkgs.auth.gate import Gate
-from pkgs.auth.hosts import Hosts
-from pkgs.auth.journal import Journal
-from pkgs.auth.reserved import check_principals
-from pkgs.auth.store import Store, key_of
+from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.hosts import Hosts
+from pkgs.auth.issuing.reserved import check_principals
+from pkgs.auth.state.bootstrap import system_role
+from pkgs.auth.state.store import Store, key_of
 from pkgs.common.api.join import HostCerts, Join, RenewHostCerts
 from pkgs.common.errors import (
     AlreadyExistsError,

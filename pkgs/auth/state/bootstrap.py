@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from pkgs.auth.backend.interface import Backend, Operation
-from pkgs.auth.store import Store, create_operation, with_revision
+from pkgs.auth.state.store import Store, create_operation, with_revision
 from pkgs.common.errors import InputError
 from pkgs.common.pki.authority import CA_TYPES, new_authority
 from pkgs.common.pki.identity import SystemRole

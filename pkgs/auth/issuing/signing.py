@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pkgs.auth import limits
-from pkgs.auth.authorities import Authorities
-from pkgs.auth.issue import Order, UserIssuer
-from pkgs.auth.journal import Journal
+from pkgs.auth.audit.journal import Journal
+from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.issue import Order, UserIssuer
+from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.permissions import Permissions
-from pkgs.auth.reserved import check_principals
-from pkgs.auth.store import Store
+from pkgs.auth.state.store import Store
 from pkgs.common.api.login import HostSshCert, ReissueUserCerts, SignHostCert, SignUserCerts, UserCerts
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.events.codes import CERT_CREATE

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from pkgs.auth import limits
-from pkgs.auth.auditlog import AuditLog, check_query
+from pkgs.auth.audit.log import AuditLog, check_query
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.common.api.audit import AuditVerdict, EmitEvents, EventChunk, SearchEvents, VerifyAudit

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 
 from pkgs.auth import limits
-from pkgs.auth.authorities import Authorities
-from pkgs.auth.journal import Journal
+from pkgs.auth.audit.journal import Journal
+from pkgs.auth.issuing.authorities import Authorities
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.options import SessionOptions, logins_for, merge_options
 from pkgs.common.api.login import UserCerts

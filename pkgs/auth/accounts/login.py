@@ -16,15 +16,15 @@ from datetime import UTC, datetime
 import msgspec
 
 from pkgs.auth import limits
-from pkgs.auth.accounts import Accounts, Totp
-from pkgs.auth.attempts import AttemptLog
+from pkgs.auth.accounts.attempts import AttemptLog
+from pkgs.auth.accounts.credentials import Accounts, Totp
+from pkgs.auth.accounts.passwords import PasswordPool
+from pkgs.auth.accounts.totp import matching_step
+from pkgs.auth.audit.journal import Journal
 from pkgs.auth.gate import Gate
-from pkgs.auth.issue import Order, UserIssuer
-from pkgs.auth.journal import Journal
-from pkgs.auth.passwords import PasswordPool
+from pkgs.auth.issuing.issue import Order, UserIssuer
 from pkgs.auth.permissions import Permissions
-from pkgs.auth.store import Store
-from pkgs.auth.totp import matching_step
+from pkgs.auth.state.store import Store
 from pkgs.common.api.login import Login, UserCerts
 from pkgs.common.errors import AccessError, ConflictError, DeniedError, NotFoundError
 from pkgs.common.events.codes import USER_LOGIN_FAIL, USER_LOGIN_OK

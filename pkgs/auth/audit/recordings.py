@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pkgs.auth import limits
-from pkgs.auth.auditlog import AuditLog, SessionRow
+from pkgs.auth.audit.journal import Journal
+from pkgs.auth.audit.log import AuditLog, SessionRow
 from pkgs.auth.chunks import chunked
-from pkgs.auth.journal import Journal
 from pkgs.auth.permissions import Permissions
 from pkgs.common.access.types import UseRule
 from pkgs.common.api.login import Done

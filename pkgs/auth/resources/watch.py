@@ -10,7 +10,7 @@ from pkgs.auth import limits
 from pkgs.auth.backend.fanout import Change, Item, Resync
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
-from pkgs.auth.store import PREFIX, Store, decode
+from pkgs.auth.state.store import PREFIX, Store, decode
 from pkgs.common.api.resources import WatchItem, WatchResources
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.authority import without_secrets

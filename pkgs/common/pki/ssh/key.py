@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from pkgs.common.errors import InputError
-from pkgs.common.pki import limits, sshwire
-from pkgs.common.pki.sshwire import Reader, WireError
+from pkgs.common.pki import limits
+from pkgs.common.pki.ssh import wire as sshwire
+from pkgs.common.pki.ssh.wire import Reader, WireError
 
 PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pkgs.auth.gate import bare_address
-from pkgs.auth.store import Store
+from pkgs.auth.state.store import Store
 from pkgs.common.errors import InputError
 from pkgs.common.pki.certspec import check_host_principals
 from pkgs.common.pki.identity import SystemRole

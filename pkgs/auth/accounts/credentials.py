@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from pkgs.auth import limits
-from pkgs.auth.attempts import key_of as attempts_key
+from pkgs.auth.accounts.attempts import key_of as attempts_key
 from pkgs.auth.backend.interface import Backend, Create, Delete, Operation, Put
 from pkgs.common.errors import AlreadyExistsError, ConflictError, DeniedError, NotFoundError
 

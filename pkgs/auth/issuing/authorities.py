@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 
 from pkgs.auth.backend.fanout import Change
-from pkgs.auth.store import PREFIX, Store
+from pkgs.auth.state.store import PREFIX, Store
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.pki.authority import without_secrets
 from pkgs.common.pki.signer import SshSigner, TlsSigner, signers_of
