@@ -97,7 +97,7 @@ def test_openssh_jump_through_the_proxys_ssh_port_without_tsh(
   HostName 127.0.0.1
   Port {cluster.ssh_port}
   User {OS_USER}
-Host demo-node
+Host *.demo
   ProxyJump proxy
   User {OS_USER}
 Host *
@@ -110,7 +110,7 @@ Host *
   BatchMode yes
 """
     )
-    assert run("ssh", "-F", config, "demo-node", "echo jumped", env=alice.env).ok().out == "jumped\n"
+    assert run("ssh", "-F", config, "demo-node.demo", "echo jumped", env=alice.env).ok().out == "jumped\n"
 
 
 @pytest.mark.needs("tmux")
@@ -137,8 +137,6 @@ def test_an_interactive_shell_in_a_real_terminal(alice: Person) -> None:
 @pytest.mark.needs("ansible")
 def test_ansible_pings_ten_nodes(cluster: Cluster, alice: Person, tmp_path: Path) -> None:
     names = [f"n{i}" for i in range(10)]
-    for name in names:
-        cluster.add_node(name, "fleet=ten")
     inventory = tmp_path / "inventory"
     python = shutil.which("python3")
     inventory.write_text("".join(f"{n}.demo ansible_python_interpreter={python}\n" for n in names))
@@ -149,5 +147,12 @@ def test_ansible_pings_ten_nodes(cluster: Cluster, alice: Person, tmp_path: Path
         "ANSIBLE_LOCAL_TEMP": str(tmp_path / "ansible"),
         "ANSIBLE_FORKS": "10",
     }
-    out = run("ansible", "-i", inventory, "all", "-m", "ping", env=env, timeout=180).ok().out
+    agents = []
+    try:
+        for name in names:
+            agents.append(cluster.add_node(name, "fleet=ten"))
+        out = run("ansible", "-i", inventory, "all", "-m", "ping", env=env, timeout=180).ok().out
+    finally:
+        for agent in agents:
+            agent.stop()
     assert out.count("SUCCESS") == 10

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.harness.cluster import OS_USER, PASSWORD, Cluster, Person
 from tests.harness.wait import wait_for
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """With a second factor, so that there is a secret of it to look for."""
+    made = Cluster(second_factor="otp")
+    try:
+        made.start()
+        made.wait_node("demo-node")
+        yield made
+    finally:
+        made.destroy()
 
 
 def _files(root: Path) -> list[Path]:

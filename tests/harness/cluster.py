@@ -85,20 +85,20 @@ class Person:
         ).ok()
         self.otp_secret = json.loads(answer.out)["otp_secret"]
 
-    def login(self, *extra: str, password: str = PASSWORD) -> Run:
-        # Signing up used this step's code and a code serves once; the next step's is already valid.
+    def login(self, *extra: str, password: str = PASSWORD, otp: str = "") -> Run:
         stdin = f"{password}\n"
-        otp: tuple[str, ...] = ()
+        flags: tuple[str, ...] = ()
         if self.cluster.second_factor != "off":
-            stdin += totp.code(self.otp_secret, step_offset=1) + "\n"
-            otp = ("--otp-stdin",)
+            # Signing up used this step's code and a code serves once; the next step's is already valid.
+            stdin += (otp or totp.code(self.otp_secret, step_offset=1)) + "\n"
+            flags = ("--otp-stdin",)
         return self.tsh(
             "login",
             f"--proxy={self.cluster.proxy_addr}",
             f"--user={self.name}",
             "--insecure",
             "--password-stdin",
-            *otp,
+            *flags,
             *extra,
             stdin=stdin,
         )
