@@ -6,25 +6,13 @@ tables are bounded: a flood of sources forgets the oldest rather than growing.
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pkgs.common.net import limits
-from pkgs.common.net.sockets import plain_ip
-
-
-def source_of(address: str) -> str:
-    """What an address is counted under. Anything that is no IP address is its own source."""
-    try:
-        ip = ipaddress.ip_address(plain_ip(address))
-    except ValueError:
-        return address
-    if ip.version == 4:
-        return str(ip)
-    return str(ipaddress.ip_network((ip, 64), strict=False))
+from pkgs.common.pki.source import source_of as source_of
 
 
 class RateLimit:

@@ -23,6 +23,15 @@ def parse_address(text: str) -> IpAddress | None:
     return address
 
 
+def source_of(address: str) -> str:
+    """What an address is counted under: itself, or its /64, since whoever has one address of a /64 has them
+    all. Anything that is no IP address is its own source."""
+    ip = parse_address(address.partition("%")[0])
+    if ip is None:
+        return address
+    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+
+
 def same_address(pinned: str, actual: str) -> bool:
     """Whether both are addresses and the same one; an unknown address is never the same."""
     wanted, found = parse_address(pinned), parse_address(actual)

@@ -54,6 +54,9 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 8192
     connections_per_identity: int = 128
     anonymous_connections: int = 512
+    share_of_source: float = 0.25
+    """How much of the places for handshakes, and of those for peers without a certificate, one source may
+    take."""
     local_connections: int = 256
 
     messages_per_s: float = 100_000.0

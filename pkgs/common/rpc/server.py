@@ -36,6 +36,7 @@ from pkgs.common.rpc.limits import ServerLimits
 from pkgs.common.rpc.registry import Registry
 from pkgs.common.rpc.serving.guard import Admission, Guard
 from pkgs.common.rpc.serving.local import BACKLOG, MAX_SOCKET_PATH, bind_unix, peer_uid
+from pkgs.common.rpc.serving.places import Places
 from pkgs.common.rpc.serving.replay import Replays, Scope, scope_of
 from pkgs.common.rpc.serving.session import Session
 
@@ -54,7 +55,6 @@ _send = zmq.backend.Socket.send
 _recv = zmq.backend.Socket.recv
 _LAST = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-_NOBODY: Scope = ("nobody",)
 
 
 class RpcServer:
@@ -78,7 +78,8 @@ class RpcServer:
         self._sessions: dict[bytes, Session] = {}
         self._guards: set[Guard] = set()
         self._held: Counter[Scope] = Counter()
-        self._handshaking = 0
+        self._handshaking = Places(self.limits.handshaking, self.limits.share_of_source)
+        self._strangers = Places(self.limits.anonymous_connections, self.limits.share_of_source)
         self._listeners: list[tuple[asyncio.Server, Path]] = []
         self._router: zmq.Socket[bytes] | None = None
         self._router_fd = -1
@@ -141,7 +142,7 @@ class RpcServer:
 
         Never raises for the peer's faults. Cancelled, it ends the connection.
         """
-        if self.draining or self._handshaking >= self.limits.handshaking:
+        if self.draining or not self._handshaking.take(remote_addr):
             sock.close()
             return
 
@@ -149,7 +150,6 @@ class RpcServer:
             return self._admit(guard, self._tls_caller(transport, remote_addr))
 
         guard = self._guard(admit)
-        self._handshaking += 1
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: guard,
@@ -163,7 +163,7 @@ class RpcServer:
             sock.close()
             return
         finally:
-            self._handshaking -= 1
+            self._handshaking.leave(remote_addr)
         try:
             await asyncio.shield(guard.over)
         except asyncio.CancelledError:
@@ -206,18 +206,16 @@ class RpcServer:
         """Count the connection in, or raise."""
         limits = self.limits
         nobody = caller.identity is None and not caller.admin
-        scope = _NOBODY if nobody else scope_of(caller)
-        most = limits.connections_per_identity
-        if caller.admin:
-            most = limits.local_connections
-        elif nobody:
-            most = limits.anonymous_connections
+        scope = scope_of(caller)
+        most = limits.local_connections if caller.admin else limits.connections_per_identity
         if self.draining:
             raise LimitExceededError("the server is shutting down")
         if len(self._sessions) >= limits.connections:
             raise LimitExceededError("too many connections")
-        if self._held[scope] >= most:
+        if not nobody and self._held[scope] >= most:
             raise LimitExceededError("too many connections of one caller")
+        if nobody and not self._strangers.take(caller.remote_addr):
+            raise LimitExceededError("too many connections without a certificate")
         self._held[scope] += 1
         self._sessions[guard.session_id] = Session(self, guard, caller)
         if nobody:
@@ -241,7 +239,9 @@ class RpcServer:
         if session is None:
             return
         nobody = session.caller.identity is None and not session.caller.admin
-        scope = _NOBODY if nobody else scope_of(session.caller)
+        if nobody:
+            self._strangers.leave(session.caller.remote_addr)
+        scope = scope_of(session.caller)
         self._held[scope] -= 1
         if not self._held[scope]:
             del self._held[scope]
