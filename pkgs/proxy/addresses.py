@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pkgs.common.errors import InputError
 from pkgs.common.net.sockets import join_host_port, split_host_port
 from pkgs.common.runtime.config import Config
-from pkgs.proxy.connector import DialPolicy
-from pkgs.proxy.webapi import Addresses
+from pkgs.proxy.connections.connector import DialPolicy
+from pkgs.proxy.web.api import Addresses
 
 DEFAULT_WEB_PORT = 3080
 

@@ -27,9 +27,9 @@ from pkgs.proxy.certificates import (
     OwnContexts,
     WebCertificates,
 )
-from pkgs.proxy.dialgate import DialGate
-from pkgs.proxy.tunnels import Tunnels
-from pkgs.proxy.web import WebServer
+from pkgs.proxy.connections.dialgate import DialGate
+from pkgs.proxy.connections.tunnels import Tunnels
+from pkgs.proxy.web.server import WebServer
 
 _OWN = frozenset({ALPN_TUNNEL, ALPN_DATA, ALPN_DIAL, ALPN_SSH, *ALPN_WEB})
 

@@ -31,14 +31,14 @@ from pkgs.common.runtime.version import VERSION
 from pkgs.proxy import addresses, limits
 from pkgs.proxy.authrelay import AuthRelay
 from pkgs.proxy.certificates import OwnContexts, WebCertificates
-from pkgs.proxy.connector import Connector
-from pkgs.proxy.dialgate import DialGate
+from pkgs.proxy.connections.connector import Connector
+from pkgs.proxy.connections.dialgate import DialGate
+from pkgs.proxy.connections.tunnels import Tunnels
 from pkgs.proxy.router import Router, SshDoor
-from pkgs.proxy.sshgate import SshGate
-from pkgs.proxy.tunnels import Tunnels
-from pkgs.proxy.web import WebServer
-from pkgs.proxy.webapi import ROUTES, Addresses, WebApi
-from pkgs.proxy.webpages import PAGE_ROUTES, WebPages
+from pkgs.proxy.sshgate.gate import SshGate
+from pkgs.proxy.web.api import ROUTES, Addresses, WebApi
+from pkgs.proxy.web.pages import PAGE_ROUTES, WebPages
+from pkgs.proxy.web.server import WebServer
 
 
 class _GateOnDemand:

@@ -26,8 +26,8 @@ from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.signer import signers_of
 from pkgs.common.pki.sshcert import sign_host_cert
 from pkgs.common.runtime.clock import SystemClock
-from pkgs.proxy.sshgate import SshGate
-from pkgs.proxy.sshgate_child import parse_subsystem
+from pkgs.proxy.sshgate.child import parse_subsystem
+from pkgs.proxy.sshgate.gate import SshGate
 from tests.integration.ssh_kit import CLUSTER, Events, SshNode, User, wait_until
 
 pytestmark = [

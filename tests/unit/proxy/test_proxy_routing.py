@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.resources.kinds import CommandLabel, NetworkingSpec, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
-from pkgs.proxy.routing import Target, choose, find, parse_target
+from pkgs.proxy.connections.routing import Target, choose, find, parse_target
 
 PLAIN = NetworkingSpec()
 

@@ -31,7 +31,7 @@ from pkgs.common.ssh import wire
 from pkgs.common.ssh.messages import HostKey, Message, Start
 from pkgs.common.ssh.monitor import Answer, Verdict
 from pkgs.common.ssh.pool import Pool
-from pkgs.proxy.sshgate_messages import Dial, Dialled, GateOpened
+from pkgs.proxy.sshgate.messages import Dial, Dialled, GateOpened
 
 MAX_DIALS = 64
 """Streams of one connection, open or being dialled."""
@@ -77,7 +77,7 @@ class SshGate:
         self.now = clock.now
         self.connections: set[_GateConnection] = set()
         self._pool = Pool(
-            "pkgs.proxy.sshgate_child",
+            "pkgs.proxy.sshgate.child",
             self._new_connection,
             Dial,
             self._host_keys,

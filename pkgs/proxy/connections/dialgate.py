@@ -18,7 +18,7 @@ from pkgs.common.net.relay import relay
 from pkgs.common.net.stream import Stream, accept_tls
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.proxy import limits
-from pkgs.proxy.connector import Connected, Connector
+from pkgs.proxy.connections.connector import Connected, Connector
 
 
 class DialGate:

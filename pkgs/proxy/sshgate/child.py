@@ -23,7 +23,7 @@ from pkgs.common.ssh.messages import Message, Offer, OfferAnswer, Prove, Refused
 from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, LoginRefused
 from pkgs.common.ssh.requests import ChannelRequest, DirectTcp, ExecRequest, ShellRequest, SubsystemRequest
 from pkgs.common.ssh.splice import Splice
-from pkgs.proxy.sshgate_messages import Dial, Dialled, GateOpened, ToProcess
+from pkgs.proxy.sshgate.messages import Dial, Dialled, GateOpened, ToProcess
 
 _NOBODY = 65534
 _SUBSYSTEM = "proxy:"

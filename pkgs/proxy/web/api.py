@@ -27,7 +27,7 @@ from pkgs.common.resources.kinds import CertAuthority
 from pkgs.common.rpc.calls import AsyncClient, Request
 from pkgs.common.runtime.version import VERSION
 from pkgs.proxy import limits
-from pkgs.proxy.web import CHEAP, CLIENT_IP, COSTLY, FREE, json_response, read_body
+from pkgs.proxy.web.server import CHEAP, CLIENT_IP, COSTLY, FREE, json_response, read_body
 
 A = TypeVar("A")
 T = TypeVar("T", bound=msgspec.Struct)

@@ -29,8 +29,8 @@ from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import Node
 from pkgs.common.runtime.clock import Clock
 from pkgs.proxy import limits
-from pkgs.proxy.routing import choose, find, parse_target
-from pkgs.proxy.tunnels import Tunnels
+from pkgs.proxy.connections.routing import choose, find, parse_target
+from pkgs.proxy.connections.tunnels import Tunnels
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from aiohttp import web
 from pkgs.common.api.login import SignupForm
 from pkgs.common.errors import AccessError, DeniedError, InputError
 from pkgs.common.membership.cache import ClusterCache
-from pkgs.proxy.web import CLIENT_IP, COSTLY, SECURITY_HEADERS, read_body
-from pkgs.proxy.webapi import WebApi, qr_svg
+from pkgs.proxy.web.api import WebApi, qr_svg
+from pkgs.proxy.web.server import CLIENT_IP, COSTLY, SECURITY_HEADERS, read_body
 
 PAGE_ROUTES: Final = {"/web/invite/{token}": COSTLY, "/web/reset/{token}": COSTLY}
 _COOKIE: Final = "__Host-signup"
