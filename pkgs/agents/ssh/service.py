@@ -188,7 +188,11 @@ class SshService:
         self._log.info("listening", extra={"addr": ",".join(self._listener.addresses)})
 
     async def _serve_direct(self, accepted: Accepted) -> None:
-        task = await self._pool.serve(accepted.sock, accepted.remote_addr)
+        try:
+            task = await self._pool.serve(accepted.sock, accepted.remote_addr)
+        except AccessError as problem:
+            self._log.warning("a connection is refused: %s", problem, extra={"addr": accepted.remote_addr})
+            return
         await asyncio.wait([task])
 
     async def _serve_tunnel(self, sock: socket.socket, header: DialHeader) -> None:

@@ -50,7 +50,7 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """A peer without a certificate has no business here for longer."""
     tick_s: float = 1.0
 
-    handshaking: int = 512
+    handshaking: int = 1024
     connections: int = 8192
     connections_per_identity: int = 128
     anonymous_connections: int = 512

@@ -43,5 +43,7 @@ CALL_TIMEOUT_S = 30.0
 """How long a connection's process waits for the service's answer."""
 MAX_STARTING = 128
 """Connections that have not logged in yet; further ones are closed."""
+MAX_STARTING_OF_SOURCE = MAX_STARTING // 2
+"""The same from one source address (IPv6: one /64)."""
 SPAWN_BACKLOG = 512
 """Connections handed to the spawner and not yet forked."""

@@ -87,8 +87,10 @@ class Monitor:
         messages: Any,
         sign: Signer,
         log: logging.Logger,
+        source: str = "",
     ) -> None:
         sock.setblocking(False)
+        self.source = source
         self._sock = sock
         self._start = start
         self._service = service

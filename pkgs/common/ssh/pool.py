@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from typing import Any
 import msgspec
 
 from pkgs.common.errors import LimitExceededError, UnavailableError
-from pkgs.common.ssh.limits import MAX_MESSAGE, MAX_STARTING
+from pkgs.common.net.sockets import split_host_port
+from pkgs.common.pki.source import source_of
+from pkgs.common.ssh.limits import MAX_MESSAGE, MAX_STARTING, MAX_STARTING_OF_SOURCE
 from pkgs.common.ssh.messages import Exited, HostKey, Kill, Ready, Spawn, Start
 from pkgs.common.ssh.monitor import Monitor, Service, Signer
 
@@ -71,6 +74,7 @@ class Pool:
         self._closing = False
         self._encoder = msgspec.msgpack.Encoder()
         self._handing_over = asyncio.Lock()
+        self._handed_over: Counter[str] = Counter()
 
     @property
     def open_connections(self) -> int:
@@ -85,8 +89,8 @@ class Pool:
         """Hand over a connection; `sock` is closed here. The task ends with the connection.
         Raises LimitExceededError, UnavailableError."""
         with sock:
-            if sum(not monitor.authenticated for monitor, _ in self._monitors.values()) >= MAX_STARTING:
-                raise LimitExceededError("too many SSH connections that have not logged in yet")
+            source = source_of(split_host_port(client_addr)[0])
+            self._check_starting(source)
             if not self._ready.is_set():
                 await self._wait_ready(_RESTART_S)
             if self._closing:
@@ -101,6 +105,7 @@ class Pool:
             )
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             sock.setblocking(True)
+            self._handed_over[source] += 1
             try:
                 await self._order(Spawn(start=start), (sock.fileno(), theirs.fileno()))
             except OSError:
@@ -108,12 +113,21 @@ class Pool:
                 raise UnavailableError("SSH connections are not served at the moment") from None
             finally:
                 theirs.close()
+                self._handed_over[source] -= 1
+                self._handed_over += Counter()  # forgets what is 0
         service = self._make_service(start, lambda text: self.end(start.number, text))
-        monitor = Monitor(ours, start, service, self._messages, self._sign, self._log)
+        monitor = Monitor(ours, start, service, self._messages, self._sign, self._log, source)
         task = asyncio.create_task(monitor.run(), name=f"ssh connection {start.number}")
         self._monitors[start.number] = (monitor, task)
         task.add_done_callback(lambda _: self._monitors.pop(start.number, None))
         return task
+
+    def _check_starting(self, source: str) -> None:
+        """Strangers hold few places, and those of one source never all of them (attack A54)."""
+        starting = Counter(one.source for one, _ in self._monitors.values() if not one.authenticated)
+        starting += self._handed_over
+        if starting.total() >= MAX_STARTING or starting[source] >= MAX_STARTING_OF_SOURCE:
+            raise LimitExceededError("too many SSH connections that have not logged in yet")
 
     def end(self, number: int, text: str) -> None:
         """End one connection: its process is told, and killed if it does not go."""
