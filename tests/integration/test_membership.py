@@ -20,7 +20,7 @@ from pkgs.common.pki.sshcert import verify_host_cert
 from pkgs.common.pki.x509 import verify_peer
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Role
-from pkgs.common.runtime.readiness import State
+from pkgs.common.runtime.debug.readiness import State
 
 from .membership_kit import SmallAuth, leaf_der, node, process_of, small_auth, until
 

@@ -39,7 +39,7 @@ from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import AsyncClient
 from pkgs.common.runtime.backoff import Backoff
 from pkgs.common.runtime.clock import Clock
-from pkgs.common.runtime.readiness import Component
+from pkgs.common.runtime.debug.readiness import Component
 
 KINDS_HOST = (
     "cert_authority",

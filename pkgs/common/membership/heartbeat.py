@@ -14,7 +14,7 @@ from pkgs.common.resources.kinds import Node, Proxy
 from pkgs.common.rpc.calls import AsyncClient
 from pkgs.common.runtime.backoff import Backoff
 from pkgs.common.runtime.clock import Clock
-from pkgs.common.runtime.readiness import Component
+from pkgs.common.runtime.debug.readiness import Component
 
 
 class Heart:

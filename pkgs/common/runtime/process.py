@@ -22,15 +22,16 @@ from typing import Any, Final, Protocol
 
 from pkgs.common.errors import AccessError, InputError
 from pkgs.common.resources.durations import parse_duration
-from pkgs.common.runtime import hardening, limits, profiling, sdnotify
+from pkgs.common.runtime import hardening, limits, sdnotify
 from pkgs.common.runtime.atomicfile import make_private_dir
 from pkgs.common.runtime.clock import Clock, SystemClock
 from pkgs.common.runtime.config import Config, config_for
-from pkgs.common.runtime.debug import DebugService, own_command_line
+from pkgs.common.runtime.debug import profiling
+from pkgs.common.runtime.debug.metrics import Metrics, add_process_metrics
+from pkgs.common.runtime.debug.readiness import Readiness
+from pkgs.common.runtime.debug.service import DebugService, own_command_line
 from pkgs.common.runtime.flags import parse_flags
 from pkgs.common.runtime.logging import MAX_MESSAGE, component_log, inert, set_up
-from pkgs.common.runtime.metrics import Metrics, add_process_metrics
-from pkgs.common.runtime.readiness import Readiness
 from pkgs.common.runtime.services import Service
 from pkgs.common.runtime.version import VERSION
 

@@ -15,7 +15,7 @@ from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import ClusterName, ClusterNameSpec, Lock, LockSpec, LockTarget
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Role
-from pkgs.common.runtime.readiness import Component, State
+from pkgs.common.runtime.debug.readiness import Component, State
 
 CAS = [without_secrets(new_authority(kind, "alpha", 1.7e9)) for kind in ("host", "user")]
 NAME = ClusterName(metadata=Metadata(name="cluster-name"), spec=ClusterNameSpec(cluster_name="alpha"))

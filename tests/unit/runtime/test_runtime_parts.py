@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pkgs.common.runtime import atomicfile, metrics, profiling, readiness, sdnotify
+from pkgs.common.runtime import atomicfile, sdnotify
 from pkgs.common.runtime.backoff import Backoff
+from pkgs.common.runtime.debug import metrics, profiling, readiness
 from pkgs.common.runtime.version import VERSION
 
 

@@ -23,7 +23,8 @@ import h11
 import msgspec
 
 from pkgs.common.errors import InputError
-from pkgs.common.runtime import limits, metrics, paths, profiling, readiness
+from pkgs.common.runtime import limits, paths
+from pkgs.common.runtime.debug import metrics, profiling, readiness
 from pkgs.common.runtime.logging import current_level, parse_level, set_level
 
 _MAX_SOCKET_PATH: Final = 107
