@@ -362,7 +362,7 @@ async def _decode(request: web.Request, type_: type[T]) -> T:
     raw = await read_body(request)
     try:
         return msgspec.json.decode(raw, type=type_)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         reason = str(exc) if isinstance(exc, msgspec.ValidationError) else "it is no JSON object"
         raise InputError(f"the request does not parse: {reason}") from exc
 

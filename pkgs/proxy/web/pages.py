@@ -12,6 +12,7 @@ import html
 import secrets
 from string import Template
 from typing import Final
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ from pkgs.proxy.web.server import CLIENT_IP, COSTLY, SECURITY_HEADERS, read_body
 
 PAGE_ROUTES: Final = {"/web/invite/{token}": COSTLY, "/web/reset/{token}": COSTLY}
 _COOKIE: Final = "__Host-signup"
+_FIELDS_MAX: Final = 16
 
 _PAGE: Final = Template("""<!doctype html>
 <html lang="en">
@@ -102,20 +104,19 @@ class WebPages:
 
     async def take_form(self, request: web.Request) -> web.Response:
         token = request.match_info["token"]
-        await read_body(request)
-        fields = await request.post()
+        fields = _fields(request, await read_body(request))
         cookie = request.cookies.get(_COOKIE, "")
-        self._check_origin(request, token, cookie, _field(fields.get("csrf")))
+        self._check_origin(request, token, cookie, fields.get("csrf", ""))
         ip = request[CLIENT_IP]
         try:
             form = await self._api.signup_form(token, ip)
         except AccessError as exc:
             return _problem_page(exc)
-        password = _field(fields.get("password"))
+        password = fields.get("password", "")
         try:
-            if not hmac.compare_digest(password.encode(), _field(fields.get("again")).encode()):
+            if not hmac.compare_digest(password.encode(), fields.get("again", "").encode()):
                 raise InputError("the two passwords differ")
-            await self._api.sign_up(token, password, _field(fields.get("otp")).strip(), ip)
+            await self._api.sign_up(token, password, fields.get("otp", "").strip(), ip)
         except AccessError as exc:
             response = self._form_page(request, form, token, cookie, str(exc))
             response.set_status(exc.http_status)
@@ -159,8 +160,17 @@ class WebPages:
             raise DeniedError("this form was not given to this browser", hint="open the link again")
 
 
-def _field(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def _fields(request: web.Request, body: bytes) -> dict[str, str]:
+    """A form's fields. Only the one encoding that our own pages send; raises InputError for the rest."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise InputError("this is not the form that the page sends")
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_MAX
+        )
+    except ValueError as exc:
+        raise InputError("the form does not parse") from exc
+    return dict(pairs)
 
 
 def _problem_page(exc: AccessError) -> web.Response:

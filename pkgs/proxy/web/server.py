@@ -219,6 +219,7 @@ class WebServer:
 
     async def _guarded(self, request: web.Request, handler: Handler, ip: str) -> web.StreamResponse:
         try:
+            _check_headers(request)
             request[CLIENT_IP] = self._client_ip(request, ip)
             self._check_rate(request)
             if (request.content_length or 0) > limits.BODY_MAX:
@@ -284,6 +285,15 @@ class WebServer:
         if exc.http_status in (429, 503):
             response.headers["Retry-After"] = "5"
         return response
+
+
+def _check_headers(request: web.Request) -> None:
+    """No handler meets a header that is no text: it could neither show it nor pass it on."""
+    for _, value in request.raw_headers:
+        try:
+            value.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise InputError("a header of the request is not UTF-8") from exc
 
 
 def problem(status: int, message: str, code: str) -> web.Response:
