@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from pkgs.clients.tsh import home, store
-from pkgs.clients.tsh.webapi import HostSigner, LoginAnswer
+from pkgs.clients.tsh.login.webapi import HostSigner, LoginAnswer
+from pkgs.clients.tsh.profile import home, store
 from pkgs.common.api.audit import AuditVerdict, EventChunk, SearchEvents, StoredEvent, VerifyAudit
 from pkgs.common.api.recordings import (
     DownloadRecording,

@@ -62,8 +62,8 @@ def _unreachable(place: str, error: OSError) -> UnavailableError:
 
 
 def _by_identity(args: Parsed) -> BlockingRpcClient:
-    from pkgs.clients.tsh.dial import auth_client
-    from pkgs.clients.tsh.login import current
+    from pkgs.clients.tsh.connections.dial import auth_client
+    from pkgs.clients.tsh.profile.login import current
 
     addr = args.text("auth-server").split(",")[0] or DEFAULT_AUTH_SERVER
     args.values["proxy"] = addr
@@ -71,8 +71,8 @@ def _by_identity(args: Parsed) -> BlockingRpcClient:
 
 
 def _by_profile(args: Parsed) -> BlockingRpcClient:
-    from pkgs.clients.tsh.dial import auth_client
-    from pkgs.clients.tsh.login import current
+    from pkgs.clients.tsh.connections.dial import auth_client
+    from pkgs.clients.tsh.profile.login import current
     from pkgs.common.errors import NotFoundError
 
     args.values["proxy"] = args.text("auth-server")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pkgs.clients.tsh.nodes import all_labels, label_text
+from pkgs.clients.tsh.servers.nodes import all_labels, label_text
 from pkgs.common.output import times
 from pkgs.common.output.table import render
 from pkgs.common.resources.kinds import (

@@ -25,12 +25,12 @@ TOOL = Tool(
             "Connect other programs through the proxy.",
             {"ssh": Verb(_VERBS + "proxy_ssh", "Connect standard input and output to a server's SSH port")},
         ),
-        "play": Verb(_VERBS + "play", "Replay a recorded session"),
+        "play": Verb(_VERBS + "recordings.play", "Replay a recorded session"),
         "recordings": Group(
             "Recorded sessions.",
             {
-                "ls": Verb(_VERBS + "recordings_ls", "List the recordings you may play"),
-                "export": Verb(_VERBS + "recordings_export", "Write a recording to a file for other players"),
+                "ls": Verb(_VERBS + "recordings.ls", "List the recordings you may play"),
+                "export": Verb(_VERBS + "recordings.export", "Write a recording to a file for other players"),
             },
         ),
         "signup": Verb(_VERBS + "signup", "Accept an invitation or a password reset"),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.clients.tsh import home
-from pkgs.clients.tsh.certfacts import read_cert
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.certfacts import read_cert
 from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.pki import keys
 from pkgs.common.pki.certspec import UserCertSpec

@@ -63,8 +63,8 @@ def test_version_loads_nothing_but_the_table_of_verbs() -> None:
 
 
 IMPORTS = {
-    "proxy ssh": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.proxy_ssh, pkgs.clients.tsh.dial,"
-    " pkgs.clients.tsh.splice, pkgs.clients.tsh.wire",
+    "proxy ssh": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.proxy_ssh,"
+    " pkgs.clients.tsh.connections.dial, pkgs.clients.tsh.connections.splice, pkgs.clients.tsh.connections.wire",
     "ssh": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.ssh",
     "scp": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.scp",
 }
@@ -82,12 +82,12 @@ def test_ssh_itself_needs_no_network_library() -> None:
 
 def test_ls_reads_no_yaml_and_uses_no_crypto_library() -> None:
     body = (
-        "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.ls, pkgs.clients.tsh.dial,"
+        "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.ls, pkgs.clients.tsh.connections.dial,"
         " pkgs.common.rpc.blocking, pkgs.common.api.resources, pkgs.common.output.table"
     )
     assert not loaded(body) & HEAVY
 
 
 def test_what_ls_loads_before_its_first_byte_is_less_still() -> None:
-    body = "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.ls, pkgs.clients.tsh.dial"
+    body = "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.ls, pkgs.clients.tsh.connections.dial"
     assert not loaded(body) & (HEAVY | {"msgspec"})

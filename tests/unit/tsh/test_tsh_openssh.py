@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pkgs.clients.tsh import home, openssh
-from pkgs.clients.tsh.certfacts import CertFacts
-from pkgs.clients.tsh.login import Login
+from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.main import TOOL
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.certfacts import CertFacts
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.clients.tsh.verbs import scp, signup, ssh
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Parsed, Parser

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.clients.tsh.nodes import parse_labels, split_commas
-from pkgs.clients.tsh.query import compile_query
-from pkgs.clients.tsh.totp import code
+from pkgs.clients.tsh.login.totp import code
+from pkgs.clients.tsh.servers.nodes import parse_labels, split_commas
+from pkgs.clients.tsh.servers.query import compile_query
 from pkgs.common.errors import InputError
 
 LABELS = {"env": "prod", "team": "web,db", "role": "front"}

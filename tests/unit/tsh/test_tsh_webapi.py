@@ -6,8 +6,9 @@ import base64
 
 import pytest
 
-from pkgs.clients.tsh import store, webapi
-from pkgs.clients.tsh.webapi import HostSigner, LoginAnswer, Pong
+from pkgs.clients.tsh.login import webapi
+from pkgs.clients.tsh.login.webapi import HostSigner, LoginAnswer, Pong
+from pkgs.clients.tsh.profile import store
 from pkgs.common.errors import (
     AccessError,
     DeniedError,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.clients.tsh.wire import decode_strings, encode_strings
+from pkgs.clients.tsh.connections.wire import decode_strings, encode_strings
 from pkgs.common.api.tunnel import UserDial, UserDialReply
 from pkgs.common.errors import ProtocolError
 

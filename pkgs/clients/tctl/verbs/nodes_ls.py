@@ -7,7 +7,14 @@ import sys
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT
 from pkgs.clients.tctl.inventory import fetch_all
-from pkgs.clients.tsh.nodes import FILTERS, all_labels, filtered, label_text, parse_labels, split_commas
+from pkgs.clients.tsh.servers.nodes import (
+    FILTERS,
+    all_labels,
+    filtered,
+    label_text,
+    parse_labels,
+    split_commas,
+)
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.resources import write_list
 from pkgs.common.output.table import render, terminal_width

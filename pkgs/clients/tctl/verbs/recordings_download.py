@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from pkgs.clients.tctl.connect import connect
-from pkgs.clients.tsh.recordings import download_to
+from pkgs.clients.tsh.recordings.remote import download_to
 from pkgs.common.errors import AlreadyExistsError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.recording.ids import require_session_id

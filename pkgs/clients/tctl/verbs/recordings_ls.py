@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT
-from pkgs.clients.tsh import recordings
+from pkgs.clients.tsh.recordings import remote
 from pkgs.common.output.argv import Parsed, Spec
 
 SPEC = Spec(
     "List recorded sessions, newest first; those of the last day unless told otherwise.",
-    *recordings.WINDOW_FLAGS,
+    *remote.WINDOW_FLAGS,
     FORMAT,
 )
 
@@ -17,5 +17,5 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Ask and print."""
     with connect(args) as client:
-        recordings.show(recordings.listing(client, args), args.text("format"))
+        remote.show(remote.listing(client, args), args.text("format"))
     return 0

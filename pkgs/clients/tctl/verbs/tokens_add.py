@@ -7,7 +7,7 @@ import sys
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import commas, duration
 from pkgs.clients.tctl.inventory import join_text
-from pkgs.clients.tsh.nodes import parse_labels
+from pkgs.clients.tsh.servers.nodes import parse_labels
 from pkgs.common.api.resources import CreateToken
 from pkgs.common.errors import InputError
 from pkgs.common.output import formats, times

@@ -8,7 +8,7 @@ import msgspec
 
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.inventory import fetch_all
-from pkgs.clients.tsh.nodes import label_text, parse_labels
+from pkgs.clients.tsh.servers.nodes import label_text, parse_labels
 from pkgs.common.output import times
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.resources import write_list

@@ -6,7 +6,7 @@ import sys
 import time
 
 from pkgs.clients.tsh.flags import FORMAT, VERBOSE
-from pkgs.clients.tsh.login import current
+from pkgs.clients.tsh.profile.login import current
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.table import render
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from pkgs.clients.tsh import openssh
+from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.flags import CLUSTER
-from pkgs.clients.tsh.login import current
+from pkgs.clients.tsh.profile.login import current
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from pkgs.clients.tsh.flags import FORMAT
-from pkgs.clients.tsh.login import current
+from pkgs.clients.tsh.profile.login import current
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(

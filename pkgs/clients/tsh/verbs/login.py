@@ -7,10 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from pkgs.clients.tsh import ask, flow, home
-from pkgs.clients.tsh.describe import as_text
-from pkgs.clients.tsh.login import Login, of_profile
-from pkgs.clients.tsh.store import known_hosts_lines
+from pkgs.clients.tsh.login import ask, flow
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.describe import as_text
+from pkgs.clients.tsh.profile.login import Login, of_profile
+from pkgs.clients.tsh.profile.store import known_hosts_lines
 from pkgs.common.errors import AlreadyExistsError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key, public_line_of

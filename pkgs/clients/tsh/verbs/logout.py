@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pkgs.clients.tsh import home, store
+from pkgs.clients.tsh.profile import home, store
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Parsed, Spec
 from pkgs.common.output.sanitize import inert

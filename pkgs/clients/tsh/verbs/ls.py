@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from pkgs.clients.tsh import home, nodes
 from pkgs.clients.tsh.flags import CLUSTER, VERBOSE
-from pkgs.clients.tsh.login import Login, current, of_profile
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.login import Login, current, of_profile
+from pkgs.clients.tsh.servers import nodes
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 

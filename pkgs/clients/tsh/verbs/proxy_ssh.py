@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
-from pkgs.clients.tsh.login import current
+from pkgs.clients.tsh.profile.login import current
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
@@ -28,7 +28,7 @@ def run(args: Parsed) -> int:
     if not colon or not port.isdigit() or "]" in port:
         host, port = target, ""
     host = host.removesuffix("." + login.cluster)
-    from pkgs.clients.tsh.dial import user_stream
+    from pkgs.clients.tsh.connections.dial import user_stream
 
     # The usual port stands for the port that the node itself registered.
     wanted = host if port in DEFAULT_PORTS else f"{host}:{port}"

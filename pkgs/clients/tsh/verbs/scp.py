@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tsh import openssh
+from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
-from pkgs.clients.tsh.login import Login
-from pkgs.clients.tsh.relogin import current_or_relogin
+from pkgs.clients.tsh.login.relogin import current_or_relogin
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.clients.tsh.verbs.ssh import default_login, execute
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec

@@ -6,8 +6,8 @@ import re
 import sys
 import time
 
-from pkgs.clients.tsh import ask, totp
-from pkgs.clients.tsh.webapi import Invitation, WebApi
+from pkgs.clients.tsh.login import ask, totp
+from pkgs.clients.tsh.login.webapi import Invitation, WebApi
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.sanitize import inert

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from pkgs.clients.tsh import openssh
+from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
-from pkgs.clients.tsh.login import Login
-from pkgs.clients.tsh.relogin import current_or_relogin
+from pkgs.clients.tsh.login.relogin import current_or_relogin
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
@@ -84,7 +84,7 @@ def run(args: Parsed) -> int:
     user = openssh.check_login(user or default_login(login, args))
     words = _words(args)
     if "=" in host or ":" in host or host.replace(".", "").isdigit():
-        from pkgs.clients.tsh.targets import node_ids
+        from pkgs.clients.tsh.servers.targets import node_ids
 
         hosts = node_ids(login, host, one=not args.command)
     else:

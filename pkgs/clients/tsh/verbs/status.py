@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 
-from pkgs.clients.tsh import home
-from pkgs.clients.tsh.describe import as_data, as_text
 from pkgs.clients.tsh.flags import FORMAT, VERBOSE
-from pkgs.clients.tsh.login import Expired, Login, of_profile, stored
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.describe import as_data, as_text
+from pkgs.clients.tsh.profile.login import Expired, Login, of_profile, stored
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 

@@ -3,15 +3,15 @@ every server; the web certificate plays no part here."""
 
 from __future__ import annotations
 
-from pkgs.clients.tsh import home
-from pkgs.clients.tsh.login import Login
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import NotFoundError
 from pkgs.common.net.dial_blocking import client_context, dial_tcp, dial_tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Only for the type checker; see `common/errors`.
-    from pkgs.clients.tsh.splice import TlsStream
+    from pkgs.clients.tsh.connections.splice import TlsStream
     from pkgs.common.rpc.calls import BlockingClient
 
 ALPN_AUTH = "teleport-auth@"
@@ -48,8 +48,8 @@ def auth_client(login: Login) -> BlockingClient:
 
 def user_stream(login: Login, target: str, os_login: str) -> TlsStream:
     """A stream to the target, open and authorised; the next bytes are the agent's."""
-    from pkgs.clients.tsh.splice import TlsStream
-    from pkgs.clients.tsh.wire import decode_strings, encode_strings
+    from pkgs.clients.tsh.connections.splice import TlsStream
+    from pkgs.clients.tsh.connections.wire import decode_strings, encode_strings
 
     context = client_context(
         roots_pem=roots(login), cert_file=login.tls_cert, key_file=login.tls_key, alpn=ALPN_DIAL

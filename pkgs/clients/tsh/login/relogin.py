@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pkgs.clients.tsh.login import Expired, Login, current
+from pkgs.clients.tsh.profile.login import Expired, Login, current
 from pkgs.common.output.argv import Parsed
 from pkgs.common.output.sanitize import inert
 
@@ -22,7 +22,7 @@ def current_or_relogin(args: Parsed) -> Login:
         ):
             raise
         sys.stderr.write(f"{inert(expired.message)}.\n")
-        from pkgs.clients.tsh.flow import relogin
+        from pkgs.clients.tsh.login.flow import relogin
 
         relogin(args)
         return current(args)

@@ -6,8 +6,8 @@ import sys
 from typing import BinaryIO
 
 from pkgs.clients.tsh.flags import CLUSTER
-from pkgs.clients.tsh.recordings import download
-from pkgs.clients.tsh.session_source import open_recording
+from pkgs.clients.tsh.recordings.remote import download
+from pkgs.clients.tsh.recordings.source import open_recording
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
@@ -30,7 +30,7 @@ def run(args: Parsed) -> int:
     """Play or convert."""
     with open_recording(args, download) as file:
         if args.text("format") == "pty" and sys.stdout.isatty():
-            from pkgs.clients.tsh.screen import play
+            from pkgs.clients.tsh.recordings.screen import play
 
             play(file, speed=float(args.text("speed")[:-1]), skip_idle=args.on("skip-idle-time"))
         else:

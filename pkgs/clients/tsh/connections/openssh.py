@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 
-from pkgs.clients.tsh.login import Login
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import InputError, NotFoundError
 
 PORT = 3022

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from pkgs.clients.tsh import home
-from pkgs.clients.tsh.certfacts import CertFacts, read_cert
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.certfacts import CertFacts, read_cert
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.output.argv import Parsed
 
@@ -80,7 +80,7 @@ def current(args: Parsed) -> Login:
 def stored(args: Parsed) -> Login:
     """The same, expired or not."""
     if args.text("identity"):
-        from pkgs.clients.tsh.identity import login_of_identity
+        from pkgs.clients.tsh.profile.identity import login_of_identity
 
         return login_of_identity(args)
     where = home.home_dir()

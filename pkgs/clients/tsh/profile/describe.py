@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pkgs.clients.tsh.login import Login
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.output.sanitize import inert
 from pkgs.common.output.times import remaining, rfc3339
 

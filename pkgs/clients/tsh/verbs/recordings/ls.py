@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tsh import recordings
-from pkgs.clients.tsh.dial import auth_client
+from pkgs.clients.tsh.connections.dial import auth_client
 from pkgs.clients.tsh.flags import CLUSTER, FORMAT
-from pkgs.clients.tsh.login import current
+from pkgs.clients.tsh.profile.login import current
+from pkgs.clients.tsh.recordings import remote
 from pkgs.common.output.argv import Parsed, Spec
 
 SPEC = Spec(
     "List the recorded sessions you may play, newest first; those of the last day unless told otherwise.",
     FORMAT,
-    *recordings.WINDOW_FLAGS,
+    *remote.WINDOW_FLAGS,
     CLUSTER,
 )
 
@@ -20,7 +20,7 @@ def run(args: Parsed) -> int:
     """Ask and print."""
     client = auth_client(current(args))
     try:
-        recordings.show(recordings.listing(client, args), args.text("format"))
+        remote.show(remote.listing(client, args), args.text("format"))
     finally:
         client.close()
     return 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tsh import nodes
-from pkgs.clients.tsh.login import Login
+from pkgs.clients.tsh.profile.login import Login
+from pkgs.clients.tsh.servers import nodes
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.table import render
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from pkgs.clients.tsh.flags import CLUSTER
-from pkgs.clients.tsh.recordings import download
-from pkgs.clients.tsh.session_source import open_recording
+from pkgs.clients.tsh.recordings.remote import download
+from pkgs.clients.tsh.recordings.source import open_recording
 from pkgs.common.errors import AlreadyExistsError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.sanitize import inert_json

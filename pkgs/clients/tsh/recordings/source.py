@@ -33,8 +33,8 @@ def open_recording(args: Parsed, download: Download) -> Iterator[BinaryIO]:
         with path.open("rb") as local:
             yield local
         return
-    from pkgs.clients.tsh.dial import auth_client
-    from pkgs.clients.tsh.login import current
+    from pkgs.clients.tsh.connections.dial import auth_client
+    from pkgs.clients.tsh.profile.login import current
 
     client = auth_client(current(args))
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from pkgs.clients.tsh import ask, home, store
-from pkgs.clients.tsh.webapi import Pong, WebApi, connect
+from pkgs.clients.tsh.login import ask
+from pkgs.clients.tsh.login.webapi import Pong, WebApi, connect
+from pkgs.clients.tsh.profile import home, store
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.output.argv import Parsed
 from pkgs.common.output.sanitize import inert, inert_lines

@@ -7,9 +7,9 @@ import binascii
 import shutil
 from pathlib import Path
 
-from pkgs.clients.tsh import home
-from pkgs.clients.tsh.certfacts import read_cert
-from pkgs.clients.tsh.webapi import LoginAnswer
+from pkgs.clients.tsh.login.webapi import LoginAnswer
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.certfacts import read_cert
 from pkgs.common.errors import ProtocolError
 from pkgs.common.pki.keys import SshKey, TlsKey
 from pkgs.common.pki.syntax import valid_cluster_name, valid_user_name

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tsh.dial import auth_client
-from pkgs.clients.tsh.login import Login
+from pkgs.clients.tsh.connections.dial import auth_client
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag
 
@@ -74,7 +74,7 @@ def filtered(nodes: Iterable[Node], query: str) -> list[Node]:
     """The nodes a `--query` holds for; all of them for an empty one."""
     if not query:
         return list(nodes)
-    from pkgs.clients.tsh.query import compile_query
+    from pkgs.clients.tsh.servers.query import compile_query
 
     holds: Callable[[str, dict[str, str]], bool] = compile_query(query)
     return [node for node in nodes if holds(node.spec.hostname, all_labels(node))]

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from pkgs.clients.tsh import home
-from pkgs.clients.tsh.certfacts import read_cert
-from pkgs.clients.tsh.login import Login
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.certfacts import read_cert
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Parsed
 from pkgs.common.pki.identityfile import IdentityFile, read_identity_file
