@@ -12,6 +12,8 @@ MAX_SHOWN_COMMAND = 16 * 1024
 MAX_TERM = 64
 DRAIN_S = 5.0
 """After the command ended, output that something else holds open is waited for this long."""
+EOF_HOLD_S = 0.2
+"""Between the end of a running command's output and telling the client of it."""
 HANGUP_STEP_S = 2.0
 """Between SIGHUP, SIGTERM and SIGKILL to what a vanished client leaves behind."""
 READS_PER_TURN = 16

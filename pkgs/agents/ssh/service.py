@@ -176,7 +176,8 @@ class SshService:
     # Streams in.
 
     async def _listen(self) -> None:
-        verifier = ProxyVerifier(lambda: self._member.cache.trust, self._now)
+        host_id = self._member.identity.host_id
+        verifier = ProxyVerifier(lambda: self._member.cache.trust, self._now, audience=host_id)
         self._listener = Listener(
             bind(self._config.ssh_listen_addr),
             self._serve_direct,

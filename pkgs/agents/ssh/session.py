@@ -4,7 +4,7 @@
                                   --refused--> over                (client gone: hung up, then over)
 
 Requests and input come in the connection's reading thread; everything else happens in the loop's thread.
-Output order: data, end of data, exit status, close; nothing is cut while the client still reads.
+Output order: data, exit status, end of data, close; nothing is cut while the client still reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pkgs.agents.ssh.env import ClientEnv
-from pkgs.agents.ssh.limits import DRAIN_S, MAX_COMMAND, MAX_SHOWN_COMMAND, MAX_TERM, READS_PER_TURN
+from pkgs.agents.ssh.limits import (
+    DRAIN_S,
+    EOF_HOLD_S,
+    MAX_COMMAND,
+    MAX_SHOWN_COMMAND,
+    MAX_TERM,
+    READS_PER_TURN,
+)
 from pkgs.agents.ssh.messages import (
     OpenSession,
     Output,
@@ -221,8 +228,8 @@ class Session:
         # Granted and ended at once: after a refused request OpenSSH does not show the text.
         reply(True)
         self.channel.send(text.encode() + b"\r\n", stderr=True)
-        self.channel.send_eof()
         self.channel.exit_status(255)
+        self.channel.send_eof()
         self.channel.close()
         self._loop.call_soon(self._finish)
 
@@ -374,7 +381,9 @@ class Session:
         os.close(fd)
         if not self._outputs:
             if self._exit is None:
-                self.channel.send_eof()
+                # The exit nearly always follows at once, and its status must come before a client that has
+                # ended its own side answers the end of data with a close.
+                self._loop.after(EOF_HOLD_S, self.channel.send_eof)
             self._maybe_finish()
 
     def _exited(self, how: Exit) -> None:
@@ -427,11 +436,12 @@ class Session:
             self._drain.cancel()
         self._close_input()
         if self._exit is not None:
-            self.channel.send_eof()
+            # The status first: a client that has ended its own side closes as soon as it sees our end.
             if self._exit.signal:
                 self.channel.exit_signal(self._exit.signal, self._exit.core)
             else:
                 self.channel.exit_status(self._exit.status)
+            self.channel.send_eof()
             self.channel.close()
             self._host.tell(
                 SessionEnded(

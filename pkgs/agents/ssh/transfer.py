@@ -97,7 +97,7 @@ class Transfer:
         if over is None:
             return
         self._server.close()
-        self._channel.send_eof()
         self._channel.exit_status(status)
+        self._channel.send_eof()
         self._channel.close()
         over(status, self._received, self._sent, error)

@@ -71,6 +71,8 @@ def main(argv: list[str]) -> int:
             data, fds, _ = receive(control, MAX_MESSAGE, 2)
         except BlockingIOError:
             continue
+        except ConnectionResetError:
+            return 0
         if not data:
             return 0  # the service is gone; processes notice by their own pair
         order = decoder.decode(data)

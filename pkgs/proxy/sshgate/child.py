@@ -189,8 +189,8 @@ class _SubsystemOnly:
         # Granted and ended at once: after a refused request OpenSSH does not show the text.
         reply(True)
         self._channel.send(text.encode() + b"\r\n", stderr=True)
-        self._channel.send_eof()
         self._channel.exit_status(255)
+        self._channel.send_eof()
         self._channel.close()
 
 
