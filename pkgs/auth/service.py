@@ -43,7 +43,7 @@ from pkgs.common.errors import AccessError
 from pkgs.common.membership.identity import host_uuid
 from pkgs.common.net.listener import Accepted, HeaderCheck, Listener, bind
 from pkgs.common.net.proxyheader import PlainHeaderReader
-from pkgs.common.net.proxyproto import ProxyVerifier
+from pkgs.common.net.proxyproto import FOR_AUTH, ProxyVerifier
 from pkgs.common.net.sockets import split_host_port
 from pkgs.common.net.tls import server_context
 from pkgs.common.pki import x509
@@ -185,7 +185,7 @@ class AuthService:
         proxy of this cluster signed is believed."""
         if self._config.auth_service.proxy_protocol == "on":
             return PlainHeaderReader()
-        return ProxyVerifier(lambda: self.authorities.trust, self._now)
+        return ProxyVerifier(lambda: self.authorities.trust, self._now, audience=FOR_AUTH)
 
     @property
     def addresses(self) -> list[str]:
@@ -238,6 +238,10 @@ class AuthService:
             except AccessError as error:
                 component.degraded(error.message)
                 _log.error("upkeep failed: %s", error, extra={"detail": error.detail})
+            except Exception:
+                # A fault of ours in one round must not end what keeps our own certificate from expiring.
+                component.degraded("upkeep failed")
+                _log.exception("upkeep failed")
             await asyncio.sleep(limits.SWEEP_EVERY_S)
 
     async def _beat(self) -> None:

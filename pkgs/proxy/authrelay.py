@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.net.dial import dial_tcp
 from pkgs.common.net.listener import Accepted
-from pkgs.common.net.proxyproto import HeaderSigner
+from pkgs.common.net.proxyproto import FOR_AUTH, HeaderSigner
 from pkgs.common.net.relay import relay
 from pkgs.common.net.sockets import peer_of
 from pkgs.common.net.stream import Stream, adopt
@@ -70,6 +70,7 @@ class AuthRelay:
                     self._signer().sign(
                         source=(accepted.remote_ip, accepted.remote_port),
                         destination=peer_of(sock),
+                        audience=FOR_AUTH,
                         now=self._clock.now(),
                     )
                 )

@@ -30,7 +30,7 @@ from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.net.dial import dial_tls, split_host_port
 from pkgs.common.net.framing import encode_frame, read_frame
 from pkgs.common.net.listener import Accepted, Listener, bind
-from pkgs.common.net.proxyproto import ProxyVerifier
+from pkgs.common.net.proxyproto import FOR_AUTH, ProxyVerifier
 from pkgs.common.net.relay import relay
 from pkgs.common.net.stream import Stream, accept_tls, adopt
 from pkgs.common.net.tls import client_context, server_context
@@ -440,7 +440,9 @@ async def auth_port(authorities: Authorities) -> AsyncIterator[AuthDouble]:
             stream.abort()
 
     listener = Listener(
-        bind("127.0.0.1:0"), serve, verify_proxy=ProxyVerifier(lambda: authorities.trust, time.time)
+        bind("127.0.0.1:0"),
+        serve,
+        verify_proxy=ProxyVerifier(lambda: authorities.trust, time.time, audience=FOR_AUTH),
     )
     listener.start()
     try:

@@ -187,7 +187,7 @@ def test_an_agent_that_listens_is_dialled_and_learns_the_users_address(tmp_path:
                 bind("127.0.0.1:0"),
                 serve,
                 hello=False,
-                verify_proxy=ProxyVerifier(lambda: kit.authorities.trust, kit.service.clock.now),
+                verify_proxy=ProxyVerifier(lambda: kit.authorities.trust, kit.service.clock.now, audience=N1),
             )
             listener.start()
             kit.add(node(N1, "web-1", addr=listener.addresses[0]))

@@ -18,7 +18,7 @@ from pkgs.common.api.tunnel import DataHello, OpenTunnel, UserDial
 from pkgs.common.errors import AccessError, DeniedError, UnavailableError
 from pkgs.common.net.dial import dial_tls, split_host_port
 from pkgs.common.net.framing import encode_frame
-from pkgs.common.net.proxyproto import HeaderSigner
+from pkgs.common.net.proxyproto import FOR_AUTH, HeaderSigner
 from pkgs.common.net.stream import Stream, adopt, start_tls
 from pkgs.common.net.tls import client_context
 from pkgs.common.pki.identity import SystemRole
@@ -458,7 +458,10 @@ def test_a55_a_client_can_not_forge_its_address(tmp_path: Path) -> None:
                 cert_pem=agent_identity.tls_cert, key_pem=agent_identity.tls_private_pem, cluster="test"
             )
             signed = signer.sign(
-                source=("192.0.2.9", 1), destination=("127.0.0.1", 2), now=kit.service.clock.now()
+                source=("192.0.2.9", 1),
+                destination=("127.0.0.1", 2),
+                audience=FOR_AUTH,
+                now=kit.service.clock.now(),
             )
             for header in (b"PROXY TCP4 192.0.2.9 127.0.0.1 1 2\r\n", signed):
                 stream = await adopt(await connect(kit.addr))

@@ -1,8 +1,9 @@
 """The PROXY protocol header: who the client behind a relay is.
 
 Between our own parts the header is version 2 and signed: a TLV carries the proxy's host certificate, another
-a time, a nonce and a signature with that certificate's key over the addresses. Whoever receives it believes
-the address only if the signer is a Proxy of this cluster and the header is fresh and new (attack A55).
+a time, a nonce and a signature with that certificate's key over the addresses and over whom it is meant for.
+Whoever receives it believes the address only if the signer is a Proxy of this cluster, and the header is
+meant for the receiver, fresh and new (attack A55): an agent that is shown a header cannot pass it on.
 From a load balancer (`proxy_protocol: on`) a plain header of version 1 or 2 is read instead.
 """
 
@@ -29,13 +30,15 @@ _TLV_PROOF = 0xE5
 _PROOF_VERSION = 1
 _PROOF_FIXED = 1 + 8 + 16
 _LABEL = b"proxy header of an access cluster, version 1\0"
+FOR_AUTH = "auth"
+"""The audience of headers for an Auth Service; a header for an agent is meant for its host id."""
 
-__all__ = ["HeaderSigner", "PlainHeaderReader", "ProxyVerifier", "sign_header"]
+__all__ = ["FOR_AUTH", "HeaderSigner", "PlainHeaderReader", "ProxyVerifier", "sign_header"]
 
 
-def _signed(block: bytes, proof: bytes, cluster: str) -> bytes:
-    name = cluster.encode()
-    return _LABEL + len(name).to_bytes(2, "big") + name + block + proof
+def _signed(block: bytes, proof: bytes, cluster: str, audience: str) -> bytes:
+    names = b"".join(len(name).to_bytes(2, "big") + name for name in (cluster.encode(), audience.encode()))
+    return _LABEL + names + block + proof
 
 
 class HeaderSigner:
@@ -51,11 +54,12 @@ class HeaderSigner:
         self._der = x509.load_pem_x509_certificate(cert).public_bytes(serialization.Encoding.DER)
         self._cluster = cluster
 
-    def sign(self, *, source: Endpoint, destination: Endpoint, now: float) -> bytes:
-        """A whole header. Both ends are IP addresses; the destination is where the header is sent."""
+    def sign(self, *, source: Endpoint, destination: Endpoint, audience: str, now: float) -> bytes:
+        """A whole header. Both ends are IP addresses; the destination is where the header is sent, and the
+        audience who alone shall believe it."""
         block = packed(source, destination)
         proof = bytes([_PROOF_VERSION]) + int(now * 1000).to_bytes(8, "big") + secrets.token_bytes(16)
-        signature = self._key.sign(_signed(block, proof, self._cluster), ec.ECDSA(hashes.SHA256()))
+        signature = self._key.sign(_signed(block, proof, self._cluster, audience), ec.ECDSA(hashes.SHA256()))
         return build_v2(block, {_TLV_CERTIFICATE: self._der, _TLV_PROOF: proof + signature})
 
 
@@ -66,21 +70,23 @@ def sign_header(
     cert_pem: str | bytes,
     key_pem: str | bytes,
     cluster: str,
+    audience: str,
     now: float,
 ) -> bytes:
     """One signed header, where keeping a `HeaderSigner` is not worth it."""
     signer = HeaderSigner(cert_pem=cert_pem, key_pem=key_pem, cluster=cluster)
-    return signer.sign(source=source, destination=destination, now=now)
+    return signer.sign(source=source, destination=destination, audience=audience, now=now)
 
 
 class ProxyVerifier:
-    """Believes headers signed by a Proxy of this cluster: fresh, and each one once."""
+    """Believes headers that a Proxy of this cluster signed for `audience`: fresh, and each one once."""
 
     required = False
 
-    def __init__(self, trust: Callable[[], Trust], now: Callable[[], float]) -> None:
+    def __init__(self, trust: Callable[[], Trust], now: Callable[[], float], *, audience: str) -> None:
         self._trust = trust
         self._now = now
+        self._audience = audience
         self._nonces: OrderedDict[bytes, float] = OrderedDict()
 
     def verify(self, header: bytes) -> Endpoint:
@@ -110,7 +116,7 @@ class ProxyVerifier:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise TrustError("the PROXY header is signed with a key of the wrong kind")
         try:
-            key.verify(signature, _signed(block, fixed, cluster), ec.ECDSA(hashes.SHA256()))
+            key.verify(signature, _signed(block, fixed, cluster, self._audience), ec.ECDSA(hashes.SHA256()))
         except InvalidSignature as exc:
             raise TrustError("the signature of the PROXY header is wrong") from exc
 

@@ -164,7 +164,10 @@ class Connector:
         stream = await adopt(sock)
         try:
             header = self._signer().sign(
-                source=split_host_port(client_addr), destination=peer_of(sock), now=self._clock.now()
+                source=split_host_port(client_addr),
+                destination=peer_of(sock),
+                audience=node.name,
+                now=self._clock.now(),
             )
             stream.write(header)
         except BaseException:

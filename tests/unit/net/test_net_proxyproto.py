@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pkgs.common.errors import AccessError, ProtocolError, TrustError
 from pkgs.common.net.proxyheader import V2_START, PlainHeaderReader, build_v2, header_length, packed
-from pkgs.common.net.proxyproto import HeaderSigner, ProxyVerifier, sign_header
+from pkgs.common.net.proxyproto import FOR_AUTH, HeaderSigner, ProxyVerifier, sign_header
 from pkgs.common.pki.identity import SystemRole
 from tests.integration.proxy_kit import Authorities
 
@@ -25,17 +25,18 @@ class FakeClock:
         return self.now
 
 
-def verifier(clock: FakeClock | None = None) -> ProxyVerifier:
-    return ProxyVerifier(lambda: SHARED.trust, clock or FakeClock())
+def verifier(clock: FakeClock | None = None, audience: str = FOR_AUTH) -> ProxyVerifier:
+    return ProxyVerifier(lambda: SHARED.trust, clock or FakeClock(), audience=audience)
 
 
-def signed(source: tuple[str, int] = SOURCE, now: float = FakeClock.now) -> bytes:
+def signed(source: tuple[str, int] = SOURCE, now: float = FakeClock.now, audience: str = FOR_AUTH) -> bytes:
     return sign_header(
         source=source,
         destination=DESTINATION,
         cert_pem=PROXY.tls_cert,
         key_pem=PROXY.tls_private_pem,
         cluster=SHARED.cluster,
+        audience=audience,
         now=now,
     )
 
@@ -53,6 +54,17 @@ def test_a55_a_header_is_believed_once() -> None:
     once.verify(header)
     with pytest.raises(TrustError, match="before"):
         once.verify(header)
+
+
+def test_a55_a_header_that_an_agent_was_shown_is_worth_nothing_elsewhere() -> None:
+    """An agent with a port of its own sees the headers of those who come to it: with a stolen certificate
+    that is pinned to such an address, it must not get past the pin at Auth or at another agent."""
+    other = "00000000-0000-4000-8000-00000000000d"
+    shown = signed(audience=NODE.host_id)
+    assert verifier(audience=NODE.host_id).verify(shown) == SOURCE
+    for audience in (FOR_AUTH, other):
+        with pytest.raises(TrustError, match="signature"):
+            verifier(audience=audience).verify(shown)
 
 
 def test_a55_an_old_or_future_header_is_not_believed() -> None:
@@ -78,7 +90,9 @@ def test_a55_only_a_proxy_of_this_cluster_may_sign(identity: object) -> None:
         cluster=SHARED.cluster,
     )
     with pytest.raises(TrustError):
-        verifier().verify(signer.sign(source=SOURCE, destination=DESTINATION, now=FakeClock.now))
+        verifier().verify(
+            signer.sign(source=SOURCE, destination=DESTINATION, audience=FOR_AUTH, now=FakeClock.now)
+        )
 
 
 @pytest.mark.parametrize(
