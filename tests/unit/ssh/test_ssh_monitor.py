@@ -72,19 +72,29 @@ def talk(
     monkeypatch.setattr("pkgs.common.ssh.monitor.verify_login", lambda *_: verifies)
 
     async def run() -> list[Message]:
+        loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.settimeout(5)
+        theirs.setblocking(False)
         monitor = Monitor(ours, START, service, Own, lambda algorithm, data: b"sig", logging.getLogger("t"))
-        for message in messages:
-            theirs.send(message if isinstance(message, bytes) else msgspec.msgpack.encode(message))
-        theirs.shutdown(socket.SHUT_WR)
-        await monitor.run()
+        running = asyncio.create_task(monitor.run())
         decoder: Any = msgspec.msgpack.Decoder(Signature | OfferAnswer | Refused | Own)
-        answers = []
-        # A reset: the connection ended with messages of ours unread.
-        with theirs, contextlib.suppress(ConnectionResetError):
-            while data := theirs.recv(65536):
-                answers.append(decoder.decode(data))
+        answers: list[Message] = []
+
+        async def listen() -> None:
+            # A reset: the connection ended with messages of ours unread.
+            with contextlib.suppress(ConnectionResetError):
+                while data := await loop.sock_recv(theirs, 65536):
+                    answers.append(decoder.decode(data))
+
+        listening = asyncio.create_task(listen())
+        with theirs:
+            with contextlib.suppress(BrokenPipeError):
+                for message in messages:
+                    data = message if isinstance(message, bytes) else msgspec.msgpack.encode(message)
+                    await loop.sock_sendall(theirs, data)
+                theirs.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(20):
+                await asyncio.gather(running, listening)
         assert service.over == 1
         return answers
 
