@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pkgs.clients.tctl import audit, invitation, tables
 from pkgs.clients.tctl.flags import COMMON, commas, duration
 from pkgs.clients.tctl.main import TOOL
-from pkgs.clients.tctl.traits import TRAITS, traits_of
-from pkgs.clients.tctl.verbs import tokens_add, tokens_ls, users_add
+from pkgs.clients.tctl.verbs.audit import events
+from pkgs.clients.tctl.verbs.resources import tables
+from pkgs.clients.tctl.verbs.tokens import add as tokens_add
+from pkgs.clients.tctl.verbs.tokens import ls as tokens_ls
+from pkgs.clients.tctl.verbs.users import add as users_add
+from pkgs.clients.tctl.verbs.users import invitation
+from pkgs.clients.tctl.verbs.users.traits import TRAITS, traits_of
 from pkgs.clients.tsh.main import TOOL as TSH
 from pkgs.common.api.audit import StoredEvent
 from pkgs.common.api.login import Invitation
@@ -117,12 +121,12 @@ def stored(**fields: object) -> StoredEvent:
 
 def test_events_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
     event = stored(user="bob", success=True, empty="", roles=["a", "b"], addr="\x1b[2J\n")
-    audit.write_line(event, "text")
-    audit.write_line(event, "json")
+    events.write_line(event, "text")
+    events.write_line(event, "json")
     text, as_json = capsys.readouterr().out.splitlines()
     assert text == r"2026-01-02 03:04:05 T1000I user.login bob success=true roles=a,b addr=\x1b[2J\n"
     assert '"user":"bob"' in as_json
-    assert len(audit.details({"x": "y" * 1000})) == audit.MAX_DETAIL_CHARS
+    assert len(events.details({"x": "y" * 1000})) == events.MAX_DETAIL_CHARS
 
 
 def test_tables_of_kinds() -> None:

@@ -64,7 +64,8 @@ def test_version_loads_nothing_but_the_table_of_verbs() -> None:
 
 IMPORTS = {
     "proxy ssh": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.proxy_ssh,"
-    " pkgs.clients.tsh.connections.dial, pkgs.clients.tsh.connections.splice, pkgs.clients.tsh.connections.wire",
+    " pkgs.clients.tsh.connections.dial, pkgs.clients.tsh.connections.splice,"
+    " pkgs.clients.tsh.connections.wire",
     "ssh": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.ssh",
     "scp": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.scp",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tctl.verbs import tokens_add
+from pkgs.clients.tctl.verbs.tokens.add import add, roles_of
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
@@ -17,4 +17,4 @@ SPEC = Spec(
 
 def run(args: Parsed) -> int:
     """Create and print."""
-    return tokens_add.add(args, tokens_add.roles_of(args.text("roles")), args.text("token"), "")
+    return add(args, roles_of(args.text("roles")), args.text("token"), "")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tctl import audit
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import TEXT_OR_JSON, commas
+from pkgs.clients.tctl.verbs.audit import events
 from pkgs.common.api.audit import SearchEvents, StoredEvent
 from pkgs.common.events.format import unix_time
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
     "Show the newest events of the audit log; with --follow go on with new ones until interrupted.",
-    *audit.FILTER_FLAGS,
+    *events.FILTER_FLAGS,
     Flag("follow", "Go on with new events as they are stored", short="f", is_bool=True),
     Flag("lines", "How many events to begin with", short="n", default="10", metavar="N"),
     TEXT_OR_JSON,
@@ -33,7 +33,7 @@ def run(args: Parsed) -> int:
         newest.reverse()
         if args.whole("lines"):
             for stored in newest:
-                audit.write_line(stored, args.text("format"))
+                events.write_line(stored, args.text("format"))
         if not args.on("follow"):
             return 0
         last_seq = newest[-1].seq if newest else 0
@@ -44,5 +44,5 @@ def run(args: Parsed) -> int:
             for stored in chunk.events:
                 if stored.seq > last_seq:
                     last_seq = stored.seq
-                    audit.write_line(stored, args.text("format"))
+                    events.write_line(stored, args.text("format"))
     return 0

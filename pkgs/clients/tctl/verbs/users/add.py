@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tctl import invitation
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import TEXT_OR_JSON, commas, duration
-from pkgs.clients.tctl.traits import TRAITS, trait_flags, traits_of
+from pkgs.clients.tctl.verbs.users import invitation
+from pkgs.clients.tctl.verbs.users.traits import TRAITS, trait_flags, traits_of
 from pkgs.common.api.login import CreateUser
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tctl import invitation
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import TEXT_OR_JSON, duration
+from pkgs.clients.tctl.verbs.users import invitation
 from pkgs.common.api.login import ResetUser
 from pkgs.common.output.argv import Flag, Parsed, Spec
 

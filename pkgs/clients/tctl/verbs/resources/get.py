@@ -6,7 +6,7 @@ import sys
 
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.inventory import fetch_all
-from pkgs.clients.tctl.tables import table_of
+from pkgs.clients.tctl.verbs.resources.tables import table_of
 from pkgs.common.api.resources import GetResource
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec

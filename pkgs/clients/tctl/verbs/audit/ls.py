@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tctl import audit
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT, commas
+from pkgs.clients.tctl.verbs.audit import events
 from pkgs.common.api.audit import SearchEvents, StoredEvent
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
     "Search the audit log. Shows the newest events that match, oldest of them first.",
-    *audit.FILTER_FLAGS,
+    *events.FILTER_FLAGS,
     Flag("since", "Not before this time (2026-01-31 or 2026-01-31T15:00:00Z)", metavar="TIME"),
     Flag("until", "Before this time", metavar="TIME"),
     Flag("last", "The last so long, such as 2h", metavar="DURATION"),
@@ -22,7 +22,7 @@ DEADLINE_S = 120.0
 
 def run(args: Parsed) -> int:
     """Ask and print."""
-    since, until = audit.window(args)
+    since, until = events.window(args)
     request = SearchEvents(
         since=since,
         until=until,
@@ -37,5 +37,5 @@ def run(args: Parsed) -> int:
         for chunk in client.stream(request, deadline_s=DEADLINE_S):
             found += chunk.events
     found.reverse()
-    audit.write(found, args.text("format"))
+    events.write(found, args.text("format"))
     return 0

@@ -8,7 +8,7 @@ import msgspec
 
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import commas
-from pkgs.clients.tctl.traits import TRAITS, trait_flags, traits_of
+from pkgs.clients.tctl.verbs.users.traits import TRAITS, trait_flags, traits_of
 from pkgs.common.api.resources import GetResource, PutResource
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
