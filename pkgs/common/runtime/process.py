@@ -80,6 +80,8 @@ def service_main(name: Service, argv: Sequence[str] | None, start: Start) -> int
     except InputError as error:
         return _refuse(program, str(error), _USAGE)
     try:
+        if flags.token and not flags.token.startswith(("/", "./")):
+            hardening.hide_argument(flags.token)
         config = config_for(name, flags)
         log_config = config.teleport.log
         set_up(
