@@ -51,6 +51,10 @@ GRANTS_REMEMBERED = 1024
 HOST_CERT_TTL_S = 30 * 24 * 3600.0
 """Hosts renew at half of it by themselves."""
 MAX_PRINCIPALS = 64
+JOIN_REPEAT_S = 3600.0
+"""How long a join that was granted is answered again when the very same request comes once more."""
+HOST_FORGOTTEN_S = 24 * 3600.0
+"""After the last certificate of a host has expired, the host itself is forgotten."""
 
 # Users.
 MAX_USER_ROLES = 100
@@ -89,5 +93,7 @@ RECORDING_CHUNK = 128 * 1024
 RECORDING_START_WAIT_S = 10.0
 """How long an upload waits for the event that says whose session it is."""
 RECORDING_LIST_MAX = 1000
-MAX_UPLOADS = 64
-"""Uploads going on at once over all hosts."""
+MAX_UPLOADS = 512
+"""Uploads going on at once over all hosts; a session that is recorded live is one for as long as it lasts."""
+MAX_UPLOADS_PER_HOST = 64
+"""Of these for one host, so that none can take every place."""

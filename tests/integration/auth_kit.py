@@ -18,9 +18,15 @@ import uvloop
 from pkgs.auth import limits
 from pkgs.auth.accounts.totp import code_at
 from pkgs.auth.service import AuthService
+from pkgs.common.api.audit import EmitEvents, SearchEvents
 from pkgs.common.api.join import HostCerts, Join
 from pkgs.common.api.login import CreateUser, FinishSignup, GetSignup, Login, UserCerts
+from pkgs.common.api.recordings import DownloadRecording, ListRecordings, RecordingInfo
 from pkgs.common.api.resources import ListResources
+from pkgs.common.events import codes
+from pkgs.common.events.codes import Kind
+from pkgs.common.events.format import new_event
+from pkgs.common.events.types import Event
 from pkgs.common.net.tls import client_context
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import SshKey, TlsKey, new_ssh_key, new_tls_key
@@ -189,6 +195,40 @@ class Kit:
             )
         )
         return Host(certs, ssh_key, tls_key)
+
+
+def new_keys() -> dict[str, str]:
+    """Public keys of nobody, as the fields of a request."""
+    return {"ssh_public_key": new_ssh_key().public_line, "tls_public_key": new_tls_key().public_pem}
+
+
+def event(kit: Kit, kind: Kind = codes.SESSION_START, **fields: object) -> Event:
+    return new_event(kind, cluster_name="forged", now=kit.clock.now(), ei=0, **fields)  # type: ignore[arg-type]
+
+
+async def stored(client: RpcClient, *types: str) -> list[Event]:
+    return [e.event async for c in client.stream(SearchEvents(types=list(types))) for e in c.events]
+
+
+async def session(kit: Kit, host: Host, user: str = "mira", **fields: object) -> str:
+    """A session that the host told the Auth Service about."""
+    sid = str(uuid.uuid4())
+    start = event(kit, sid=sid, user=user, login="root", server_hostname="node-1", **fields)
+    await kit.as_host(host).call(EmitEvents(events=[start]))
+    return sid
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def downloaded(client: RpcClient, sid: str) -> bytes:
+    return b"".join([c.data async for c in client.stream(DownloadRecording(session_id=sid))])
+
+
+async def recordings(client: RpcClient) -> list[RecordingInfo]:
+    return [r async for c in client.stream(ListRecordings()) for r in c.recordings]
 
 
 async def listed(client: RpcClient, kind: str, **fields: Any) -> list[Resource]:

@@ -13,7 +13,7 @@ import pytest
 from pkgs.auth import limits
 from pkgs.auth.audit.log import AuditLog
 from pkgs.common.api.audit import EmitEvents, SearchEvents, VerifyAudit
-from pkgs.common.api.recordings import DownloadRecording, ListRecordings, RecordingInfo, UploadRecording
+from pkgs.common.api.recordings import UploadRecording
 from pkgs.common.errors import (
     AccessError,
     DeniedError,
@@ -25,38 +25,17 @@ from pkgs.common.errors import (
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import new_event
-from pkgs.common.events.types import Event
-from pkgs.common.rpc.client import RpcClient
-from tests.integration.auth_kit import Host, Kit, auth, eventually, run
-
-
-def event(kit: Kit, kind: Kind = codes.SESSION_START, **fields: object) -> Event:
-    return new_event(kind, cluster_name="forged", now=kit.clock.now(), ei=0, **fields)  # type: ignore[arg-type]
-
-
-async def stored(client: RpcClient, *types: str) -> list[Event]:
-    return [e.event async for c in client.stream(SearchEvents(types=list(types))) for e in c.events]
-
-
-async def session(kit: Kit, host: Host, user: str = "mira", **fields: object) -> str:
-    """A session that the host told the Auth Service about."""
-    sid = str(uuid.uuid4())
-    start = event(kit, sid=sid, user=user, login="root", server_hostname="node-1", **fields)
-    await kit.as_host(host).call(EmitEvents(events=[start]))
-    return sid
-
-
-async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-
-
-async def downloaded(client: RpcClient, sid: str) -> bytes:
-    return b"".join([c.data async for c in client.stream(DownloadRecording(session_id=sid))])
-
-
-async def recordings(client: RpcClient) -> list[RecordingInfo]:
-    return [r async for c in client.stream(ListRecordings()) for r in c.recordings]
+from tests.integration.auth_kit import (
+    auth,
+    chunks,
+    downloaded,
+    event,
+    eventually,
+    recordings,
+    run,
+    session,
+    stored,
+)
 
 
 def test_a39_a_host_tells_under_its_own_id_only(short_tmp: Path) -> None:

@@ -36,7 +36,7 @@ from pkgs.common.pki.keys import new_ssh_key, new_tls_key
 from pkgs.common.pki.pins import check_pin
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Node, Proxy, ServerSpec
 from pkgs.common.resources.metadata import Metadata
-from tests.integration.auth_kit import TOKEN, Host, Kit, auth, listed, run
+from tests.integration.auth_kit import TOKEN, Host, Kit, auth, listed, new_keys, run
 
 REFUSED = "the join token is not valid, has expired, or is not for this role"
 
@@ -288,7 +288,7 @@ def test_a39_renewal_gives_the_same_host_and_roles(short_tmp: Path) -> None:
     async def main() -> None:
         async with auth(short_tmp) as kit:
             host, other = await kit.join(), await kit.join()
-            keys = {"ssh_public_key": new_ssh_key().public_line, "tls_public_key": new_tls_key().public_pem}
+            keys = new_keys()
             client = kit.as_host(host)
             for principal in (other.id, "proxy.teleport.cluster.local"):
                 with pytest.raises(InputError):
@@ -313,7 +313,7 @@ def test_a14_a_locked_host_is_cut_off(short_tmp: Path) -> None:
             target = LockTarget(server_id=host.id)
             lock = Lock(metadata=Metadata(name="l"), spec=LockSpec(target=target, message="stolen"))
             await kit.admin.call(PutResource(resource=lock))
-            keys = {"ssh_public_key": new_ssh_key().public_line, "tls_public_key": new_tls_key().public_pem}
+            keys = new_keys()
             with pytest.raises(DeniedError, match="stolen"):
                 await kit.as_host(host).call(RenewHostCerts(node_name="n", **keys))
             with pytest.raises(DeniedError, match="stolen"):

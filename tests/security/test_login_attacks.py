@@ -30,13 +30,9 @@ from pkgs.common.pki.keys import new_ssh_key, new_tls_key
 from pkgs.common.resources.kinds import User as UserResource
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
-from tests.integration.auth_kit import PASSWORD, Host, Kit, User, auth, eventually, listed, run
+from tests.integration.auth_kit import PASSWORD, Host, Kit, User, auth, eventually, listed, new_keys, run
 
 WRONG = "invalid username, password or one-time code"
-
-
-def keys() -> dict[str, str]:
-    return {"ssh_public_key": new_ssh_key().public_line, "tls_public_key": new_tls_key().public_pem}
 
 
 def both(kit: Kit, ssh_cert: str, tls_cert: str, source: str = "127.0.0.1") -> tuple[Identity, Identity]:
@@ -74,7 +70,7 @@ def test_a34_reissue_never_lives_longer_than_its_origin(short_tmp: Path) -> None
         async with auth(short_tmp) as kit:
             user = await kit.user("mira")
             user.certs = await kit.login(user, ttl_s=300)
-            renewed = await kit.as_user(user).call(ReissueUserCerts(**keys(), ttl_s=30 * 3600))
+            renewed = await kit.as_user(user).call(ReissueUserCerts(**new_keys(), ttl_s=30 * 3600))
             assert renewed.expires_at <= user.certs.expires_at
             for identity in both(kit, renewed.ssh_cert, renewed.tls_cert):
                 assert identity.expires_at <= user.certs.expires_at
@@ -94,7 +90,7 @@ def test_a34_reissue_never_widens_roles_logins_or_traits(short_tmp: Path) -> Non
             )
             wider = msgspec.structs.replace(got, spec=spec)
             await kit.admin.call(PutResource(resource=wider, mode="update"))
-            renewed = await client.call(ReissueUserCerts(**keys()))
+            renewed = await client.call(ReissueUserCerts(**new_keys()))
             for identity in both(kit, renewed.ssh_cert, renewed.tls_cert):
                 assert identity.roles == ("access",)
                 assert identity.logins == ("deploy",)
@@ -113,7 +109,7 @@ def test_a34_reissue_follows_what_was_taken_away(short_tmp: Path) -> None:
             less = msgspec.structs.replace(got.spec, roles=["access"], traits={})
             narrower = msgspec.structs.replace(got, spec=less)
             await kit.admin.call(PutResource(resource=narrower, mode="update"))
-            renewed = await client.call(ReissueUserCerts(**keys()))
+            renewed = await client.call(ReissueUserCerts(**new_keys()))
             for identity in both(kit, renewed.ssh_cert, renewed.tls_cert):
                 assert identity.roles == ("access",)
                 assert all(login.startswith("no-login-") for login in identity.logins)
@@ -140,13 +136,13 @@ def test_a34_a12_reissue_keeps_the_address_pin(short_tmp: Path) -> None:
             for identity in both(kit, user.certs.ssh_cert, user.certs.tls_cert, "127.0.0.5"):
                 assert identity.source_addr == "127.0.0.5"
             with pytest.raises((DeniedError, TrustError, UnavailableError)):
-                await kit.as_user(user, source="127.0.0.6").call(ReissueUserCerts(**keys()))
-            renewed = await kit.as_user(user, source="127.0.0.5").call(ReissueUserCerts(**keys()))
+                await kit.as_user(user, source="127.0.0.6").call(ReissueUserCerts(**new_keys()))
+            renewed = await kit.as_user(user, source="127.0.0.5").call(ReissueUserCerts(**new_keys()))
             for identity in both(kit, renewed.ssh_cert, renewed.tls_cert, "127.0.0.5"):
                 assert identity.source_addr == "127.0.0.5"
             # Signing for somebody cannot drop the pin either.
             with pytest.raises(DeniedError, match="not known for certain"):
-                await kit.admin.call(SignUserCerts(user="mira", **keys()))
+                await kit.admin.call(SignUserCerts(user="mira", **new_keys()))
 
     run(main)
 
@@ -167,7 +163,7 @@ def test_a34_reissue_keeps_every_other_restriction(short_tmp: Path, restriction:
             user = await kit.user("mira")
             cert = crafted(kit, user, **{restriction: value})
             client = kit.client(cert, user.tls_key.private_pem)
-            renewed = await client.call(ReissueUserCerts(**keys()))
+            renewed = await client.call(ReissueUserCerts(**new_keys()))
             for identity in both(kit, renewed.ssh_cert, renewed.tls_cert):
                 assert getattr(identity, restriction) == value
 
@@ -180,7 +176,7 @@ def test_a34_a_certificate_marked_disallow_reissue_is_not_renewed(short_tmp: Pat
             user = await kit.user("mira")
             client = kit.client(crafted(kit, user, disallow_reissue=True), user.tls_key.private_pem)
             with pytest.raises(DeniedError, match="cannot be renewed"):
-                await client.call(ReissueUserCerts(**keys()))
+                await client.call(ReissueUserCerts(**new_keys()))
 
     run(main)
 
@@ -191,7 +187,7 @@ def test_a34_another_clusters_certificate_is_nobody_here(short_tmp: Path) -> Non
             user = await kit.user("mira")
             await other.user("mira")
             with pytest.raises(AccessError):
-                await other.as_user(user).call(ReissueUserCerts(**keys()), deadline_s=3)
+                await other.as_user(user).call(ReissueUserCerts(**new_keys()), deadline_s=3)
 
     run(main)
 
@@ -205,7 +201,7 @@ def test_a34_a_deleted_user_cannot_renew(short_tmp: Path) -> None:
             client = kit.as_user(user)
             await kit.admin.call(DeleteResource(kind="user", name="mira"))
             with pytest.raises(DeniedError, match="does not exist any more"):
-                await client.call(ReissueUserCerts(**keys()))
+                await client.call(ReissueUserCerts(**new_keys()))
             # A new user of the same name has neither the old password nor the old codes.
             await kit.admin.call(CreateUser(name="mira", roles=["access"]))
             with pytest.raises(DeniedError, match=WRONG):
@@ -220,8 +216,8 @@ def test_a40_a_proxy_can_neither_issue_for_users_nor_read_secrets(short_tmp: Pat
             user = await kit.user("mira")
             proxy = kit.as_host(await kit.join(SystemRole.PROXY))
             for call in (
-                SignUserCerts(user="mira", **keys()),
-                ReissueUserCerts(**keys()),
+                SignUserCerts(user="mira", **new_keys()),
+                ReissueUserCerts(**new_keys()),
                 CreateUser(name="x", roles=["editor"]),
                 CreateToken(roles=["node"]),
                 GetResource(kind="user", name="mira"),
@@ -236,7 +232,7 @@ def test_a40_a_proxy_can_neither_issue_for_users_nor_read_secrets(short_tmp: Pat
             assert b"PRIVATE" not in msgspec.json.encode(authorities)
             # A login it passes on needs the user's own proof.
             with pytest.raises(DeniedError, match=WRONG):
-                await proxy.call(Login(user="mira", password="guess", otp="123456", **keys()))
+                await proxy.call(Login(user="mira", password="guess", otp="123456", **new_keys()))
             await kit.login(user, proxy, client_addr="203.0.113.7:5000")
 
     run(main)
@@ -271,7 +267,7 @@ def test_secrets_are_for_the_administrator_only(short_tmp: Path) -> None:
 async def guess(kit: Kit, name: str, host: Host, address: str) -> AccessError | None:
     try:
         await kit.as_host(host).call(
-            Login(user=name, password="wrong password!", client_addr=address, **keys()), deadline_s=30
+            Login(user=name, password="wrong password!", client_addr=address, **new_keys()), deadline_s=30
         )
     except AccessError as error:
         return error
@@ -327,7 +323,7 @@ def test_a50_many_users_from_one_address_are_throttled(short_tmp: Path) -> None:
             limited = 0
             for number in range(60):
                 with pytest.raises(AccessError) as caught:
-                    await client.call(Login(user=f"user-{number}", password="a guess of it", **keys()))
+                    await client.call(Login(user=f"user-{number}", password="a guess of it", **new_keys()))
                 limited += isinstance(caught.value, LimitExceededError)
             assert limited >= 15
             # Others are not affected.
@@ -343,7 +339,7 @@ def test_a50_nobody_but_a_proxy_is_believed_about_an_address(short_tmp: Path) ->
             limited = 0
             for number in range(50):
                 with pytest.raises(AccessError) as caught:
-                    request = Login(user="x", password="x", client_addr=f"198.51.100.{number}", **keys())
+                    request = Login(user="x", password="x", client_addr=f"198.51.100.{number}", **new_keys())
                     await client.call(request)
                 limited += isinstance(caught.value, LimitExceededError)
             assert limited
@@ -356,7 +352,7 @@ def test_a50_a_code_counts_once(short_tmp: Path) -> None:
         async with auth(short_tmp) as kit:
             user = await kit.user("mira", login=False)
             code = user.code(kit.clock)
-            request = Login(user="mira", password=PASSWORD, otp=code, **keys())
+            request = Login(user="mira", password=PASSWORD, otp=code, **new_keys())
             outcomes = await asyncio.gather(
                 *(kit.admin.call(request) for _ in range(4)), return_exceptions=True
             )
@@ -378,7 +374,7 @@ def test_a50_the_code_of_the_signup_does_not_log_in(short_tmp: Path) -> None:
             code = user.code(kit.clock)
             await kit.admin.call(FinishSignup(token=made.token, password=PASSWORD, otp=code))
             with pytest.raises(DeniedError, match=WRONG):
-                await kit.admin.call(Login(user="mira", password=PASSWORD, otp=code, **keys()))
+                await kit.admin.call(Login(user="mira", password=PASSWORD, otp=code, **new_keys()))
             # And the link is used up.
             with pytest.raises(DeniedError, match="not valid or has expired"):
                 await kit.admin.call(FinishSignup(token=made.token, password=PASSWORD, otp=code))
@@ -395,7 +391,9 @@ def test_a50_unknown_wrong_and_locked_answer_alike_and_take_alike(short_tmp: Pat
             async def one(kind: str, name: str) -> None:
                 started = time.perf_counter()
                 with pytest.raises(DeniedError) as caught:
-                    await kit.admin.call(Login(user=name, password="wrong password!", otp="000000", **keys()))
+                    await kit.admin.call(
+                        Login(user=name, password="wrong password!", otp="000000", **new_keys())
+                    )
                 took[kind].append(time.perf_counter() - started)
                 assert (caught.value.message, caught.value.hint) == (WRONG, "")
 
@@ -419,7 +417,7 @@ def test_a50_failures_after_a_restart_still_count(short_tmp: Path) -> None:
             user = await kit.user("mira", login=False)
             for _ in range(FAILURES_TO_LOCK):
                 with pytest.raises(DeniedError):
-                    await kit.admin.call(Login(user="mira", password="wrong", **keys()))
+                    await kit.admin.call(Login(user="mira", password="wrong", **new_keys()))
         async with auth(short_tmp) as kit:
             kit.clock.ahead += 60
             with pytest.raises(DeniedError, match=WRONG):
@@ -442,7 +440,7 @@ def test_a63_hostile_names_become_one_bounded_event(short_tmp: Path) -> None:
         async with auth(short_tmp) as kit:
             hostile = 'x\n2026 INFO forged\x1b]52;c;AAAA\x07%n{"event":"user.login"}' + "A" * 20_000
             with pytest.raises(DeniedError, match=WRONG):
-                await kit.admin.call(Login(user=hostile, password="x", user_agent=hostile, **keys()))
+                await kit.admin.call(Login(user=hostile, password="x", user_agent=hostile, **new_keys()))
             stream = kit.admin.stream(SearchEvents(types=["user.login"]))
             (event,) = [e async for c in stream for e in c.events]
             user = event.event.fields["user"]

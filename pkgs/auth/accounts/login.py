@@ -85,17 +85,6 @@ class LoginHandler:
             await self._attempts.clear(request.user)
         if proof.user.spec.status.is_locked:
             self._beside(self._show(proof.user.name, UserStatus()))
-        roles = self._permissions.roles(proof.user.spec.roles)
-        order = Order(
-            user=proof.user.name,
-            cluster=self._issuer.cluster_name,
-            roles=roles,
-            traits={name: tuple(values) for name, values in proof.user.spec.traits.items()},
-            now=self._store.backend.clock(),
-            ttl_s=float(request.ttl_s) or parse_duration(preference.spec.default_session_ttl),
-            client_addr=address,
-            mfa_device=proof.mfa_device,
-        )
         succeeded = self._journal.event(
             USER_LOGIN_OK,
             user=proof.user.name,
@@ -108,6 +97,16 @@ class LoginHandler:
             else None,
         )
         try:
+            order = Order(
+                user=proof.user.name,
+                cluster=self._issuer.cluster_name,
+                roles=self._permissions.roles(proof.user.spec.roles),
+                traits={name: tuple(values) for name, values in proof.user.spec.traits.items()},
+                now=self._store.backend.clock(),
+                ttl_s=float(request.ttl_s) or parse_duration(preference.spec.default_session_ttl),
+                client_addr=address,
+                mfa_device=proof.mfa_device,
+            )
             return await self._issuer.issue(order, ssh_key, tls_key, succeeded, user_agent=request.user_agent)
         except DeniedError as error:
             # The proof was right but the certificate was vetoed: that is a failed login as well.

@@ -100,7 +100,8 @@ class AuditHandlers:
                 return
             if len(found) < page:
                 await self._wait(news)
-                # Rights may have been taken away since.
+                # The user, or the right, may have been taken away since.
+                self._permissions.admit(caller)
                 self._permissions.require(caller, "event", "list", "read")
 
     async def _wait(self, news: asyncio.Event) -> None:

@@ -59,6 +59,8 @@ class AuditLog:
         path.touch(mode=0o600)
         self._file = SqliteFile(path, _SCHEMA)
         self._news = asyncio.Event()
+        # One at a time: the threads that recordings are written in are few.
+        self._verifying = asyncio.Lock()
 
     async def append(self, events: Sequence[Event], *, host_id: str = "") -> list[StoredEvent]:
         """Store durably, in this order; an event of the same source and uid that is there already is
@@ -93,7 +95,8 @@ class AuditLog:
 
     async def verify(self) -> AuditVerdict:
         """Walk the whole chain on a connection of its own, so that a long log holds nobody up."""
-        return await asyncio.to_thread(_verify, self._file.path)
+        async with self._verifying:
+            return await asyncio.to_thread(_verify, self._file.path)
 
     async def session(self, session_id: str) -> SessionRow | None:
         rows = await self._file.read(
@@ -120,13 +123,16 @@ class AuditLog:
             lambda db: db.execute("UPDATE sessions SET size = ? WHERE sid = ?", (size, session_id)).rowcount
         )
 
-    async def recordings(self, since: float, until: float, before: float, limit: int) -> list[SessionRow]:
-        """Sessions with a recording that started in the given time and before `before`, newest first."""
+    async def recordings(
+        self, since: float, until: float, before: tuple[float, str], limit: int
+    ) -> list[SessionRow]:
+        """Sessions with a recording that started in the given time, newest first, and beyond `before`: the
+        start and the id of the last one seen, since many may have started at the same moment."""
         rows = await self._file.read(
             lambda db: db.execute(
-                f"{_SESSIONS} WHERE size >= 0 AND started >= ? AND started < ? AND started < ?"
-                " ORDER BY started DESC LIMIT ?",
-                (since, until or float("inf"), before, limit),
+                f"{_SESSIONS} WHERE size >= 0 AND started >= ? AND started < ? AND (started, sid) < (?, ?)"
+                " ORDER BY started DESC, sid DESC LIMIT ?",
+                (since, until or float("inf"), *before, limit),
             ).fetchall()
         )
         return [_session(row) for row in rows]

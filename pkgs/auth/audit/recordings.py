@@ -46,7 +46,8 @@ class RecordingHandlers:
         self._log = log
         self._permissions = permissions
         self._journal = journal
-        self._busy: set[str] = set()
+        self._busy: dict[str, str] = {}
+        """Sessions whose recording is arriving, and the hosts that send them."""
 
     def _path(self, session_id: str, suffix: str) -> Path:
         """Only for ids that passed `require_session_id` (attack A60)."""
@@ -63,17 +64,20 @@ class RecordingHandlers:
                 "the session belongs to another host", detail=f"{identity.name} sent {sid} of {row.host_id}"
             )
         final = self._path(sid, "rec")
-        if final.exists():
-            return Done()
         if sid in self._busy:
             raise ConflictError("this recording is being uploaded already")
-        if len(self._busy) >= limits.MAX_UPLOADS:
+        of_host = sum(host == identity.name for host in self._busy.values())
+        if len(self._busy) >= limits.MAX_UPLOADS or of_host >= limits.MAX_UPLOADS_PER_HOST:
             raise LimitExceededError("too many uploads at the same moment", hint="try again later")
-        self._busy.add(sid)
+        self._busy[sid] = identity.name
         try:
-            await self._receive(sid, request.live, chunks)
+            if not final.exists():
+                await self._receive(sid, request.live, chunks)
+            elif row.size != (size := final.stat().st_size):
+                # A process before this one died when the file was there and the log did not know of it.
+                await self._note(sid, size)
         finally:
-            self._busy.discard(sid)
+            del self._busy[sid]
         return Done()
 
     async def _receive(self, sid: str, live: bool, chunks: AsyncIterator[bytes]) -> None:
@@ -95,6 +99,10 @@ class RecordingHandlers:
         finally:
             if not complete:
                 await self._keep_what_came(sid, part)
+        await self._note(sid, size)
+
+    async def _note(self, sid: str, size: int) -> None:
+        """The whole recording is stored: whatever was kept of it before is of no use any more."""
         self._path(sid, "live").unlink(missing_ok=True)
         await self._log.recorded(sid, size)
         await self._journal.write(
@@ -156,7 +164,7 @@ class RecordingHandlers:
     async def list(self, caller: Caller, request: ListRecordings) -> AsyncIterator[RecordingList]:
         if not 1 <= request.limit <= limits.RECORDING_LIST_MAX:
             raise LimitExceededError(f"a listing answers 1 to {limits.RECORDING_LIST_MAX} recordings")
-        before, left = float("inf"), request.limit
+        before, left = (float("inf"), ""), request.limit
         while left > 0:
             rows = await self._log.recordings(request.since, request.until, before, limits.SEARCH_PAGE)
             shown = [_info(row) for row in rows if self._may_play(caller, row)][:left]
@@ -165,7 +173,7 @@ class RecordingHandlers:
             left -= len(shown)
             if len(rows) < limits.SEARCH_PAGE:
                 return
-            before = rows[-1].started
+            before = (rows[-1].started, rows[-1].session_id)
 
 
 def _info(row: SessionRow) -> RecordingInfo:

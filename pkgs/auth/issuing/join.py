@@ -12,7 +12,7 @@ from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Delete, Operation
 from pkgs.auth.gate import Gate
 from pkgs.auth.issuing.authorities import Authorities
-from pkgs.auth.issuing.hosts import Hosts
+from pkgs.auth.issuing.hosts import Host, Hosts
 from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.state.bootstrap import system_role
 from pkgs.auth.state.store import Store, key_of
@@ -70,8 +70,10 @@ class JoinHandlers:
             self._check_names(request.host_id, request.node_name, request.additional_principals, request.role)
             ssh_key = check_public_line(request.ssh_public_key)
             tls_key = check_public_pem(request.tls_public_key)
-            token = self._token(caller, request)
-            await self._register(caller, request, token)
+            known = await self._hosts.get(request.host_id)
+            if known is None or not known[0].answered(request, self._store.backend.clock()):
+                token = self._token(caller, request)
+                await self._register(caller, request, token, known)
         except (DeniedError, InputError, AlreadyExistsError) as error:
             await self._journal.write(
                 self._journal.event(
@@ -96,7 +98,7 @@ class JoinHandlers:
             host_id=request.host_id,
             node_name=request.node_name,
             role=request.role.value,
-            method="token" if token is not None else "local",
+            method="token" if request.token else "local",
             token_name=masked(request.token),
             token_expires=rfc3339(token.metadata.expires.timestamp())
             if token is not None and token.metadata.expires is not None
@@ -122,17 +124,16 @@ class JoinHandlers:
             raise DeniedError(REFUSED, detail=f"token is not for {request.role.value}")
         return token
 
-    async def _register(self, caller: Caller, request: Join, token: Token | None) -> None:
+    async def _register(
+        self, caller: Caller, request: Join, token: Token | None, known: tuple[Host, int] | None
+    ) -> None:
         """Make the host known and use a one-time token up, in one commit."""
-        known = await self._hosts.get(request.host_id)
         if known is not None and not _is_same_host(caller, request):
             raise AlreadyExistsError(
                 f"host {request.host_id} has joined already",
                 hint="a host joins once per data directory; use an empty one, or keep the identity in it",
             )
-        operations: list[Operation] = [
-            self._hosts.registration(request.host_id, request.role, request.node_name, known)
-        ]
+        operations: list[Operation] = [self._hosts.registration(request, known)]
         if token is not None and token.metadata.labels.get(ONE_TIME):
             operations.append(Delete(key_of("token", token.name), int(token.metadata.revision)))
         try:
@@ -156,6 +157,7 @@ class JoinHandlers:
         certs = self._sign(
             wanted, check_public_line(request.ssh_public_key), check_public_pem(request.tls_public_key)
         )
+        await self._hosts.keep(identity.name, known)
         await self._journal.write(self._created(wanted))
         return certs
 

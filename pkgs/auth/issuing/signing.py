@@ -12,6 +12,7 @@ from pkgs.auth.state.store import Store
 from pkgs.common.api.login import HostSshCert, ReissueUserCerts, SignHostCert, SignUserCerts, UserCerts
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.events.codes import CERT_CREATE
+from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.keys import check_public_line
 from pkgs.common.pki.sshcert import sign_openssh_host_cert
 from pkgs.common.resources.durations import parse_duration
@@ -66,20 +67,24 @@ class SigningHandlers:
         return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
 
     async def sign_user(self, caller: Caller, request: SignUserCerts) -> UserCerts:
-        """For the administrator, and for users whose roles grant the verb `use` on `user`."""
+        """For the administrator, and for users whose roles grant the verb `use` on `user`. What a user signs
+        lives no longer than the certificate it was signed with."""
         self._permissions.require(caller, "user", "use")
-        if caller.identity is not None and caller.identity.impersonator:
-            raise DeniedError("an impersonated certificate cannot sign for somebody else")
         user = self._user(request.user)
         if request.ttl_s <= 0:
             raise InputError("the lifetime must be positive")
+        now, ttl_s = self._store.backend.clock(), float(request.ttl_s)
+        if caller.identity is not None:
+            _require_unrestricted(caller.identity)
+            # Signing for oneself must not be a renewal without its bounds.
+            ttl_s = min(ttl_s, caller.identity.expires_at - now)
         order = Order(
             user=user.name,
             cluster=self._issuer.cluster_name,
             roles=self._permissions.roles(user.spec.roles),
             traits={name: tuple(values) for name, values in user.spec.traits.items()},
-            now=self._store.backend.clock(),
-            ttl_s=float(request.ttl_s),
+            now=now,
+            ttl_s=ttl_s,
             max_ttl_s=limits.SIGNED_USER_TTL_MAX_S if caller.admin else limits.MAX_USER_TTL_S,
             impersonator="" if caller.identity is None else caller.identity.name,
         )
@@ -110,3 +115,17 @@ class SigningHandlers:
             )
         )
         return HostSshCert(ssh_cert=cert)
+
+
+def _require_unrestricted(identity: Identity) -> None:
+    """What a restricted certificate signed would be free of the restriction."""
+    if (
+        identity.impersonator
+        or identity.disallow_reissue
+        or identity.source_addr
+        or identity.allowed_resources is not None
+    ):
+        raise DeniedError(
+            "a certificate with restrictions cannot sign for anybody",
+            hint="run tctl on the Auth host, or log in without them",
+        )

@@ -9,6 +9,7 @@ from pkgs.auth import limits
 from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.audit.journal import Journal
+from pkgs.auth.backend.interface import Operation
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.resources.changes import change_events
@@ -140,15 +141,15 @@ class ResourceHandlers:
         resource = prepare(request.resource, before, self._store, self._journal.actor(caller), now)
         if kind in SETTINGS and request.mode == "create":
             raise AlreadyExistsError(f"{kind} already exists", hint="use -f or --force flag to overwrite")
+        old: list[Operation] = []
         if before is None and isinstance(resource, User):
             # Nothing secret of an earlier user of this name may come to life again.
             old = await self._accounts.removal(resource.name)
-            if old:
-                await self._store.backend.commit(old)
-        if request.mode == "create":
-            stored = await self._store.create(resource)
-        elif request.mode == "update":
+        if request.mode == "update":
             stored = await self._store.update(resource)
+        elif request.mode == "create" or old:
+            # Where there is something to forget there must be no user who is using it by now.
+            stored = await self._store.create(resource, *old)
         else:
             stored = await self._store.put(resource)
         await self._journal.write(*change_events(self._journal, self._journal.actor(caller), before, stored))

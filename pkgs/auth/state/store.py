@@ -133,11 +133,13 @@ class Store:
             if entry[1] is None or entry[1] > now
         ]
 
-    async def create(self, resource: R) -> R:
-        return await self._write(resource, Create(key_for(resource), encode(resource), expires_of(resource)))
+    async def create(self, resource: R, *also: Operation) -> R:
+        """`also` is done in the same commit."""
+        return await self._write(resource, create_operation(resource), *also)
 
-    async def put(self, resource: R) -> R:
-        return await self._write(resource, Put(key_for(resource), encode(resource), expires_of(resource)))
+    async def put(self, resource: R, *also: Operation) -> R:
+        operation = Put(key_for(resource), encode(resource), expires_of(resource))
+        return await self._write(resource, operation, *also)
 
     async def update(self, resource: R) -> R:
         """Only if the stored revision is still the one in the resource's metadata."""
@@ -149,9 +151,9 @@ class Store:
         except NotFoundError:
             raise NotFoundError(f'{kind} "{name}" not found') from None
 
-    async def _write(self, resource: R, operation: Operation) -> R:
+    async def _write(self, resource: R, *operations: Operation) -> R:
         try:
-            revision = await self.backend.commit([operation])
+            revision = await self.backend.commit(operations)
         except AlreadyExistsError:
             raise AlreadyExistsError(
                 f'{resource.kind} "{resource.name}" already exists',

@@ -52,6 +52,9 @@ def check_fields(resource: Resource) -> None:
     """Raises InputError naming kind, name and field of the first problem."""
     where = f"{resource.kind}/{_short(resource.name)}"
     _check_metadata(resource, where)
+    if resource.sub_kind and not isinstance(resource, CertAuthority | Node):
+        # It would be stored beside the resource of the same name and stand in for it.
+        raise InputError(f"{where}: sub_kind: a {resource.kind} has none", hint="leave it out")
     expected = SINGLETONS.get(resource.kind)
     if expected is not None and resource.name != expected:
         raise InputError(f"{where}: metadata.name: there is only one, named {expected}")
