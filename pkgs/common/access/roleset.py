@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pkgs.common.access import labels, rules
 from pkgs.common.access.labels import LabelSelector
@@ -22,6 +23,7 @@ from pkgs.common.resources.role import Conditions, Role
 
 _NO_MFA = frozenset({"", "no", "off", "false", "0"})
 _CACHE_SIZE = 512
+Key = TypeVar("Key", bound=tuple[object, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +106,41 @@ class _Entry:
         self.result = result
 
 
-_cache: dict[tuple[int, ...], _Entry] = {}
+_by_identity: dict[tuple[int, ...], _Entry] = {}
+_by_content: dict[tuple[object, ...], _Entry] = {}
 
 
 def role_set(identity: Identity, roles: Sequence[Role]) -> RoleSet:
     """The compiled roles of an identity, remembered while these very objects are in use.
 
-    Entries hold the objects they were made from, so an id is never taken over by another object;
-    roles and identities are immutable, so an entry never goes stale."""
+    Every connection makes an identity of its own, so what was compiled is shared by all that have the
+    same roles and traits. Entries hold the objects they were made from, so an id is never taken over by
+    another object; roles and identities are immutable, so an entry never goes stale."""
     key = (id(identity), *map(id, roles))
-    entry = _cache.get(key)
+    entry = _by_identity.get(key)
     if entry is None:
-        result: RoleSet | InputError
-        try:
-            result = compile_roles(roles, identity.traits)
-        except InputError as error:
-            result = error
-        entry = _Entry((identity, *roles), result)
-        if len(_cache) >= _CACHE_SIZE:
-            _cache.clear()
-        _cache[key] = entry
+        shared = _shared(identity.traits, roles)
+        entry = _remember(_by_identity, key, _Entry((identity, *roles), shared.result))
     if isinstance(entry.result, InputError):
         raise entry.result.with_traceback(None)
     return entry.result
+
+
+def _shared(traits: Traits, roles: Sequence[Role]) -> _Entry:
+    key = (*map(id, roles), *((name, tuple(traits[name])) for name in sorted(traits)))
+    entry = _by_content.get(key)
+    if entry is None:
+        result: RoleSet | InputError
+        try:
+            result = compile_roles(roles, traits)
+        except InputError as error:
+            result = error
+        entry = _remember(_by_content, key, _Entry(tuple(roles), result))
+    return entry
+
+
+def _remember(cache: dict[Key, _Entry], key: Key, entry: _Entry) -> _Entry:
+    if len(cache) >= _CACHE_SIZE:
+        cache.clear()
+    cache[key] = entry
+    return entry

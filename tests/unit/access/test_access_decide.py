@@ -484,14 +484,17 @@ def test_ten_thousand_servers_are_filtered_quickly() -> None:
     assert time.process_time() - begin < 0.6
 
 
-def test_compiled_roles_are_remembered_by_object_and_bounded() -> None:
+def test_compiled_roles_are_remembered_shared_and_bounded() -> None:
     from pkgs.common.access import roleset
 
     who, roles = identity(), [ACCESS]
     assert roleset.role_set(who, roles) is roleset.role_set(who, roles)
-    for _ in range(600):
-        roleset.role_set(identity(), roles)
-    assert len(roleset._cache) <= 512
+    assert roleset.role_set(identity(), roles) is roleset.role_set(identity(), roles)
+    assert roleset.role_set(identity(traits={"team": ("x",)}), roles) is not roleset.role_set(who, roles)
+    for n in range(600):
+        roleset.role_set(identity(traits={"team": (str(n),)}), roles)
+    assert len(roleset._by_identity) <= 512
+    assert len(roleset._by_content) <= 512
 
 
 def test_field_documentation_role_decides() -> None:
