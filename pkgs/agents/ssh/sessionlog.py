@@ -97,6 +97,7 @@ class SessionLog:
         self._index = 0
         self._flush: asyncio.TimerHandle | None = None
         self._failed = ""
+        self._ending = False
 
     @property
     def is_recorded(self) -> bool:
@@ -248,7 +249,12 @@ class SessionLog:
             await self._recording.keep_up()
         except AccessError as problem:
             self._lost(problem)
+        if self._recording is None:
             return
+        if self._recording.writer.is_full and not self._ending:
+            # In every mode: who can fill a recording could otherwise go on unseen.
+            self._ending = True
+            self._give_up("the recording of this session has reached its limit")
         if self._flush is None and self._recording.writer.due_at is not None:
             delay = max(0.0, self._recording.writer.due_at - now)
             self._flush = asyncio.get_running_loop().call_later(delay, self._flush_late)

@@ -22,6 +22,10 @@ MAX_STORED_FRAME = 264 * 1024
 MAX_EVENTS_IN_FRAME = 16_384
 MAX_RAW_TOTAL = 4 * 1024 * 1024 * 1024
 """Uncompressed bytes of a whole recording that a reader goes through before it gives up."""
+FULL_RAW = MAX_RAW_TOTAL // 2
+FULL_STORED = 512 * 1024 * 1024
+"""A recording with so many bytes, uncompressed or as stored, is full: half of what is read and taken in, so
+that what still comes while its session is being ended has room."""
 
 MAX_COLS = 1000
 MAX_ROWS = 1000

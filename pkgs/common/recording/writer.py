@@ -111,6 +111,8 @@ class RecordingWriter:
         self._outputs = 0
         self._output_bytes = 0
         self._exit_status: int | None = None
+        self._raw = 0
+        self._stored = 0
         self._finished = False
         self._write_frame(FrameType.META, _ENCODER.encode(_bounded_meta(meta)), prefix=frame.HEADER)
 
@@ -118,6 +120,11 @@ class RecordingWriter:
     def head(self) -> str:
         """Hex chain value of the newest written frame; after `finish` it stands for the whole recording."""
         return self._chain.hex()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the session must end now: what follows might not be kept, or not be read."""
+        return self._raw >= limits.FULL_RAW or self._stored >= limits.FULL_STORED
 
     @property
     def due_at(self) -> float | None:
@@ -199,6 +206,8 @@ class RecordingWriter:
         self._sink.write(prefix + data)
         self._chain = chain
         self._seq += 1
+        self._raw += len(content)
+        self._stored += len(prefix) + len(data)
 
 
 _EVENT_COST = 16
