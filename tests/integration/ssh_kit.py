@@ -50,8 +50,8 @@ from pkgs.common.resources.kinds import (
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
 from pkgs.common.ssh import wire
-from pkgs.common.ssh.messages import HostKey
-from pkgs.common.ssh.pool import Pool
+from pkgs.common.ssh.owner import HostKey
+from pkgs.common.ssh.process.pool import Pool
 
 CLUSTER = "demo"
 HOST_ID = "11111111-2222-4333-8444-555555555555"
@@ -220,7 +220,7 @@ class SshNode:
             return connection
 
         self.pool = Pool(
-            "pkgs.agents.ssh.child",
+            "pkgs.agents.ssh.session.child",
             make,
             FromProcess,
             lambda: self._host_keys,

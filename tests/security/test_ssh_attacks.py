@@ -17,8 +17,8 @@ import paramiko.sftp_client
 import pytest
 from paramiko.message import Message
 
-from pkgs.agents.ssh.env import ClientEnv
-from pkgs.agents.ssh.forward import dial, refusal_of
+from pkgs.agents.ssh.session.env import ClientEnv
+from pkgs.agents.ssh.session.forward import dial, refusal_of
 from pkgs.common.pki.authority import new_authority
 from pkgs.common.pki.certspec import HostCertSpec
 from pkgs.common.pki.identity import SystemRole

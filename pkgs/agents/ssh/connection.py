@@ -1,6 +1,6 @@
 """The service's view of one SSH connection: what its process asks, decided, recorded and audited.
 
-One instance per connection; `common/ssh/monitor` calls it in order, one message at a time.
+One instance per connection; `common/ssh/process/monitor` calls it in order, one message at a time.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
 from pkgs.common.events.types import Emitter, FieldValue
 from pkgs.common.pki.identity import Identity
-from pkgs.common.ssh.messages import Message, Refused, Start
-from pkgs.common.ssh.monitor import Answer, Verdict
+from pkgs.common.ssh.process.messages import Message, Refused, Start
+from pkgs.common.ssh.process.monitor import Answer, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from pkgs.common.pki.sshcert import verify_user_cert
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import AuthPreference, Lock, NetworkingConfig, Node, RecordingConfig
 from pkgs.common.resources.role import Role
-from pkgs.common.ssh.monitor import Verdict
+from pkgs.common.ssh.process.monitor import Verdict
 
 
 class Cache(Protocol):

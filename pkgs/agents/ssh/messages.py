@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pkgs.common.ssh.messages import Message, OfferAnswer, Refused, Signature
+from pkgs.common.ssh.process.messages import Message, OfferAnswer, Refused, Signature
 
 SessionKind = Literal["shell", "exec", "subsystem"]
 

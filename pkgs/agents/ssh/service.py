@@ -32,8 +32,9 @@ from pkgs.common.runtime.config import Config
 from pkgs.common.runtime.process import Process
 from pkgs.common.runtime.version import VERSION
 from pkgs.common.ssh import wire
-from pkgs.common.ssh.messages import HostKey, Start
-from pkgs.common.ssh.pool import Pool
+from pkgs.common.ssh.owner import HostKey
+from pkgs.common.ssh.process.messages import Start
+from pkgs.common.ssh.process.pool import Pool
 
 _WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
@@ -100,7 +101,7 @@ class SshService:
         )
         self._keys = _HostKeys(member)
         self._pool = Pool(
-            "pkgs.agents.ssh.child",
+            "pkgs.agents.ssh.session.child",
             self._new_connection,
             FromProcess,
             self._keys.offered,

@@ -52,12 +52,12 @@ from pkgs.common.ssh.limits import (
     READ_TIMEOUT_S,
     WINDOW,
 )
-from pkgs.common.ssh.messages import HostKey
 from pkgs.common.ssh.owner import (
     OPEN_PROHIBITED,
     OPEN_RESOURCE_SHORTAGE,
     OPEN_UNKNOWN_TYPE,
     ConnectionOwner,
+    HostKey,
     OpenRefused,
 )
 from pkgs.common.ssh.packets import BoundedPacketizer, RawMessage

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.requests import DirectTcp
 
@@ -11,6 +13,13 @@ OPEN_PROHIBITED = 1
 OPEN_CONNECT_FAILED = 2
 OPEN_UNKNOWN_TYPE = 3
 OPEN_RESOURCE_SHORTAGE = 4
+
+
+class HostKey(msgspec.Struct, frozen=True, kw_only=True):
+    """Public half of a host key under one algorithm name; the private half stays with the service."""
+
+    algorithm: str
+    blob: bytes
 
 
 class OpenRefused(Exception):

@@ -15,14 +15,23 @@ from pathlib import Path
 
 from pkgs.common.ssh.channel import Channel, Owner, Reply
 from pkgs.common.ssh.connection import Connection
-from pkgs.common.ssh.descriptors import close_all
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
-from pkgs.common.ssh.link import Link, answers
-from pkgs.common.ssh.loop import READ, Loop
-from pkgs.common.ssh.messages import Message, Offer, OfferAnswer, Prove, Refused, Sign, Signature, Start
 from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, LoginRefused
+from pkgs.common.ssh.process.descriptors import close_all
+from pkgs.common.ssh.process.link import Link, answers
+from pkgs.common.ssh.process.loop import READ, Loop
+from pkgs.common.ssh.process.messages import (
+    Message,
+    Offer,
+    OfferAnswer,
+    Prove,
+    Refused,
+    Sign,
+    Signature,
+    Start,
+)
+from pkgs.common.ssh.process.splice import Splice
 from pkgs.common.ssh.requests import ChannelRequest, DirectTcp, ExecRequest, ShellRequest, SubsystemRequest
-from pkgs.common.ssh.splice import Splice
 from pkgs.proxy.sshgate.messages import Dial, Dialled, GateOpened, ToProcess
 
 _NOBODY = 65534

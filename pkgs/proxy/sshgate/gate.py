@@ -28,9 +28,11 @@ from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Node
 from pkgs.common.runtime.clock import Clock
 from pkgs.common.ssh import wire
-from pkgs.common.ssh.messages import HostKey, Message, Start
-from pkgs.common.ssh.monitor import Answer, Verdict
-from pkgs.common.ssh.pool import Pool
+from pkgs.common.ssh.owner import HostKey
+from pkgs.common.ssh.process.messages import Message, Start
+from pkgs.common.ssh.process.monitor import Answer, Verdict
+from pkgs.common.ssh.process.pool import Pool
+from pkgs.proxy import limits
 from pkgs.proxy.sshgate.messages import Dial, Dialled, GateOpened
 
 MAX_DIALS = 64
@@ -214,7 +216,7 @@ class _GateConnection:
             ours.close()
             connected.stream.abort()
             raise
-        await relay(connected.stream, plain)
+        await relay(plain, connected.stream, answer_s=limits.AGENT_ANSWER_S)
 
     def _locked(self, identity: Identity) -> str:
         member = self._gate.member

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pkgs.common.ssh.messages import Message, OfferAnswer, Refused, Signature
+from pkgs.common.ssh.process.messages import Message, OfferAnswer, Refused, Signature
 
 
 class GateOpened(Message, frozen=True, kw_only=True):

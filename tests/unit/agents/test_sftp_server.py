@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pkgs.agents.ssh.session.sftp import MAX_HANDLES, FileServer
+from pkgs.agents.ssh.session.sftpwire import Op, Packets, Status
 from pkgs.agents.ssh.sessionlog import scp_direction
-from pkgs.agents.ssh.sftp import MAX_HANDLES, FileServer
-from pkgs.agents.ssh.sftpwire import Op, Packets, Status
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.wire import WireError
 

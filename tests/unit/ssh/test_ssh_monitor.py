@@ -13,18 +13,9 @@ import pytest
 
 from pkgs.common.errors import DeniedError
 from pkgs.common.pki.identity import Identity, PeerKind
-from pkgs.common.ssh.messages import (
-    HostKey,
-    Message,
-    Offer,
-    OfferAnswer,
-    Prove,
-    Refused,
-    Sign,
-    Signature,
-    Start,
-)
-from pkgs.common.ssh.monitor import Answer, Monitor, Verdict
+from pkgs.common.ssh.owner import HostKey
+from pkgs.common.ssh.process.messages import Message, Offer, OfferAnswer, Prove, Refused, Sign, Signature, Start
+from pkgs.common.ssh.process.monitor import Answer, Monitor, Verdict
 
 HASH = b"h" * 32
 START = Start(number=1, client_addr="192.0.2.1:5", host_keys=[HostKey(algorithm="ssh-ed25519", blob=b"k")])
@@ -69,7 +60,7 @@ def talk(
     verifies: bool = True,
 ) -> list[Message]:
     """What the monitor answers to these, until it or the conversation ends."""
-    monkeypatch.setattr("pkgs.common.ssh.monitor.verify_login", lambda *_: verifies)
+    monkeypatch.setattr("pkgs.common.ssh.process.monitor.verify_login", lambda *_: verifies)
 
     async def run() -> list[Message]:
         loop = asyncio.get_running_loop()

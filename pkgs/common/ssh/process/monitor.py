@@ -22,7 +22,7 @@ import msgspec
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.limits import KEX_BURST, KEX_PER_S, MAX_AUTH_ATTEMPTS, MAX_MESSAGE
-from pkgs.common.ssh.messages import (
+from pkgs.common.ssh.process.messages import (
     End,
     Message,
     Offer,

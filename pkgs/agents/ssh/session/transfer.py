@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from pkgs.agents.ssh.sftp import FileServer
-from pkgs.agents.ssh.sftpwire import Packets
+from pkgs.agents.ssh.session.sftp import FileServer
+from pkgs.agents.ssh.session.sftpwire import Packets
 from pkgs.common.ssh.channel import Channel, Reply
 from pkgs.common.ssh.requests import ChannelRequest
 from pkgs.common.ssh.wire import WireError

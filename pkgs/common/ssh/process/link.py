@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from pkgs.common.errors import ProtocolError, UnavailableError
-from pkgs.common.ssh.descriptors import close_all, receive
 from pkgs.common.ssh.limits import CALL_TIMEOUT_S, MAX_MESSAGE
-from pkgs.common.ssh.messages import End, Message
+from pkgs.common.ssh.process.descriptors import close_all, receive
+from pkgs.common.ssh.process.messages import End, Message
 
 A = TypeVar("A", bound=Message)
 

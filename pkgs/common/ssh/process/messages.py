@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import msgspec
 
+from pkgs.common.ssh.owner import HostKey
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=True):
     """Base of every message in either direction."""
-
-
-class HostKey(msgspec.Struct, frozen=True, kw_only=True):
-    """Public half of a host key under one algorithm name; the private half stays with the service."""
-
-    algorithm: str
-    blob: bytes
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):

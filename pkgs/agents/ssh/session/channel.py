@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from pkgs.agents.ssh.env import ClientEnv
 from pkgs.agents.ssh.limits import (
     DRAIN_S,
     EOF_HOLD_S,
@@ -34,12 +33,13 @@ from pkgs.agents.ssh.messages import (
     SessionKind,
     SessionOpened,
 )
-from pkgs.agents.ssh.process import SIGNALS, Exit, Launched, Process
-from pkgs.agents.ssh.terminal import set_size
+from pkgs.agents.ssh.session.env import ClientEnv
+from pkgs.agents.ssh.session.process import SIGNALS, Exit, Launched, Process
+from pkgs.agents.ssh.session.terminal import set_size
 from pkgs.common.ssh.channel import Channel, Reply
 from pkgs.common.ssh.limits import CHUNK
-from pkgs.common.ssh.loop import READ, WRITE, Loop, Timer
-from pkgs.common.ssh.messages import Message, Refused
+from pkgs.common.ssh.process.loop import READ, WRITE, Loop, Timer
+from pkgs.common.ssh.process.messages import Message, Refused
 from pkgs.common.ssh.requests import (
     ChannelRequest,
     EnvRequest,

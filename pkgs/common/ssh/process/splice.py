@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from pkgs.common.ssh.channel import Channel, Reply
 from pkgs.common.ssh.limits import CHUNK
-from pkgs.common.ssh.loop import READ, WRITE, Loop
+from pkgs.common.ssh.process.loop import READ, WRITE, Loop
 from pkgs.common.ssh.requests import ChannelRequest
 
 _READS_PER_TURN = 16

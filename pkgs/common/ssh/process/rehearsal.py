@@ -16,8 +16,7 @@ from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
-from pkgs.common.ssh.messages import HostKey
-from pkgs.common.ssh.owner import OPEN_PROHIBITED, OpenRefused
+from pkgs.common.ssh.owner import OPEN_PROHIBITED, HostKey, OpenRefused
 from pkgs.common.ssh.requests import DirectTcp
 
 _DEADLINE_S = 10.0

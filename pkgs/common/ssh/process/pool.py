@@ -25,14 +25,15 @@ from pkgs.common.errors import LimitExceededError, UnavailableError
 from pkgs.common.net.sockets import split_host_port
 from pkgs.common.pki.source import source_of
 from pkgs.common.ssh.limits import MAX_MESSAGE, MAX_STARTING, MAX_STARTING_OF_SOURCE
-from pkgs.common.ssh.messages import Exited, HostKey, Kill, Ready, Spawn, Start
-from pkgs.common.ssh.monitor import Monitor, Service, Signer
+from pkgs.common.ssh.owner import HostKey
+from pkgs.common.ssh.process.messages import Exited, Kill, Ready, Spawn, Start
+from pkgs.common.ssh.process.monitor import Monitor, Service, Signer
 
 _START_DEADLINE_S = 30.0
 _RESTART_S = 10.0
 """How long a connection waits for a new spawner when the last one died."""
 _END_GRACE_S = 3.0
-_ROOT = Path(__file__).resolve().parents[3]
+_ROOT = Path(__file__).resolve().parents[4]
 _KEPT_ENV = ("PATH", "LANG", "TZ", "HOME", "USER", "LOGNAME", "PYTHONDONTWRITEBYTECODE")
 
 MakeService = Callable[[Start, Callable[[str], None]], Service]

@@ -1,8 +1,8 @@
 """The process of one SSH connection: from the first byte to the last session's end.
 
-Forked by `common/ssh/spawner`, which calls `serve`. Before the login it is whoever the service is, does
-nothing but key exchange and asking; with the login it becomes the user for good, and only then are channels
-opened. It holds no key; decisions, recordings and audit are the service's.
+Forked by `common/ssh/process/spawner`, which calls `serve`. Before the login it is whoever the service is
+and does nothing but key exchange and asking; with the login it becomes the user for good, and only then
+are channels opened. It holds no key; decisions, recordings and audit are the service's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pkgs.agents.ssh import env, forward, process, terminal
 from pkgs.agents.ssh.limits import EXIT_WAIT_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
 from pkgs.agents.ssh.messages import (
     Account,
@@ -33,18 +32,26 @@ from pkgs.agents.ssh.messages import (
     SessionOpened,
     ToProcess,
 )
-from pkgs.agents.ssh.process import Launched
-from pkgs.agents.ssh.session import Session
-from pkgs.agents.ssh.sftp import FileServer
-from pkgs.agents.ssh.transfer import Transfer
+from pkgs.agents.ssh.session import env, forward, process, terminal
+from pkgs.agents.ssh.session.channel import Session
+from pkgs.agents.ssh.session.process import Launched
+from pkgs.agents.ssh.session.sftp import FileServer
+from pkgs.agents.ssh.session.transfer import Transfer
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
-from pkgs.common.ssh.descriptors import close_all
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
-from pkgs.common.ssh.link import Link, answers
-from pkgs.common.ssh.loop import READ, Loop
-from pkgs.common.ssh.messages import (
+from pkgs.common.ssh.owner import (
+    OPEN_CONNECT_FAILED,
+    OPEN_PROHIBITED,
+    OPEN_RESOURCE_SHORTAGE,
+    LoginRefused,
+    OpenRefused,
+)
+from pkgs.common.ssh.process.descriptors import close_all
+from pkgs.common.ssh.process.link import Link, answers
+from pkgs.common.ssh.process.loop import READ, Loop
+from pkgs.common.ssh.process.messages import (
     Message,
     Offer,
     OfferAnswer,
@@ -54,15 +61,8 @@ from pkgs.common.ssh.messages import (
     Signature,
     Start,
 )
-from pkgs.common.ssh.owner import (
-    OPEN_CONNECT_FAILED,
-    OPEN_PROHIBITED,
-    OPEN_RESOURCE_SHORTAGE,
-    LoginRefused,
-    OpenRefused,
-)
+from pkgs.common.ssh.process.splice import Splice
 from pkgs.common.ssh.requests import DirectTcp
-from pkgs.common.ssh.splice import Splice
 
 _MOTD = (Path("/run/motd.dynamic"), Path("/etc/motd"))
 

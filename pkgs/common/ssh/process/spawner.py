@@ -32,9 +32,9 @@ def main(argv: list[str]) -> int:
     sys.path.insert(0, root)
     import msgspec
 
-    from pkgs.common.ssh.descriptors import receive
     from pkgs.common.ssh.limits import MAX_MESSAGE
-    from pkgs.common.ssh.messages import Exited, Kill, Ready, Spawn
+    from pkgs.common.ssh.process.descriptors import receive
+    from pkgs.common.ssh.process.messages import Exited, Kill, Ready, Spawn
 
     module = cast(ServeModule, importlib.import_module(module_name))
     control = socket.socket(fileno=control_fd)
@@ -97,7 +97,7 @@ def warm_up() -> None:
     the name service's libraries, and a whole login between two ends in this process."""
     import pwd
 
-    from pkgs.common.ssh.rehearsal import rehearse
+    from pkgs.common.ssh.process.rehearsal import rehearse
 
     pwd.getpwuid(0)
     rehearse()

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pkgs.agents.ssh import sftpwire
-from pkgs.agents.ssh.sftpwire import Attributes, Op, Status
+from pkgs.agents.ssh.session import sftpwire
+from pkgs.agents.ssh.session.sftpwire import Attributes, Op, Status
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.wire import Reader, WireError
 

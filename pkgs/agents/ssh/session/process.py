@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pkgs.agents.ssh.limits import HANGUP_STEP_S, PIPE_SIZE
-from pkgs.common.ssh.loop import READ, Loop
+from pkgs.common.ssh.process.loop import READ, Loop
 
 SIGNALS = {
     name: getattr(signal, f"SIG{name}")
