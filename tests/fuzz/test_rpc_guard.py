@@ -19,7 +19,8 @@ from pkgs.common.rpc import envelope
 from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.common.rpc.limits import ServerLimits, WireLimits
 from pkgs.common.rpc.wire import GREETING, ZmtpReader, encode_message, encode_ping, encode_ready
-from tests.integration.rpc_kit import Cluster, Echo, WhoAmI, cluster, until
+from tests.harness.wait import until
+from tests.integration.rpc_kit import Cluster, Echo, WhoAmI, cluster
 
 pack = msgspec.msgpack.encode
 LIMITS = ServerLimits(handshake_s=1.0, stall_s=1.0, tick_s=0.1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,3 +23,13 @@ def wait_for(
         if time.monotonic() > end:
             raise TimeoutError(f"waited {deadline_s:.0f} s in vain for {what}")
         time.sleep(every_s)
+
+
+async def until(condition: Callable[[], object], deadline_s: float = 10.0) -> None:
+    """The same on an event loop; what `condition` answers may be awaitable. TimeoutError at the deadline."""
+    async with asyncio.timeout(deadline_s):
+        while True:
+            outcome = condition()
+            if await outcome if inspect.isawaitable(outcome) else outcome:
+                return
+            await asyncio.sleep(0.01)

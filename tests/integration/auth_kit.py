@@ -7,7 +7,7 @@ import base64
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -271,13 +271,3 @@ def run(body: Callable[[], Coroutine[Any, Any, T]], deadline_s: float = 60.0) ->
             return await body()
 
     return uvloop.run(bounded())
-
-
-async def eventually(check: Callable[[], Awaitable[bool] | bool], deadline_s: float = 10.0) -> None:
-    """Wait until a condition holds."""
-    async with asyncio.timeout(deadline_s):
-        while True:
-            outcome = check()
-            if outcome if isinstance(outcome, bool) else await outcome:
-                return
-            await asyncio.sleep(0.01)

@@ -253,13 +253,6 @@ def node(host_id: str, hostname: str = "build-1", **labels: str) -> Node:
     return Node(metadata=Metadata(name=host_id, labels=labels), spec=ServerSpec(hostname=hostname))
 
 
-async def until(condition, deadline_s: float = 10.0) -> None:
-    """Wait for something that another task brings about."""
-    async with asyncio.timeout(deadline_s):
-        while not condition():  # noqa: ASYNC110 - conditions of many kinds
-            await asyncio.sleep(0.01)
-
-
 @contextlib.asynccontextmanager
 async def small_auth(folder: Path, cluster: str = "alpha") -> AsyncIterator[SmallAuth]:
     auth = SmallAuth(folder, cluster)

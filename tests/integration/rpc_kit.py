@@ -356,13 +356,6 @@ async def cluster(limits: ServerLimits | None = None) -> AsyncIterator[Cluster]:
             await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
-    """Wait for a condition; fails at the deadline."""
-    async with asyncio.timeout(deadline_s):
-        while not condition():  # noqa: ASYNC110 (tests wait on any condition)
-            await asyncio.sleep(0.005)
-
-
 def run(main: Callable[[], Coroutine[Any, Any, T]] | Callable[[], Awaitable[T]]) -> T:
     """Run a test on the loop that the services use, with an overall deadline."""
 

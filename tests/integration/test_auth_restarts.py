@@ -16,6 +16,7 @@ from pkgs.common.errors import AlreadyExistsError, DeniedError, UnavailableError
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import User, UserSpec
 from pkgs.common.resources.metadata import Metadata
+from tests.harness.wait import until
 
 from .auth_kit import (
     PASSWORD,
@@ -23,7 +24,6 @@ from .auth_kit import (
     Kit,
     auth,
     chunks,
-    eventually,
     new_keys,
     recordings,
     run,
@@ -154,7 +154,7 @@ def test_upkeep_goes_on_after_a_fault_of_our_own(short_tmp: Path, monkeypatch: p
                 return await sweep()
 
             kit.service.backend.sweep = faulty  # type: ignore[method-assign]
-            await eventually(lambda: faults >= 3)
+            await until(lambda: faults >= 3)
 
     run(main)
 

@@ -60,7 +60,8 @@ from pkgs.common.resources.kinds import (
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec, Rule
 from pkgs.common.rpc.client import Endpoint, RpcClient
-from tests.integration.auth_kit import PASSWORD, TOKEN, Kit, auth, eventually, listed, run
+from tests.harness.wait import until
+from tests.integration.auth_kit import PASSWORD, TOKEN, Kit, auth, listed, run
 
 
 def role(name: str, allow: Conditions, **options: object) -> Role:
@@ -262,7 +263,7 @@ def test_join_renew_and_heartbeat(short_tmp: Path) -> None:
             assert renewed.host_id == host.id
             kit.clock.ahead += 61
             assert await listed(kit.admin, "node") == []
-            await eventually(lambda: kit.service.store.get("node", host.id) is None)
+            await until(lambda: kit.service.store.get("node", host.id) is None)
 
     run(main)
 
@@ -448,7 +449,7 @@ def test_a_lock_ends_connections_and_refuses_new_certificates(short_tmp: Path) -
                     return "lost laptop" in error.message
                 return False
 
-            await eventually(refused)
+            await until(refused)
             with pytest.raises(DeniedError, match="lost laptop"):
                 await kit.login(user)
             await kit.admin.call(DeleteResource(kind="lock", name="l1"))
@@ -499,7 +500,7 @@ def test_following_the_audit_log(short_tmp: Path) -> None:
                 names.append(name)
                 return waiting.done()
 
-            await eventually(made)
+            await until(made)
             assert (await waiting).events[0].event.code == "T9000I"
             await stream.aclose()  # type: ignore[attr-defined]
             found = await events(kit, "user.login")
@@ -590,7 +591,7 @@ def test_a_reload_takes_tokens_and_settings_from_the_file(short_tmp: Path) -> No
         )
         try:
             socket_path = short_tmp / "data" / "auth.sock"
-            await eventually(socket_path.exists, 20)
+            await until(socket_path.exists, 20)
             client = RpcClient(Endpoint(unix_path=str(socket_path)))
             assert not (await client.call(Ping())).has_motd
             write("  message_of_the_day: hello\n  tokens: ['node:written-later']\n")
@@ -599,7 +600,7 @@ def test_a_reload_takes_tokens_and_settings_from_the_file(short_tmp: Path) -> No
             async def taken() -> bool:
                 return (await client.call(Ping())).has_motd
 
-            await eventually(taken)
+            await until(taken)
             assert [t.name for t in await listed(client, "token")] == ["written-later"]
             # A file with a mistake changes nothing.
             write("  message_of_the_day: [\n")

@@ -21,8 +21,9 @@ from pkgs.common.pki.x509 import verify_peer
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Role
 from pkgs.common.runtime.debug.readiness import State
+from tests.harness.wait import until
 
-from .membership_kit import SmallAuth, leaf_der, node, process_of, small_auth, until
+from .membership_kit import SmallAuth, leaf_der, node, process_of, small_auth
 
 MIRA = Identity(kind=PeerKind.USER, name="mira", cluster="alpha", roles=("access",))
 NODE = SystemRole.NODE

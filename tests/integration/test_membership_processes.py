@@ -25,6 +25,7 @@ from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.common.runtime.config import Config, parse_config
 from pkgs.common.runtime.process import Process
 from tests.harness.cluster import Cluster
+from tests.harness.wait import until
 
 TOKEN = "4f7a0c2e8d1b4f5a9c3e7d6b5a4f3e2d"
 NODE = SystemRole.NODE
@@ -90,12 +91,6 @@ def process_of(
         object.__setattr__(config, "insecure", True)
     data_dir.mkdir(mode=0o700)
     return Process(config=config, name="ssh", data_dir=data_dir, log=logging.getLogger("test"))
-
-
-async def until(condition, deadline_s: float = 30.0) -> None:
-    async with asyncio.timeout(deadline_s):
-        while not condition():  # noqa: ASYNC110 - conditions of many kinds
-            await asyncio.sleep(0.02)
 
 
 def test_joining_through_the_proxy_by_pin_and_living_through_a_crash_of_auth(own_cluster, tmp_path):

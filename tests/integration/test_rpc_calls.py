@@ -26,6 +26,7 @@ from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.common.rpc.limits import ClientLimits, ServerLimits, WireLimits
 from pkgs.common.rpc.server import RpcServer
 from pkgs.common.rpc.wire import GREETING, ZmtpReader, encode_message, encode_ready
+from tests.harness.wait import until
 from tests.integration.rpc_kit import (
     SERVER_NAME,
     Authority,
@@ -43,7 +44,6 @@ from tests.integration.rpc_kit import (
     identify,
     registry,
     run,
-    until,
 )
 
 QUICK = ClientLimits(backoff_first_s=0.02, backoff_max_s=0.1, dial_s=2.0)

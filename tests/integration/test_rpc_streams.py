@@ -9,7 +9,8 @@ import pytest
 
 from pkgs.common.errors import NotFoundError, UnavailableError
 from pkgs.common.rpc.limits import STREAM_WINDOW, UPLOAD_WINDOW
-from tests.integration.rpc_kit import Collect, Echo, Numbers, cluster, run, until
+from tests.harness.wait import until
+from tests.integration.rpc_kit import Collect, Echo, Numbers, cluster, run
 
 
 def test_a_stream_from_end_to_end() -> None:

@@ -25,12 +25,12 @@ from pkgs.common.errors import (
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import new_event
+from tests.harness.wait import until
 from tests.integration.auth_kit import (
     auth,
     chunks,
     downloaded,
     event,
-    eventually,
     recordings,
     run,
     session,
@@ -226,10 +226,10 @@ def test_a_live_recording_that_is_cut_is_kept(short_tmp: Path) -> None:
                 client.upload(UploadRecording(session_id=sid, live=True), stream())
             )
             path = short_tmp / "recordings" / f"{sid}.stream"
-            await eventually(lambda: path.exists() and path.stat().st_size == 13)
+            await until(lambda: path.exists() and path.stat().st_size == 13)
             assert await downloaded(kit.admin, sid) == b"what was seen"
             kit.service.rpc.drop(lambda caller: caller.identity is not None)
-            await eventually(lambda: (short_tmp / "recordings" / f"{sid}.live").exists())
+            await until(lambda: (short_tmp / "recordings" / f"{sid}.live").exists())
             assert await downloaded(kit.admin, sid) == b"what was seen"
             upload.cancel()
             with pytest.raises((AccessError, asyncio.CancelledError)):

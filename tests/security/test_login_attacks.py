@@ -30,7 +30,8 @@ from pkgs.common.pki.keys import new_ssh_key, new_tls_key
 from pkgs.common.resources.kinds import User as UserResource
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
-from tests.integration.auth_kit import PASSWORD, Host, Kit, User, auth, eventually, listed, new_keys, run
+from tests.harness.wait import until
+from tests.integration.auth_kit import PASSWORD, Host, Kit, User, auth, listed, new_keys, run
 
 WRONG = "invalid username, password or one-time code"
 
@@ -291,7 +292,7 @@ def test_a50_guessing_one_user_from_many_addresses_locks_and_hides_it(short_tmp:
                 got = (await kit.admin.call(GetResource(kind="user", name="mira"))).resource
                 return isinstance(got, UserResource) and got.spec.status.is_locked
 
-            await eventually(shown)
+            await until(shown)
             kit.clock.ahead += LOCK_S + 1
             await kit.login(user)
 

@@ -26,6 +26,7 @@ from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.proxy import limits
+from tests.harness.wait import until
 from tests.integration.proxy_kit import (
     PROXY_NAME,
     Agent,
@@ -36,7 +37,6 @@ from tests.integration.proxy_kit import (
     proxy,
     read_line,
     run,
-    until,
 )
 
 N1 = "11111111-1111-4111-8111-111111111111"

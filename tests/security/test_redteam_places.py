@@ -9,7 +9,8 @@ import ssl
 
 from pkgs.common.rpc.client import RpcClient
 from pkgs.common.rpc.limits import ServerLimits
-from tests.integration.rpc_kit import Cluster, WhoAmI, cluster, run, until
+from tests.harness.wait import until
+from tests.integration.rpc_kit import Cluster, WhoAmI, cluster, run
 
 FEW = ServerLimits(handshaking=8, anonymous_connections=8, tick_s=0.1)
 MANY = 24

@@ -29,7 +29,8 @@ from pkgs.common.rpc.wire import (
     encode_ping,
     encode_ready,
 )
-from tests.integration.rpc_kit import Cluster, Echo, Numbers, Said, WhoAmI, cluster, run, until
+from tests.harness.wait import until
+from tests.integration.rpc_kit import Cluster, Echo, Numbers, Said, WhoAmI, cluster, run
 
 pack = msgspec.msgpack.encode
 HELLO = GREETING + encode_ready("DEALER")

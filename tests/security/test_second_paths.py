@@ -30,13 +30,13 @@ from pkgs.common.resources.kinds import (
 from pkgs.common.resources.kinds import User as UserResource
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
+from tests.harness.wait import until
 from tests.integration.auth_kit import (
     Kit,
     User,
     auth,
     chunks,
     event,
-    eventually,
     new_keys,
     recordings,
     run,
@@ -163,7 +163,7 @@ def test_a39_one_host_cannot_take_every_place_for_uploads(
                 for sid in sids[:2]
             ]
             parts = short_tmp / "recordings"
-            await eventually(lambda: len(list(parts.glob("*.part"))) == 2)
+            await until(lambda: len(list(parts.glob("*.part"))) == 2)
             with pytest.raises(LimitExceededError):
                 await client.upload(UploadRecording(session_id=sids[2]), chunks(b"x"))
             sid = await session(kit, other)

@@ -77,25 +77,13 @@ def verify_user_cert(
         facts = sshext.from_extensions(cert.extensions)
     except WireError as error:
         raise TrustError(_NO, detail=str(error)) from error
-    return Identity(
-        kind=PeerKind.USER,
+    return facts.identity(
         name=cert.key_id,
         cluster=cluster,
-        roles=facts.roles,
-        traits=facts.traits,
         logins=cert.principals,
         valid_after=float(cert.valid_after),
         expires_at=float(cert.valid_before),
         source_addr=pinned,
-        login_ip=facts.login_ip,
-        route_to_cluster=facts.route_to_cluster,
-        previous_expires_at=facts.previous_expires_at,
-        mfa_device=facts.mfa_device,
-        impersonator=facts.impersonator,
-        disallow_reissue=facts.disallow_reissue,
-        active_requests=facts.active_requests,
-        allowed_resources=facts.allowed_resources,
-        extensions=facts.extensions,
         force_command=cert.critical.force_command,
         serial=cert.serial,
     )

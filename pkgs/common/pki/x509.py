@@ -209,22 +209,11 @@ def _user(cert: x509.Certificate, ca: TrustedTlsCa) -> Identity:
         raise TrustError(_NO, detail="user certificate without a user name or roles")
     if math.isinf(_expiry(cert)):  # attack A07
         raise TrustError(_NO, detail="a user certificate must expire")
-    return Identity(
-        kind=PeerKind.USER,
+    return facts.identity(
         name=name,
         cluster=ca.cluster,
-        roles=facts.roles,
-        traits=facts.traits,
         logins=fields.many(NameOID.LOCALITY_NAME),
         source_addr=fields.one(x509name.PINNED_IP),
-        login_ip=facts.login_ip,
-        route_to_cluster=facts.route_to_cluster,
-        previous_expires_at=facts.previous_expires_at,
-        mfa_device=facts.mfa_device,
-        impersonator=facts.impersonator,
-        disallow_reissue=facts.disallow_reissue,
-        active_requests=facts.active_requests,
-        allowed_resources=facts.allowed_resources,
         serial=cert.serial_number,
         valid_after=cert.not_valid_before_utc.timestamp(),
         expires_at=_expiry(cert),

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -20,6 +20,7 @@ from pkgs.common.net.penalties import Penalties, PenaltyLimits
 from pkgs.common.net.proxyheader import PlainHeaderReader
 from pkgs.common.net.sockets import join_host_port, split_host_port
 from pkgs.common.net.stream import Stream, accept_tls, start_tls
+from tests.harness.wait import until
 from tests.unit.net import certs
 from tests.unit.net.loops import on_each_loop, run
 from tests.unit.net.test_net_clienthello import HELLO, resplit
@@ -49,13 +50,6 @@ async def listening(**options: object) -> AsyncIterator[tuple[Listener, Arrivals
         yield listener, arrivals, listener.addresses[0]
     finally:
         await listener.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that nothing announces."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def ended(sock: socket.socket) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from pkgs.common.pki.certspec import UserCertSpec
+from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.pki.ssh.wire import WireError
 
 FLAGS = (
@@ -50,6 +51,11 @@ class UserFacts(msgspec.Struct, frozen=True, kw_only=True):
     active_requests: tuple[str, ...] = ()
     allowed_resources: tuple[str, ...] | None = None
     extensions: tuple[str, ...] = ()
+
+    def identity(self, *, name: str, cluster: str, logins: tuple[str, ...], **rest: Any) -> Identity:
+        """The user with all of these facts: whoever reads a certificate can forget no restriction."""
+        facts = msgspec.structs.asdict(self)
+        return Identity(kind=PeerKind.USER, name=name, cluster=cluster, logins=logins, **facts, **rest)
 
 
 def write_time(unix_s: float) -> str:
