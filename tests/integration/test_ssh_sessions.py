@@ -179,8 +179,9 @@ def test_environment_is_the_documented_one_and_nothing_of_the_service(node: SshN
 
 def test_commands_inherit_three_descriptors_and_no_other(node: SshNode) -> None:
     for before in ((), ("-tt",)):
-        done = node.user().ssh("ls /proc/$$/fd | tr '\\n' ' '", before=before)
-        assert done.stdout.split() == [b"0", b"1", b"2"]
+        done = node.user().ssh("exec ls -1 /proc/self/fd", before=before)
+        # The last is the folder that ls itself reads.
+        assert done.stdout.split() == [b"0", b"1", b"2", b"3"]
 
 
 def test_login_that_the_host_does_not_know_is_refused_with_a_reason(node: SshNode) -> None:
