@@ -4,8 +4,10 @@ from __future__ import annotations
 
 TUNNEL_PING_S = 5.0
 """A sign of life on each control connection; an agent that misses some dials anew."""
-TUNNEL_STALLED_S = 30.0
-"""A control connection that took nothing for so long is dead."""
+TUNNEL_SILENT_S = 15.0
+"""A control connection that answers no ping for so long is dead, though TCP does not know it yet."""
+TUNNEL_STALLED_S = 15.0
+"""The same for one that takes nothing."""
 TUNNEL_QUEUE = 1024
 """Dial requests waiting for an agent to take them."""
 TUNNELS_PER_HOST = 8
@@ -15,6 +17,9 @@ SPARES_MAX = 16
 """More than this an agent may not leave with us."""
 DATA_HELLO_S = 10.0
 """From accept to a data connection's first frame."""
+AGENT_ANSWER_S = 8.0
+"""From the end of a dial to the first byte of the server, which speaks first. A link that was cut is not
+noticed by TCP for a minute; the user is let go before."""
 AGENT_DIAL_S = 10.0
 """For an agent to answer a dial request, or to be dialled directly."""
 

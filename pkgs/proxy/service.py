@@ -24,6 +24,7 @@ from pkgs.common.pki.x509 import verify_peer
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Proxy, ServerSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.rpc.limits import ServerLimits
 from pkgs.common.rpc.registry import Registry
 from pkgs.common.rpc.server import RpcServer
 from pkgs.common.runtime.process import Process
@@ -109,7 +110,12 @@ class ProxyService:
         )
         registry = Registry()
         self.tunnels.register(registry)
-        self._rpc = RpcServer(registry, identify=self._identify, log=process.component_log("tunnel.rpc"))
+        self._rpc = RpcServer(
+            registry,
+            identify=self._identify,
+            limits=ServerLimits(ping_after_s=limits.TUNNEL_PING_S, idle_close_s=limits.TUNNEL_SILENT_S),
+            log=process.component_log("tunnel.rpc"),
+        )
         self._web = self._make_web()
 
     async def start(self, ssh: SshDoor | None = None) -> None:

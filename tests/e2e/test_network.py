@@ -6,6 +6,7 @@ Needs root (ip netns, nftables). The namespaces and their addresses are made her
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -108,12 +109,20 @@ def test_f10_a_partition_heals_by_itself(cluster: Cluster) -> None:
     bob = cluster.person("bob", inside=inside(CLIENT))
     bob.login().ok()
     run(*inside(SERVER), "ip", "link", "set", f"{TAG}v1", "down").ok()
+    began = time.monotonic()
     cut = bob.tsh("ssh", f"{OS_USER}@far", "true", timeout=90)
     assert cut.code != 0
     assert "Traceback" not in cut.err
+    assert "did not answer" in cut.err or "not connected" in cut.err, cut.err
+    assert time.monotonic() - began < 12, "the user is told within seconds"
+
+    def noticed() -> bool:
+        return "not connected" in bob.tsh("ssh", f"{OS_USER}@far", "true", timeout=90).err
+
+    wait_for(noticed, what="the proxy to notice the loss", deadline_s=25, every_s=0.5)
     run(*inside(SERVER), "ip", "link", "set", f"{TAG}v1", "up").ok()
 
     def back() -> bool:
         return bob.tsh("ssh", f"{OS_USER}@far", "echo healed", timeout=90).out == "healed\n"
 
-    wait_for(back, what="the agent to be reachable again", deadline_s=90, every_s=1)
+    wait_for(back, what="the agent to be reachable again", deadline_s=15, every_s=0.5)

@@ -57,6 +57,7 @@ from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.common.runtime.config import parse_config
 from pkgs.common.runtime.process import Process
 from pkgs.proxy.service import ProxyService
+from tests.harness.wait import until
 
 CLUSTER = "test"
 PROXY_NAME = role_dns_name(SystemRole.PROXY)
@@ -69,13 +70,6 @@ def run(coroutine: Coroutine[Any, Any, None], deadline_s: float = 30.0) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(bounded())
-
-
-async def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
-    """Wait for a condition that nothing announces."""
-    async with asyncio.timeout(deadline_s):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @dataclass(frozen=True)
@@ -307,7 +301,9 @@ async def _echo(stream: Stream) -> None:
 class Agent:
     """An agent as the proxy sees it: obeys dial requests, tells each user the header it got, then echoes."""
 
-    def __init__(self, addr: str, credentials: Credentials, host_id: str, *, spares: bool = True) -> None:
+    def __init__(
+        self, addr: str, credentials: Credentials, host_id: str, *, spares: bool = True, mute: bool = False
+    ) -> None:
         self.addr = addr
         self.host_id = host_id
         self.credentials = credentials
@@ -315,6 +311,7 @@ class Agent:
         self.asked: list[str] = []
         self.ended = asyncio.Event()
         self._answers_spares = spares
+        self._mute = mute
         self._client = RpcClient(self._endpoint())
         self._tasks: set[asyncio.Task[None]] = set()
         self.streams: list[Stream] = []
@@ -363,6 +360,8 @@ class Agent:
         with contextlib.suppress(UnavailableError):
             stream = await self.data(dial_id)
             header = await read_frame(stream, DialHeader)
+            if self._mute:
+                return
             stream.write(json.dumps(msgspec.to_builtins(header)).encode() + b"\n")
             await _echo(stream)
 

@@ -12,7 +12,8 @@ from pkgs.common.net.listener import Accepted, Listener, bind
 from pkgs.common.net.proxyproto import ProxyVerifier
 from pkgs.common.net.stream import adopt
 from pkgs.common.resources.kinds import NetworkingSpec
-from tests.integration.proxy_kit import Agent, Authorities, ProxyKit, node, proxy, read_line, run, until
+from tests.harness.wait import until
+from tests.integration.proxy_kit import Agent, Authorities, ProxyKit, node, proxy, read_line, run
 
 N1 = "11111111-1111-4111-8111-111111111111"
 N2 = "22222222-2222-4222-8222-222222222222"
@@ -93,6 +94,65 @@ def test_a_lost_tunnel_is_noticed_and_a_new_one_is_used(tmp_path: Path) -> None:
             again = await kit.agent(N1)
             await talk(kit, "web-1", N1)
             await again.close()
+
+    run(body())
+
+
+def test_a_server_that_says_nothing_holds_no_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its link may be cut, which TCP notices much later: the user is let go within seconds."""
+
+    async def body() -> None:
+        from pkgs.proxy import limits
+
+        monkeypatch.setattr(limits, "AGENT_ANSWER_S", 0.2)
+        async with proxy(tmp_path) as kit:
+            kit.add(node(N1, "web-1"))
+            agent = await kit.agent(N1, mute=True)
+            reply, stream = await kit.dial("web-1")
+            assert not reply.error
+            async with asyncio.timeout(5):
+                assert await stream.read_some() == b""
+            stream.abort()
+            await agent.close()
+
+    run(body())
+
+
+def test_a_server_that_has_spoken_may_be_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        from pkgs.proxy import limits
+
+        monkeypatch.setattr(limits, "AGENT_ANSWER_S", 0.2)
+        async with proxy(tmp_path) as kit:
+            kit.add(node(N1, "web-1"))
+            agent = await kit.agent(N1)
+            _, stream = await kit.dial("web-1")
+            await read_line(stream)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.6):
+                    await stream.read_some()
+            stream.write(b"still here\n")
+            assert await read_line(stream) == b"still here\n"
+            stream.abort()
+            await agent.close()
+
+    run(body())
+
+
+def test_a_new_tunnel_takes_the_place_of_what_the_old_one_left(tmp_path: Path) -> None:
+    """After a partition the old data connections look alive and are dead: none of them is given to a user."""
+
+    async def body() -> None:
+        async with proxy(tmp_path) as kit:
+            kit.add(node(N1, "web-1"))
+            old = await kit.agent(N1, mute=True)
+            await until(lambda: kit.service.tunnels.spares == 4)
+            new = await kit.agent(N1)
+            await until(lambda: len(new.asked) == 4 and kit.service.tunnels.spares == 4)
+            for _ in range(4):
+                await talk(kit, "web-1", N1)
+            await old.close()
+            await new.close()
 
     run(body())
 

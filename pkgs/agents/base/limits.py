@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-SILENCE_S = 20.0
+SILENCE_S = 15.0
 """A control connection without a sign of life for so long is dialled anew (proxies send one every 5 s)."""
-CONNECT_S = 15.0
+CONNECT_S = 6.0
+"""For TCP and TLS to a proxy. Short, since a SYN lost in a partition is repeated ever more rarely: a new
+attempt gets through sooner."""
 REDIAL_FIRST_S = 0.5
-REDIAL_MOST_S = 30.0
+REDIAL_MOST_S = 5.0
+"""Users wait for this after a link has returned. Jittered: a thousand agents come back over seconds."""
 DATA_DIALS_AT_ONCE = 64
 """Data connections being dialled for one proxy at the same time; further requests wait."""
 HEADER_LIFE_S = 6 * 3600.0

@@ -26,7 +26,7 @@ class RelayCounts:
     a_to_b: int
     b_to_a: int
     idle: bool = False
-    """Ended because nothing moved for the time given."""
+    """Ended because nothing moved, or no answer came, for the time given."""
     broken: str = ""
     """Text of the error that ended it; empty for an orderly end."""
 
@@ -106,9 +106,12 @@ class _Direction:
         self._done(exc)
 
 
-async def relay(a: Stream, b: Stream, *, idle_s: float | None = None) -> RelayCounts:
-    """Relay until both directions have ended, one breaks, or nothing moved for `idle_s`; then both streams
-    are closed. A cancelled relay closes them too. Bytes that either stream holds already go first."""
+async def relay(
+    a: Stream, b: Stream, *, idle_s: float | None = None, answer_s: float | None = None
+) -> RelayCounts:
+    """Relay until both directions have ended, one breaks, nothing moved for `idle_s`, or `b` said nothing at
+    all for its first `answer_s`; then both streams are closed. A cancelled relay closes them too. Bytes that
+    either stream holds already go first."""
     loop = asyncio.get_running_loop()
     finished: asyncio.Future[OSError | None] = loop.create_future()
     directions: list[_Direction] = []
@@ -144,6 +147,14 @@ async def relay(a: Stream, b: Stream, *, idle_s: float | None = None) -> RelayCo
 
     directions += [_Direction(a, b, loop, done), _Direction(b, a, loop, done)]
     forward, back = directions
+
+    def unanswered() -> None:
+        nonlocal idle
+        if not back.moved and not finished.done():
+            idle = True
+            finished.set_result(None)
+
+    answer = loop.call_later(answer_s, unanswered) if answer_s is not None else None
     broken: OSError | None = None
     try:
         forward.start()
@@ -152,8 +163,9 @@ async def relay(a: Stream, b: Stream, *, idle_s: float | None = None) -> RelayCo
         watch()
         broken = await finished
     finally:
-        if timer is not None:
-            timer.cancel()
+        for waiting in (timer, answer):
+            if waiting is not None:
+                waiting.cancel()
         forward.stop()
         back.stop()
         # The orderly end was passed on above; what is left is to let go of the sockets.

@@ -64,7 +64,11 @@ class DialGate:
         except AccessError:
             connected.stream.abort()
             return
-        await relay(stream, connected.stream)
+        counts = await relay(stream, connected.stream, answer_s=limits.AGENT_ANSWER_S)
+        if not counts.b_to_a:
+            self._log.info(
+                "a server did not answer", extra={"host_id": node.name, "addr": accepted.remote_ip}
+            )
 
     async def _connect(self, stream: Stream, accepted: Accepted) -> Connected:
         der = stream.peer_der

@@ -128,6 +128,9 @@ class Tunnels:
             self._log.info("agent connected", extra={"host_id": host_id, "addr": control.caller.remote_addr})
             self._on_change()
         host.controls.append(control)
+        # An agent has one tunnel to a proxy. A second one means that the first was cut, though TCP may not
+        # know it yet, and what it left would make users wait.
+        _discard_all(host)
         self._top_up(host_id, control, forget_asked=True)
 
     def _closed(self, host_id: str, control: _Control) -> None:
@@ -138,8 +141,7 @@ class Tunnels:
         if host.controls:
             return
         del self._hosts[host_id]
-        while host.spares:
-            _discard(host.spares.popleft())
+        _discard_all(host)
         self._log.info("agent disconnected", extra={"host_id": host_id})
         self._on_change()
 
@@ -171,8 +173,7 @@ class Tunnels:
             for control in host.controls:
                 control.closing = True
                 control.ask(None)
-            while host.spares:
-                _discard(host.spares.popleft())
+            _discard_all(host)
 
     # --- data connections
 
@@ -249,6 +250,8 @@ class Tunnels:
             del self._waiting[dial_id]
 
 
-def _discard(stream: Stream) -> None:
-    stream.watch_idle(None)
-    stream.abort()
+def _discard_all(host: _Host) -> None:
+    while host.spares:
+        stream = host.spares.popleft()
+        stream.watch_idle(None)
+        stream.abort()

@@ -98,9 +98,10 @@ class TlsStream:
 
     # --- the splice
 
-    def splice(self, source: int, sink: int) -> None:
+    def splice(self, source: int, sink: int) -> bool:
         """Copy `source` to the peer and the peer to `sink` until both directions have ended, or until
-        nobody reads `sink` any more. `sink` is closed when the peer has said all."""
+        nobody reads `sink` any more. `sink` is closed when the peer has said all. False when the peer ended
+        first and had said nothing."""
         self._sock.setblocking(False)
         before = [(descriptor, os.get_blocking(descriptor)) for descriptor in (source, sink)]
         try:
@@ -109,9 +110,9 @@ class TlsStream:
                 with contextlib.suppress(OSError):
                     # Refused for what is no pipe, and beyond what the user's limit allows.
                     fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-            self._copy(source, sink)
+            return self._copy(source, sink)
         except BrokenPipeError:
-            return
+            return True
         finally:
             # The terminal or pipe may be shared with other programs.
             for descriptor, blocking in before:
@@ -121,16 +122,20 @@ class TlsStream:
                     continue
             self._sock.close()
 
-    def _copy(self, source: int, sink: int) -> None:
+    def _copy(self, source: int, sink: int) -> bool:
         net = self._sock.fileno()
         to_sink = self._decrypt()
+        heard = False
         reading, writing = True, True
         while True:
+            heard = heard or bool(to_sink)
             if self._ended and not to_sink and writing:
+                if not heard and reading:
+                    return False
                 writing = False
                 os.close(sink)
             if not writing and not reading and not self._to_net:
-                return
+                return True
             poller = select.poll()
             events = select.POLLOUT if self._to_net else 0
             if not self._ended and not to_sink:
@@ -147,7 +152,7 @@ class TlsStream:
                 to_sink = to_sink[_write(sink, to_sink) :]
             if net in ready:
                 if self._ended and ready[net] & (select.POLLHUP | select.POLLERR):
-                    return
+                    return True
                 if self._to_net:
                     self._flush()
                 if not to_sink and not self._ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
 from pkgs.clients.tsh.profile.login import current
+from pkgs.common.errors import UnavailableError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
@@ -32,5 +33,9 @@ def run(args: Parsed) -> int:
 
     # The usual port stands for the port that the node itself registered.
     wanted = host if port in DEFAULT_PORTS else f"{host}:{port}"
-    user_stream(login, wanted, os_login or args.text("login")).splice(0, 1)
+    if not user_stream(login, wanted, os_login or args.text("login")).splice(0, 1):
+        raise UnavailableError(
+            f"server {host!r} did not answer",
+            hint="its connection may just have been lost; it reconnects by itself, try again in a moment",
+        )
     return 0
