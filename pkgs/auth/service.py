@@ -42,8 +42,8 @@ from pkgs.common.access.locks import matching_lock
 from pkgs.common.errors import AccessError
 from pkgs.common.membership.identity import host_uuid
 from pkgs.common.net.listener import Accepted, HeaderCheck, Listener, bind
-from pkgs.common.net.proxyheader import PlainHeaderReader
-from pkgs.common.net.proxyproto import FOR_AUTH, ProxyVerifier
+from pkgs.common.net.proxyproto.header import PlainHeaderReader
+from pkgs.common.net.proxyproto.signed import FOR_AUTH, ProxyVerifier
 from pkgs.common.net.sockets import split_host_port
 from pkgs.common.net.tls import server_context
 from pkgs.common.pki import x509

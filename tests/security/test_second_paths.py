@@ -6,11 +6,13 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from pkgs.auth import limits
+from pkgs.auth.audit.log import SessionRow
 from pkgs.common.api.audit import EmitEvents, EventChunk, SearchEvents
 from pkgs.common.api.login import SignUserCerts
 from pkgs.common.api.recordings import UploadRecording
@@ -196,6 +198,34 @@ def test_recordings_of_the_same_moment_are_all_listed(
             for start in starts:
                 sid = str(start.fields["sid"])
                 await client.upload(UploadRecording(session_id=sid), chunks(b"x"))
+            assert len(await recordings(kit.admin)) == 7
+
+    run(main)
+
+
+def test_listing_ones_own_recordings_does_not_walk_through_everybodys(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise every user could keep the Auth Service busy for as long as its history is long."""
+    monkeypatch.setattr(limits, "SEARCH_PAGE", 3)
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            host, user = await kit.join(), await kit.user("noor")
+            client = kit.as_host(host)
+            for number in range(7):
+                sid = await session(kit, host, "noor" if number == 0 else "mira")
+                await client.upload(UploadRecording(session_id=sid), chunks(b"x"))
+            pages, ask = 0, kit.service.audit_log.recordings
+
+            async def counted(*args: Any, **kwargs: Any) -> list[SessionRow]:
+                nonlocal pages
+                pages += 1
+                return await ask(*args, **kwargs)
+
+            kit.service.audit_log.recordings = counted  # type: ignore[method-assign]
+            assert [r.participants for r in await recordings(kit.as_user(user))] == [["noor"]]
+            assert pages == 1
             assert len(await recordings(kit.admin)) == 7
 
     run(main)

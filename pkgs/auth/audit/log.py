@@ -124,15 +124,17 @@ class AuditLog:
         )
 
     async def recordings(
-        self, since: float, until: float, before: tuple[float, str], limit: int
+        self, since: float, until: float, before: tuple[float, str], limit: int, *, involving: str = ""
     ) -> list[SessionRow]:
         """Sessions with a recording that started in the given time, newest first, and beyond `before`: the
-        start and the id of the last one seen, since many may have started at the same moment."""
+        start and the id of the last one seen, since many may have started at the same moment. With a name,
+        only those that this user started or took part in."""
+        whose = " AND (user = ? OR EXISTS (SELECT 1 FROM json_each(participants) WHERE value = ?))"
         rows = await self._file.read(
             lambda db: db.execute(
                 f"{_SESSIONS} WHERE size >= 0 AND started >= ? AND started < ? AND (started, sid) < (?, ?)"
-                " ORDER BY started DESC, sid DESC LIMIT ?",
-                (since, until or float("inf"), *before, limit),
+                f"{whose if involving else ''} ORDER BY started DESC, sid DESC LIMIT ?",
+                (since, until or float("inf"), *before, *([involving] * 2 if involving else []), limit),
             ).fetchall()
         )
         return [_session(row) for row in rows]
