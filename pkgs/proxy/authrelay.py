@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.net.dial import dial_tcp
 from pkgs.common.net.listener import Accepted
-from pkgs.common.net.proxyproto import FOR_AUTH, HeaderSigner
+from pkgs.common.net.proxyproto.signed import FOR_AUTH, HeaderSigner
 from pkgs.common.net.relay import relay
 from pkgs.common.net.sockets import peer_of
 from pkgs.common.net.stream import Stream, adopt

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from pkgs.common.errors import AccessError
+from pkgs.common.net.handshake import accept_tls
 from pkgs.common.net.listener import Accepted
 from pkgs.common.net.relay import relay
-from pkgs.common.net.stream import accept_tls, adopt
+from pkgs.common.net.stream import adopt
 from pkgs.common.pki.identity import Identity
 from pkgs.common.rpc.server import RpcServer
 from pkgs.proxy.authrelay import AuthRelay

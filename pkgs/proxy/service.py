@@ -17,8 +17,8 @@ from pkgs.common.membership.route import route_of
 from pkgs.common.net.limits import ListenerLimits
 from pkgs.common.net.listener import Listener, bind
 from pkgs.common.net.penalties import Penalties
-from pkgs.common.net.proxyheader import PlainHeaderReader
-from pkgs.common.net.proxyproto import HeaderSigner
+from pkgs.common.net.proxyproto.header import PlainHeaderReader
+from pkgs.common.net.proxyproto.signed import HeaderSigner
 from pkgs.common.pki.identity import Identity, SystemRole
 from pkgs.common.pki.x509 import verify_peer
 from pkgs.common.resources.durations import parse_duration

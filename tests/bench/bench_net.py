@@ -19,8 +19,8 @@ from typing import Any
 import uvloop
 
 from pkgs.common.net.dial_blocking import dial_tls
+from pkgs.common.net.handshake import accept_tls, start_tls
 from pkgs.common.net.relay import relay
-from pkgs.common.net.stream import accept_tls, start_tls
 from tests.bench.report import Row
 from tests.unit.net import certs
 

@@ -35,8 +35,9 @@ from pkgs.common.api.tunnel import UserDial, UserDialReply
 from pkgs.common.errors import AccessError, NotFoundError
 from pkgs.common.events.types import Event
 from pkgs.common.net.framing import encode_frame, read_frame
+from pkgs.common.net.handshake import accept_tls
 from pkgs.common.net.listener import Accepted, Listener, bind
-from pkgs.common.net.stream import Stream, accept_tls
+from pkgs.common.net.stream import Stream
 from pkgs.common.net.tls import server_context
 from pkgs.common.pki import keys
 from pkgs.common.pki.authority import new_authority

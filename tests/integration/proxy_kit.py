@@ -29,10 +29,11 @@ from pkgs.common.events.types import Event
 from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.net.dial import dial_tls, split_host_port
 from pkgs.common.net.framing import encode_frame, read_frame
+from pkgs.common.net.handshake import accept_tls
 from pkgs.common.net.listener import Accepted, Listener, bind
-from pkgs.common.net.proxyproto import FOR_AUTH, ProxyVerifier
+from pkgs.common.net.proxyproto.signed import FOR_AUTH, ProxyVerifier
 from pkgs.common.net.relay import relay
-from pkgs.common.net.stream import Stream, accept_tls, adopt
+from pkgs.common.net.stream import Stream, adopt
 from pkgs.common.net.tls import client_context, server_context
 from pkgs.common.pki.authority import new_authority
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pkgs.common.net.listener import Accepted, Listener, bind
-from pkgs.common.net.proxyproto import ProxyVerifier
+from pkgs.common.net.proxyproto.signed import ProxyVerifier
 from pkgs.common.net.stream import adopt
 from pkgs.common.resources.kinds import NetworkingSpec
 from tests.harness.wait import until

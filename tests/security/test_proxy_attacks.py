@@ -18,8 +18,9 @@ from pkgs.common.api.tunnel import DataHello, OpenTunnel, UserDial
 from pkgs.common.errors import AccessError, DeniedError, UnavailableError
 from pkgs.common.net.dial import dial_tls, split_host_port
 from pkgs.common.net.framing import encode_frame
-from pkgs.common.net.proxyproto import FOR_AUTH, HeaderSigner
-from pkgs.common.net.stream import Stream, adopt, start_tls
+from pkgs.common.net.handshake import start_tls
+from pkgs.common.net.proxyproto.signed import FOR_AUTH, HeaderSigner
+from pkgs.common.net.stream import Stream, adopt
 from pkgs.common.net.tls import client_context
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget

@@ -19,7 +19,7 @@ from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.membership.member import Member
 from pkgs.common.net.dial import split_host_port
 from pkgs.common.net.listener import Accepted, Listener, bind
-from pkgs.common.net.proxyproto import ProxyVerifier
+from pkgs.common.net.proxyproto.signed import ProxyVerifier
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.sshcert import line_to_blob

@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from pkgs.common.errors import AccessError, ProtocolError, TrustError, UnavailableError
 from pkgs.common.net import limits
+from pkgs.common.net.handshake import start_tls
 from pkgs.common.net.sockets import split_host_port, tune
-from pkgs.common.net.stream import Stream, start_tls
+from pkgs.common.net.stream import Stream
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 Resolved = tuple[int, tuple[str, int] | tuple[str, int, int, int]]

@@ -23,7 +23,7 @@ from pkgs.common.net import limits
 from pkgs.common.net.clienthello import ClientHello, bytes_needed, parse_client_hello
 from pkgs.common.net.limits import ListenerLimits
 from pkgs.common.net.penalties import Penalties, source_of
-from pkgs.common.net.proxyheader import V1_START, V2_START, Endpoint, header_length
+from pkgs.common.net.proxyproto.header import V1_START, V2_START, Endpoint, header_length
 from pkgs.common.net.sockets import join_host_port, plain_ip, split_host_port, tune
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

@@ -45,7 +45,7 @@ def scratch_of(loop: asyncio.AbstractEventLoop) -> Scratch:
 
 
 class Stream:
-    """Made by `accept_tls`, `adopt`, or `dial_tls`; owns its socket."""
+    """Made by `adopt`, or by the functions of `handshake`; owns its socket."""
 
     def __init__(self, sock: socket.socket, tls: ssl.SSLObject | None = None) -> None:
         self._sock = sock
@@ -400,41 +400,6 @@ class Stream:
 def _wake(waiting: asyncio.Future[None]) -> None:
     if not waiting.done():
         waiting.set_result(None)
-
-
-async def accept_tls(
-    sock: socket.socket, context: ssl.SSLContext, *, deadline_s: float = limits.HANDSHAKE_S
-) -> Stream:
-    """The server's side of a TLS handshake on an accepted socket. The socket is closed on failure."""
-    tune(sock)
-    return await _handshaken(Stream(sock), context, True, "", deadline_s)
-
-
-async def start_tls(
-    sock: socket.socket,
-    context: ssl.SSLContext,
-    *,
-    server_hostname: str,
-    deadline_s: float = limits.HANDSHAKE_S,
-) -> Stream:
-    """The client's side of a TLS handshake on a connected socket. The socket is closed on failure."""
-    tune(sock)
-    return await _handshaken(Stream(sock), context, False, server_hostname, deadline_s)
-
-
-async def _handshaken(
-    stream: Stream, context: ssl.SSLContext, server: bool, server_hostname: str, deadline_s: float
-) -> Stream:
-    try:
-        async with asyncio.timeout(deadline_s):
-            await stream.handshake(context, server=server, server_hostname=server_hostname)
-    except TimeoutError as exc:
-        stream.abort()
-        raise UnavailableError("the TLS handshake took too long") from exc
-    except BaseException:
-        stream.abort()
-        raise
-    return stream
 
 
 async def adopt(sock: socket.socket) -> Stream:

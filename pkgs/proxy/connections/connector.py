@@ -22,7 +22,7 @@ from pkgs.common.events.types import Emitter
 from pkgs.common.membership.cache import ClusterCache
 from pkgs.common.net.dial import Resolved, dial_resolved, resolve
 from pkgs.common.net.framing import encode_frame
-from pkgs.common.net.proxyproto import HeaderSigner
+from pkgs.common.net.proxyproto.signed import HeaderSigner
 from pkgs.common.net.sockets import peer_of, split_host_port
 from pkgs.common.net.stream import Stream, adopt
 from pkgs.common.pki.identity import Identity

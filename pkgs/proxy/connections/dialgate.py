@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pkgs.common.api.tunnel import UserDial, UserDialReply
 from pkgs.common.errors import AccessError, DeniedError, TrustError, UnavailableError
 from pkgs.common.net.framing import encode_frame, read_frame
+from pkgs.common.net.handshake import accept_tls
 from pkgs.common.net.listener import Accepted
 from pkgs.common.net.relay import relay
-from pkgs.common.net.stream import Stream, accept_tls
+from pkgs.common.net.stream import Stream
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.proxy import limits
 from pkgs.proxy.connections.connector import Connected, Connector

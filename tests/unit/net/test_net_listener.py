@@ -14,12 +14,13 @@ import pytest
 from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.net import listener as listener_module
 from pkgs.common.net.dial import dial_tcp
+from pkgs.common.net.handshake import accept_tls, start_tls
 from pkgs.common.net.limits import ListenerLimits
 from pkgs.common.net.listener import Accepted, Listener, bind
 from pkgs.common.net.penalties import Penalties, PenaltyLimits
-from pkgs.common.net.proxyheader import PlainHeaderReader
+from pkgs.common.net.proxyproto.header import PlainHeaderReader
 from pkgs.common.net.sockets import join_host_port, split_host_port
-from pkgs.common.net.stream import Stream, accept_tls, start_tls
+from pkgs.common.net.stream import Stream
 from tests.harness.wait import until
 from tests.unit.net import certs
 from tests.unit.net.loops import on_each_loop, run

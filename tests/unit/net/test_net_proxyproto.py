@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.errors import AccessError, ProtocolError, TrustError
-from pkgs.common.net.proxyheader import V2_START, PlainHeaderReader, build_v2, header_length, packed
-from pkgs.common.net.proxyproto import FOR_AUTH, HeaderSigner, ProxyVerifier, sign_header
+from pkgs.common.net.proxyproto.header import V2_START, PlainHeaderReader, build_v2, header_length, packed
+from pkgs.common.net.proxyproto.signed import FOR_AUTH, HeaderSigner, ProxyVerifier, sign_header
 from pkgs.common.pki.identity import SystemRole
 from tests.integration.proxy_kit import Authorities
 

@@ -16,9 +16,10 @@ from pkgs.common.net import limits
 from pkgs.common.net import relay as relay_module
 from pkgs.common.net.dial import dial_tcp, dial_tls, dial_transport
 from pkgs.common.net.framing import encode_frame, read_frame
+from pkgs.common.net.handshake import accept_tls, start_tls
 from pkgs.common.net.relay import RelayCounts, relay
 from pkgs.common.net.sockets import join_host_port
-from pkgs.common.net.stream import Stream, accept_tls, adopt, start_tls
+from pkgs.common.net.stream import Stream, adopt
 from pkgs.common.net.tls import client_context, server_context
 from tests.unit.net import certs
 from tests.unit.net.loops import on_each_loop, run

@@ -20,7 +20,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pkgs.common.errors import AccessError, TrustError
 from pkgs.common.net import limits
-from pkgs.common.net.proxyheader import V2_START, Endpoint, PlainHeaderReader, build_v2, packed, parse_v2
+from pkgs.common.net.proxyproto.header import (
+    V2_START,
+    Endpoint,
+    PlainHeaderReader,
+    build_v2,
+    packed,
+    parse_v2,
+)
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.trust import Trust
 from pkgs.common.pki.x509 import verify_peer
