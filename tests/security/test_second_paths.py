@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +13,10 @@ import msgspec
 import pytest
 
 from pkgs.auth import limits
+from pkgs.auth.accounts.totp import code_at
 from pkgs.auth.audit.log import SessionRow
 from pkgs.common.api.audit import EmitEvents, EventChunk, SearchEvents
-from pkgs.common.api.login import SignUserCerts
+from pkgs.common.api.login import CreateUser, FinishSignup, GetSignup, Login, SignUserCerts
 from pkgs.common.api.recordings import UploadRecording
 from pkgs.common.api.resources import DeleteResource, PutResource
 from pkgs.common.errors import AccessError, DeniedError, InputError, LimitExceededError
@@ -34,6 +36,7 @@ from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
 from tests.harness.wait import until
 from tests.integration.auth_kit import (
+    PASSWORD,
     Kit,
     User,
     auth,
@@ -227,5 +230,33 @@ def test_listing_ones_own_recordings_does_not_walk_through_everybodys(
             assert [r.participants for r in await recordings(kit.as_user(user))] == [["noor"]]
             assert pages == 1
             assert len(await recordings(kit.admin)) == 7
+
+    run(main)
+
+
+def test_an_invitation_used_by_many_at_once_sets_one_password(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            made = await kit.admin.call(CreateUser(name="mira", roles=["access"]))
+            form = await kit.admin.call(GetSignup(token=made.token))
+            secret = base64.b32decode(form.otp_secret + "=" * (-len(form.otp_secret) % 8))
+            code = code_at(secret, int(kit.clock.now()) // 30)
+            outcomes = await asyncio.gather(
+                *(
+                    kit.nobody(f"127.0.0.{n + 1}").call(
+                        FinishSignup(token=made.token, password=f"{PASSWORD} {n}", otp=code)
+                    )
+                    for n in range(8)
+                ),
+                return_exceptions=True,
+            )
+            winners = [n for n, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException)]
+            assert len(winners) == 1
+            assert all(isinstance(o, DeniedError) for o in outcomes if isinstance(o, BaseException))
+            # The code that proved the device at the signup is used up with it.
+            with pytest.raises(DeniedError):
+                await kit.nobody().call(
+                    Login(user="mira", password=f"{PASSWORD} {winners[0]}", otp=code, **new_keys())
+                )
 
     run(main)
