@@ -131,6 +131,23 @@ def test_resize_reaches_the_terminal_and_the_recording(node: SshNode) -> None:
     assert recorded.meta.interactive
 
 
+def test_a_terminal_takes_and_gives_more_than_fits_at_once(node: SshNode) -> None:
+    """Input that waits for the command while output waits for the client: neither may hold up the other."""
+    with node.user().logged_in() as transport:
+        channel = transport.open_session()
+        channel.get_pty()
+        channel.exec_command("stty raw -echo; echo ready; sleep 0.5; head -c 3000000 /dev/zero; md5sum")
+        while b"ready" not in channel.recv(100):
+            pass
+        data = os.urandom(1_000_000).replace(b"\x04", b"x")
+        channel.sendall(data)
+        read = 0
+        while read < 3_000_000:
+            read += len(channel.recv(65536))
+        channel.shutdown_write()
+        channel.close()
+
+
 def test_keystrokes_make_signals_and_a_signal_request_reaches_the_command(node: SshNode) -> None:
     with node.user().logged_in() as transport:
         channel = transport.open_session()

@@ -14,6 +14,8 @@ DRAIN_S = 5.0
 """After the command ended, output that something else holds open is waited for this long."""
 EOF_HOLD_S = 0.2
 """Between the end of a running command's output and telling the client of it."""
+RESIZE_REST_S = 0.25
+"""Terminal sizes that follow one another faster are recorded as one."""
 HANGUP_STEP_S = 2.0
 """Between SIGHUP, SIGTERM and SIGKILL to what a vanished client leaves behind."""
 READS_PER_TURN = 16

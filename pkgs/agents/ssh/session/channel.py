@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
-from collections import deque
-from collections.abc import Callable
+import signal
 from typing import Protocol
 
 from pkgs.agents.ssh.limits import (
@@ -23,6 +21,7 @@ from pkgs.agents.ssh.limits import (
     MAX_SHOWN_COMMAND,
     MAX_TERM,
     READS_PER_TURN,
+    RESIZE_REST_S,
 )
 from pkgs.agents.ssh.messages import (
     OpenSession,
@@ -35,6 +34,7 @@ from pkgs.agents.ssh.messages import (
 )
 from pkgs.agents.ssh.session.env import ClientEnv
 from pkgs.agents.ssh.session.process import SIGNALS, Exit, Launched, Process
+from pkgs.agents.ssh.session.stdin import Stdin
 from pkgs.agents.ssh.session.terminal import set_size
 from pkgs.common.ssh.channel import Channel, Reply
 from pkgs.common.ssh.limits import CHUNK
@@ -88,12 +88,9 @@ class Session:
         self._started = False
         self._process: Process | None = None
         self._outputs: dict[int, bool] = {}
-        self._input_fd = -1
+        self._stdin = Stdin(channel.consumed)
+        self._stdin_ended = False
         self._master = -1
-        self._input: deque[bytes] = deque()
-        self._input_lock = threading.Lock()
-        self._input_closing = False
-        self._watching_input = False
         self._blocked: set[int] = set()
         self._exit: Exit | None = None
         self._drain: Timer | None = None
@@ -101,6 +98,7 @@ class Session:
         self._over = False
         self._recorded = 0
         self._record: str = "none"
+        self._new_size: TerminalSize | None = None
         self._received = 0
         self._sent = 0
 
@@ -134,25 +132,8 @@ class Session:
                 reply(False)
 
     def data(self, data: bytes) -> None:
-        size = len(data)
-        self._received += size
-        with self._input_lock:
-            if not self._input and self._input_fd >= 0:
-                # The usual case: written at once, without waking the other thread.
-                try:
-                    written = os.write(self._input_fd, data)
-                except BlockingIOError:
-                    written = 0
-                except OSError:
-                    written = size  # the command reads no more; its input goes nowhere
-                if written == size:
-                    self.channel.consumed(size)
-                    return
-                self.channel.consumed(written)
-                data = data[written:]
-            self._input.append(data)
-            wake = self._input_fd >= 0 and not self._watching_input
-        if wake:
+        self._received += len(data)
+        if not self._stdin.write(data):
             self._loop.call_soon(self._watch_input)
 
     def eof(self) -> None:
@@ -247,20 +228,32 @@ class Session:
         else:
             self._outputs = {launched.pipes.stdout: False, launched.pipes.stderr: True}
             input_fd = launched.pipes.stdin
-        for fd in self._outputs:
-            self._loop.watch(fd, READ, self._reader(fd))
-        with self._input_lock:
-            self._input_fd = input_fd
-            pending = bool(self._input)
-        if pending:
-            self._flush_input()
-        elif self._input_closing:
-            self._close_input()
+        self._stdin.attach(input_fd)
+        for fd in {*self._outputs, input_fd}:
+            self._watch(fd)
+        if self._stdin_ended:
+            self._end_input()
         if self._gone:
             self._hang_up()
 
-    def _reader(self, fd: int) -> Callable[[], None]:
-        return lambda: self._read(fd)
+    def _watch(self, fd: int) -> None:
+        """Watch a descriptor for what is wanted of it now. A terminal is one for both ways."""
+        wanted = READ if fd in self._outputs and fd not in self._blocked else 0
+        if fd == self._stdin.fd and self._stdin.pending:
+            wanted |= WRITE
+        if wanted:
+            self._loop.watch(fd, wanted, lambda: self._ready(fd))
+        else:
+            self._loop.unwatch(fd)
+
+    def _ready(self, fd: int) -> None:
+        if fd == self._stdin.fd and self._stdin.pending:
+            self._stdin.flush()
+            if self._stdin_ended and not self._stdin.pending:
+                self._close_input()
+            self._watch(fd)
+        if fd in self._outputs and fd not in self._blocked:
+            self._read(fd)
 
     def _read(self, fd: int) -> None:
         """Move what there is, as far as the client's window allows, a bounded number of chunks."""
@@ -269,7 +262,7 @@ class Session:
             room = self.channel.room()
             if room == 0:
                 self._blocked.add(fd)
-                self._loop.unwatch(fd)
+                self._watch(fd)
                 return
             try:
                 data = os.read(fd, min(room, CHUNK))
@@ -305,78 +298,33 @@ class Session:
             self._host.tell(OutputCut(channel=self.channel.number))
 
     def _unblock(self) -> None:
-        for fd in self._blocked:
-            self._loop.watch(fd, READ, self._reader(fd))
-        self._blocked.clear()
+        blocked, self._blocked = self._blocked, set()
+        for fd in blocked:
+            self._watch(fd)
 
     def _watch_input(self) -> None:
-        if self._input_fd >= 0 and not self._watching_input and self._master < 0:
-            self._watching_input = True
-            self._loop.watch(self._input_fd, WRITE, self._flush_input)
-        elif self._master >= 0:
-            self._watch_master()
-
-    def _watch_master(self) -> None:
-        """A terminal is one descriptor for both ways."""
-        if self._master not in self._outputs:
-            return
-        self._watching_input = True
-        what = WRITE if self._master in self._blocked else READ | WRITE
-        self._loop.watch(self._master, what, self._master_ready)
-
-    def _master_ready(self) -> None:
-        self._flush_input()
-        if self._master in self._outputs and self._master not in self._blocked:
-            self._read(self._master)
-
-    def _flush_input(self) -> None:
-        with self._input_lock:
-            while self._input and self._input_fd >= 0:
-                head = self._input[0]
-                try:
-                    written = os.write(self._input_fd, head)
-                except BlockingIOError:
-                    written = 0
-                except OSError:
-                    written = len(head)  # the command reads no more
-                self.channel.consumed(written)
-                if written < len(head):
-                    self._input[0] = head[written:]
-                    break
-                self._input.popleft()
-            done = not self._input
-        if not done:
-            self._watch_input()
-            return
-        if self._watching_input:
-            self._watching_input = False
-            self._loop.unwatch(self._input_fd)
-            if self._master in self._outputs and self._master not in self._blocked:
-                self._loop.watch(self._master, READ, self._reader(self._master))
-        if self._input_closing:
-            self._close_input()
+        if self._stdin.fd >= 0:
+            self._watch(self._stdin.fd)
 
     def _end_input(self) -> None:
-        self._input_closing = True
-        if not self._input and self._input_fd >= 0:
+        self._stdin_ended = True
+        if not self._stdin.pending and self._stdin.fd >= 0:
             self._close_input()
 
     def _close_input(self) -> None:
-        if self._master >= 0 or self._input_fd < 0:
+        if self._master >= 0:
             return  # a terminal stays whole: its output is still wanted
-        with self._input_lock:
-            fd, self._input_fd = self._input_fd, -1
-        self._loop.unwatch(fd)
-        os.close(fd)
+        fd = self._stdin.detach()
+        if fd >= 0:
+            self._loop.unwatch(fd)
+            os.close(fd)
 
     def _close_output(self, fd: int) -> None:
         self._loop.unwatch(fd)
         self._blocked.discard(fd)
         del self._outputs[fd]
         if fd == self._master:
-            with self._input_lock:
-                self._input_fd = -1
-                self._input.clear()
+            self._stdin.detach()
             self._master = -1
         os.close(fd)
         if not self._outputs:
@@ -409,10 +357,18 @@ class Session:
             self._finish()
 
     def _resize(self, size: TerminalSize) -> None:
-        if self._master >= 0:
-            set_size(self._master, size)
-            if self._record == "all":
-                self._host.tell(Resized(channel=self.channel.number, columns=size.columns, rows=size.rows))
+        if self._master < 0:
+            return
+        set_size(self._master, size)
+        if self._new_size is None:
+            # Dragging a window makes dozens a second; where it comes to rest is what is worth keeping.
+            self._loop.after(RESIZE_REST_S, self._tell_size)
+        self._new_size = size
+
+    def _tell_size(self) -> None:
+        size, self._new_size = self._new_size, None
+        if size is not None and not self._over:
+            self._host.tell(Resized(channel=self.channel.number, columns=size.columns, rows=size.rows))
 
     def _vanished(self) -> None:
         self._gone = True
@@ -420,6 +376,11 @@ class Session:
             self._hang_up()
         elif not self._started:
             self._finish()
+
+    def kill(self) -> None:
+        """What runs is ended now; for a process that is told to go."""
+        if self._process is not None:
+            self._process.signal(signal.SIGKILL)
 
     def _hang_up(self) -> None:
         assert self._process is not None
@@ -431,10 +392,11 @@ class Session:
     def _finish(self) -> None:
         if self._over:
             return
-        self._over = True
         if self._drain is not None:
             self._drain.cancel()
         self._close_input()
+        self._tell_size()
+        self._over = True
         if self._exit is not None:
             # The status first: a client that has ended its own side closes as soon as it sees our end.
             if self._exit.signal:

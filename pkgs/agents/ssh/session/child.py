@@ -96,6 +96,7 @@ class Child:
         self.loop.watch(self._link.fileno(), READ, self._pump)
         if self._start.keep_alive_s > 0:
             self.loop.after(self._start.keep_alive_s, self._keep_alive)
+        signal.signal(signal.SIGTERM, lambda *_: self._terminated())
         self._connection.start()
         self.loop.run()
 
@@ -261,6 +262,12 @@ class Child:
         self, target: DirectTcp, what: Literal["started", "stopped", "failed"], error: str = ""
     ) -> None:
         self._link.tell(ForwardEnded(host=target.host, port=target.port, what=what, error=error))
+
+    def _terminated(self) -> None:
+        """The service did not see this process go in time: nothing of it stays behind."""
+        for session in self._sessions:
+            session.kill()
+        os._exit(1)
 
     def _keep_alive(self) -> None:
         if self._connection.keep_alive() > self._start.keep_alive_count:

@@ -32,7 +32,7 @@ from pkgs.common.ssh.process.monitor import Monitor, Service, Signer
 _START_DEADLINE_S = 30.0
 _RESTART_S = 10.0
 """How long a connection waits for a new spawner when the last one died."""
-_END_GRACE_S = 3.0
+_END_GRACE_S = 2.5
 _ROOT = Path(__file__).resolve().parents[4]
 _KEPT_ENV = ("PATH", "LANG", "TZ", "HOME", "USER", "LOGNAME", "PYTHONDONTWRITEBYTECODE")
 
@@ -150,7 +150,7 @@ class Pool:
         for number in list(self._monitors):
             self.end(number, "the service is stopping")
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=3 * _END_GRACE_S)
+            _, late = await asyncio.wait(tasks, timeout=2.5 * _END_GRACE_S)
             for task in late:
                 task.cancel()
         if self._reader is not None:
