@@ -21,6 +21,9 @@ from pkgs.common.events.types import Event, FieldValue
 BASE_NAMES = frozenset({"event", "code", "time", "uid", "ei", "cluster_name"})
 """Never usable as names of fields: the base would be forgeable."""
 
+WHO = frozenset({"user", "login", "sid", "server_id", "addr.remote"})
+"""Kept of an event that is too large whatever is cut: nobody becomes nameless by telling much."""
+
 LAST_INDEX = 2147483647
 """`ei` of a session's end event; `session.data` has the one before."""
 
@@ -77,13 +80,18 @@ def bounded(event: Event) -> Event:
             break
         limit //= 2
     if len(to_json(made)) > MAX_EVENT_BYTES:
-        made = msgspec.structs.replace(made, fields={"error": "the event's fields were too large to keep"})
+        kept = {name: value for name, value in made.fields.items() if name in WHO and isinstance(value, str)}
+        kept["error"] = "the event's fields were too large to keep"
+        made = msgspec.structs.replace(made, fields=kept)
     return made
 
 
 def _bounded_to(event: Event, limit: int) -> Event:
     fields: dict[str, FieldValue] = {}
-    for name, value in list(event.fields.items())[:MAX_FIELDS]:
+    named = list(event.fields.items())
+    if len(named) > MAX_FIELDS:
+        named.sort(key=lambda item: item[0] not in WHO)
+    for name, value in named[:MAX_FIELDS]:
         if name in BASE_NAMES:
             continue
         fields[_cut(name, MAX_NAME)] = _bounded_value(value, limit)
