@@ -18,7 +18,7 @@ from pkgs.common.access.options import SessionOptions, merge_options
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.pki.identity import Identity
-from pkgs.common.pki.sshcert import verify_user_cert
+from pkgs.common.pki.sshcert import unverified_facts, verify_user_cert
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import AuthPreference, Lock, NetworkingConfig, Node, RecordingConfig
 from pkgs.common.resources.role import Role
@@ -63,6 +63,8 @@ class Gate:
             identity = verify_user_cert(
                 blob, trust=self.cache.trust, login=login, source_addr=source_addr, now=self.now()
             )
+        except DeniedError as problem:  # genuine, but not for this login or address: its name is true
+            return Verdict(None, problem.message, unverified_facts(blob).key_id)
         except AccessError as problem:
             return Verdict(None, problem.message)
         decision = self.decide(identity, login, source_addr)

@@ -50,9 +50,9 @@ def verify_user_cert(
     Raises TrustError when the certificate is not to be believed and DeniedError when it is genuine but
     not for this login, address or moment. `login` None: any principal, for a gate that passes the
     connection on. An `Identity` from a pinned certificate is pinned to `source_addr` itself."""
+    cert, cluster = _verify(blob, trust, CertType.USER, "user")
     if login is not None and not syntax.valid_login(login):  # attack A17
         raise DeniedError("not a valid login name", detail="login has a bad syntax")
-    cert, cluster = _verify(blob, trust, CertType.USER, "user")
     if not cert.key_id:
         raise TrustError(_NO, detail="no user name")
     if not cert.principals:  # attack A04
@@ -148,7 +148,7 @@ def _check_time(cert: UnverifiedCert, now: float) -> None:
     if now + limits.CLOCK_TOLERANCE_S < cert.valid_after:
         raise TrustError("certificate is not valid yet", hint="check the clocks of both machines")
     if cert.valid_before != limits.FOREVER and now >= cert.valid_before:
-        raise TrustError("certificate has expired", hint="log in again")
+        raise TrustError("certificate has expired", hint="log in again with `tsh login`")
 
 
 def sign_user_cert(signer: SshSigner, spec: UserCertSpec, public_line: str) -> str:

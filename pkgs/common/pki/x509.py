@@ -179,7 +179,7 @@ def _check_leaf(cert: x509.Certificate, now: float) -> None:
     if now + limits.CLOCK_TOLERANCE_S < begins:
         raise TrustError("certificate is not valid yet", hint="check the clocks of both machines")
     if now >= ends:
-        raise TrustError("certificate has expired", hint="log in again")
+        raise TrustError("certificate has expired", hint="log in again with `tsh login`")
 
 
 def _fields(cert: x509.Certificate, ca: TrustedTlsCa) -> x509name.SubjectFields:

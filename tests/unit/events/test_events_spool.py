@@ -146,6 +146,7 @@ def test_a_disk_error_is_told_to_the_caller_and_nothing_half_written_is_delivere
         emitter = spool(tmp_path, auth)
         await emitter.start()
         await emitter.emit(event(1))
+        assert await emitter.flush(5)
         real = os.write
 
         def full(fd, data):

@@ -145,7 +145,7 @@ class Session:
             raise InputError("the server knows no such call", hint="use the same version on both sides")
         identity = self.caller.identity
         if identity is not None and identity.expires_at and identity.expires_at <= time.time():
-            raise DeniedError("the certificate has expired", hint="log in again")
+            raise DeniedError("the certificate has expired", hint="log in again with `tsh login`")
         if method.name not in self._permitted:
             if not self.caller.may_be(method.callers):
                 raise DeniedError("this call is not for you")
