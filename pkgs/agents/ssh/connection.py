@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pkgs.agents.ssh.gate import Gate
-from pkgs.agents.ssh.limits import RECORD_HEAD
+from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.messages import (
     Account,
     FileOperation,
@@ -199,6 +199,9 @@ class SshConnection:
             return Refused(text=f"too many sessions: the limit is {options.max_sessions}")
         if request.channel in self._sessions:
             raise ProtocolError("a channel has one session")
+        if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
+            # An honest process counts itself: each session holds a file of this one open.
+            raise ProtocolError("more sessions than a connection may have")
         if not self._gate.may_copy(options) and not self.identity.force_command and is_copy(request):
             await self._emit(codes.SCP_DISALLOWED, {**self._parties.fields(), "command": request.command})
             return Refused(text="file copying is not permitted")

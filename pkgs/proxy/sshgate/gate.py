@@ -37,6 +37,8 @@ from pkgs.proxy.sshgate.messages import Dial, Dialled, GateOpened
 
 MAX_DIALS = 64
 """Streams of one connection, open or being dialled."""
+MAX_CONNECTIONS_OF_USER = 128
+"""At once, over all their certificates: each connection is a process of the proxy."""
 
 
 class _Connected(Protocol):
@@ -166,6 +168,9 @@ class _GateConnection:
         )
 
     async def authenticated(self, user: str, identity: Identity) -> Message:
+        open_now = sum(one.is_of(identity.name) for one in self._gate.connections)
+        if open_now >= MAX_CONNECTIONS_OF_USER:
+            raise LimitExceededError("you have too many connections to this proxy")
         self._identity = identity
         self._gate.log.info("login", extra={"user": identity.name, "addr": self._client_addr})
         return GateOpened(user=identity.name)
@@ -186,6 +191,10 @@ class _GateConnection:
         for task in self._streams:
             task.cancel()
         await asyncio.gather(*self._streams, return_exceptions=True)
+
+    def is_of(self, user: str) -> bool:
+        """Whether that user has logged in here."""
+        return self._identity is not None and self._identity.name == user
 
     def check_lock(self) -> None:
         """End the connection when a lock now stops its user (attack A14)."""
