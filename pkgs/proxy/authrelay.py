@@ -54,7 +54,7 @@ class AuthRelay:
         except BaseException:
             client.abort()
             raise
-        await relay(client, auth)
+        await relay(client, auth, half_closed_s=limits.LINGER_S)
 
     async def _dial(self, accepted: Accepted) -> Stream:
         failure: AccessError = UnavailableError("no address of the Auth Service is known")

@@ -23,6 +23,9 @@ noticed by TCP for a minute; the user is let go before."""
 AGENT_DIAL_S = 10.0
 """For an agent to answer a dial request, or to be dialled directly."""
 
+LINGER_S = 10.0
+"""For a stranger to go when the Auth Service or the SSH server has ended its side."""
+
 USER_DIAL_S = 10.0
 """From accept to a whole dial frame."""
 TARGET_MAX = 512
@@ -37,6 +40,8 @@ HEADER_S = 10.0
 """From the first byte of a request, or the TLS handshake, to the end of its headers."""
 BODY_S = 10.0
 HANDLER_S = 30.0
+ANSWER_TAKEN_S = 30.0
+"""For a client to read answers enough that more can be sent."""
 KEEPALIVE_S = 30.0
 API_CALL_S = 15.0
 """For the Auth Service to answer a call made for a web request."""

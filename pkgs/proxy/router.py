@@ -17,6 +17,7 @@ from pkgs.common.net.relay import relay
 from pkgs.common.net.stream import adopt
 from pkgs.common.pki.identity import Identity
 from pkgs.common.rpc.server import RpcServer
+from pkgs.proxy import limits
 from pkgs.proxy.authrelay import AuthRelay
 from pkgs.proxy.certificates import (
     ALPN_AUTH,
@@ -144,7 +145,7 @@ class Router:
         ours, theirs = socket.socketpair()
         serving = asyncio.create_task(self._ssh.serve(theirs, accepted.remote_addr))
         try:
-            await relay(stream, await adopt(ours))
+            await relay(stream, await adopt(ours), half_closed_s=limits.LINGER_S)
         finally:
             stream.abort()
             serving.cancel()

@@ -210,6 +210,11 @@ class ProxyService:
         self._log.info("listening", extra={"web": web_addr, "ssh": ssh_addr, "tunnel": tunnel_addr})
 
     @property
+    def connections(self) -> int:
+        """Connections to the public ports."""
+        return sum(one.connections for one in self._listeners)
+
+    @property
     def shown_addresses(self) -> Addresses:
         """Where this proxy listens, as clients are told."""
         return self._addresses
@@ -282,7 +287,7 @@ class ProxyService:
         metrics.gauge_of(
             "proxy_connections",
             "Connections to the public ports.",
-            lambda: sum(one.connections for one in self._listeners),
+            lambda: self.connections,
         )
 
     # --- life

@@ -57,6 +57,7 @@ from pkgs.common.resources.role import Conditions, Role, RoleSpec
 from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.common.runtime.config import parse_config
 from pkgs.common.runtime.process import Process
+from pkgs.proxy.router import SshDoor
 from pkgs.proxy.service import ProxyService
 from tests.harness.wait import until
 
@@ -390,6 +391,7 @@ async def proxy(
     settings: str = "",
     auth_addrs: tuple[str, ...] = (),
     host_id: str = "00000000-0000-4000-8000-00000000000a",
+    ssh: SshDoor | None = None,
 ) -> AsyncIterator[ProxyKit]:
     """A running proxy. `settings` are more lines of its section in the configuration."""
     authorities = authorities or Authorities()
@@ -406,7 +408,7 @@ async def proxy(
     member = FakeMember(authorities.host(host_id, SystemRole.PROXY), cache)
     service = ProxyService(process, member, auth_addrs)  # type: ignore[arg-type]
     try:
-        await service.start(EchoDoor())
+        await service.start(ssh or EchoDoor())
         shown = service.shown_addresses
         yield ProxyKit(authorities, cache, member, service, shown.web_listen, shown.ssh_listen)
     finally:

@@ -29,11 +29,14 @@ __all__ = [
 ]
 
 
-async def resolve(host: str, port: int) -> list[Resolved]:
+async def resolve(host: str, port: int, *, deadline_s: float = limits.DIAL_S) -> list[Resolved]:
     """Addresses of a name, families taking turns. Raises UnavailableError."""
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        async with asyncio.timeout(deadline_s):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    except TimeoutError as exc:
+        raise UnavailableError(f"{host} does not resolve to an address in time") from exc
     except (OSError, UnicodeError) as exc:
         raise UnavailableError(f"{host or 'the empty name'} does not resolve to an address") from exc
     by_family: dict[int, list[Resolved]] = {}
@@ -101,7 +104,7 @@ async def dial_tcp(addr: str, *, deadline_s: float = limits.DIAL_S) -> socket.so
     host, port = split_host_port(addr)
     try:
         async with asyncio.timeout(deadline_s):
-            addresses = await resolve(host, port)
+            addresses = await resolve(host, port, deadline_s=deadline_s)
             return await dial_resolved(addresses, addr, deadline_s=deadline_s)
     except TimeoutError as exc:
         raise UnavailableError(f"cannot connect to {addr}", detail="no answer in time") from exc

@@ -107,11 +107,17 @@ class _Direction:
 
 
 async def relay(
-    a: Stream, b: Stream, *, idle_s: float | None = None, answer_s: float | None = None
+    a: Stream,
+    b: Stream,
+    *,
+    idle_s: float | None = None,
+    answer_s: float | None = None,
+    half_closed_s: float | None = None,
 ) -> RelayCounts:
-    """Relay until both directions have ended, one breaks, nothing moved for `idle_s`, or `b` said nothing at
-    all for its first `answer_s`; then both streams are closed. A cancelled relay closes them too. Bytes that
-    either stream holds already go first."""
+    """Relay until both directions have ended, one breaks, nothing moved for `idle_s` (for `half_closed_s`
+    when one direction has ended), or `b` said nothing at all for its first `answer_s`; then both streams are
+    closed. A cancelled relay closes them too. Bytes that either stream holds already go first."""
+    after_end_s = limits.HALF_CLOSED_IDLE_S if half_closed_s is None else half_closed_s
     loop = asyncio.get_running_loop()
     finished: asyncio.Future[OSError | None] = loop.create_future()
     directions: list[_Direction] = []
@@ -128,7 +134,7 @@ async def relay(
 
     def limit() -> float | None:
         half_closed = any(direction.ended for direction in directions)
-        return min(filter(None, (idle_s, limits.HALF_CLOSED_IDLE_S if half_closed else None)), default=None)
+        return min(filter(None, (idle_s, after_end_s if half_closed else None)), default=None)
 
     def watch() -> None:
         nonlocal timer, idle

@@ -152,7 +152,7 @@ class Connector:
         """Dial the registered address. The name is resolved once, and what was checked is what is dialled."""
         host, port = split_host_port(node.spec.addr)
         try:
-            addresses = await resolve(host, port)
+            addresses = await resolve(host, port, deadline_s=limits.AGENT_DIAL_S)
             self._policy().check(addresses)
             sock = await dial_resolved(addresses, node.spec.addr, deadline_s=limits.AGENT_DIAL_S)
         except AccessError as exc:

@@ -62,13 +62,15 @@ _CODES: Final = {
 
 
 class _Connection(asyncio.Protocol):
-    """Stands before aiohttp's protocol of one connection; ends it when a request takes too long to come."""
+    """Stands before aiohttp's protocol of one connection; ends it when a request takes too long
+    to come, or an answer too long to be taken."""
 
     def __init__(self, server: WebServer, remote_ip: str) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._inner: asyncio.Protocol | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._handling = 0
         self.transport: asyncio.Transport | None = None
         self.remote_ip = remote_ip
@@ -93,6 +95,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._taken()
         if self.transport is not None:
             self._server.connections.pop(self.transport, None)
         if self._inner is not None:
@@ -101,10 +104,13 @@ class _Connection(asyncio.Protocol):
             self.over.set_result(None)
 
     def pause_writing(self) -> None:
+        # aiohttp waits without end for a client to read.
+        self._unread = self._loop.call_later(limits.ANSWER_TAKEN_S, self.abort)
         if self._inner is not None:
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
+        self._taken()
         if self._inner is not None:
             self._inner.resume_writing()
 
@@ -123,6 +129,11 @@ class _Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _taken(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def abort(self) -> None:
         if self.transport is not None:
