@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from aiohttp import web
 
@@ -140,7 +140,7 @@ class ProxyService:
             dial=DialGate(
                 connector=self.connector,
                 context=lambda: self._contexts.dial,
-                verify=self.verify,
+                verify=self._holder,
                 log=self._process.component_log("dial"),
             ),
             tunnels=self.tunnels,
@@ -153,10 +153,12 @@ class ProxyService:
         self._member.on_identity_change(self._renewed)
         self._member.cache.on_change(self._changed)
         self._member.start_heartbeat(self.describe)
-        self._tasks.append(asyncio.create_task(self._watch_tunnels()))
+        self._keep_doing(self._watch_tunnels(), "watch the tunnels")
         interval_s = parse_duration(self._config.proxy_service.https_keypairs_reload_interval)
         if interval_s > 0 and self._web_certificates.from_files:
-            self._tasks.append(asyncio.create_task(self._watch_files(max(interval_s, limits.RELOAD_CHECK_S))))
+            self._keep_doing(
+                self._watch_files(max(interval_s, limits.RELOAD_CHECK_S)), "watch the certificate files"
+            )
         self._add_metrics()
 
     # --- parts
@@ -243,6 +245,10 @@ class ProxyService:
     def _identify(self, der: bytes | None) -> Identity | None:
         if der is None:
             raise TrustError("a host certificate is needed here")
+        return self._holder(der)
+
+    def _holder(self, der: bytes) -> Identity:
+        """The same, wherever it is used from; for those who check the address themselves."""
         return verify_peer(der, trust=self._member.cache.trust, now=self._process.clock.now())
 
     def _make_signer(self, identity: HostIdentity) -> HeaderSigner:
@@ -260,6 +266,17 @@ class ProxyService:
     def _changed(self, kind: str) -> None:
         if kind == "cert_authority":
             self._contexts = OwnContexts.of(self._member.identity, self._member.cache.trust)
+
+    def _keep_doing(self, what: Coroutine[None, None, None], name: str) -> None:
+        """Run until `close`. Should it fail, that is in the log at once and not only at the end."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (failure := task.exception()) is not None:
+                self._log.error("no longer done: %s", name, exc_info=failure)
+
+        task = asyncio.create_task(what, name=name)
+        task.add_done_callback(ended)
+        self._tasks.append(task)
 
     async def _watch_tunnels(self) -> None:
         """A tunnel that takes nothing any more is ended, so that nobody waits for it."""

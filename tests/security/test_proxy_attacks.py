@@ -108,6 +108,12 @@ def test_a12_a_pinned_certificate_from_another_address_is_refused(tmp_path: Path
             assert await closed(elsewhere)
             far = kit.authorities.user(source_addr="192.0.2.1")
             assert "address" in (await kit.refused("web-1", far)).error
+            refusals = [event for event in kit.events if event.event == "auth"]
+            assert [(one.fields["user"], one.fields["addr.remote"][:9]) for one in refusals] == [
+                ("alice", "127.0.0.2"),
+                ("alice", "127.0.0.1"),
+            ]
+            assert all("pinned to" in str(one.fields["error"]) for one in refusals)
             await agent.close()
 
     run(body())

@@ -26,6 +26,7 @@ from pkgs.common.net.proxyproto.signed import HeaderSigner
 from pkgs.common.net.sockets import peer_of, split_host_port
 from pkgs.common.net.stream import Stream, adopt
 from pkgs.common.pki.identity import Identity
+from pkgs.common.pki.source import check_source
 from pkgs.common.resources.kinds import Node
 from pkgs.common.runtime.clock import Clock
 from pkgs.proxy import limits
@@ -100,6 +101,12 @@ class Connector:
             raise NotFoundError(f"cluster {cluster!r} is not known here")
         if service != "ssh":
             raise NotFoundError(f"service {service!r} is not served here")
+        try:
+            check_source(identity, split_host_port(client_addr)[0])
+        except DeniedError as exc:
+            # A certificate in the wrong hands: the one refusal that must not go unnoticed (attack A12).
+            await self._emit_denied(identity, "", client_addr, login, (exc.detail or exc.message,))
+            raise
         node = await self._route(identity, target, client_addr, login)
         stream = await self._dial(node, client_addr, service, target)
         try:
@@ -127,7 +134,7 @@ class Connector:
         visible = [node for node, decision in decisions if decision]
         if found and not visible:
             reasons = tuple(dict.fromkeys(reason for _, decision in decisions for reason in decision.reasons))
-            await self._emit_denied(identity, found, client_addr, login, reasons)
+            await self._emit_denied(identity, found[0].spec.hostname, client_addr, login, reasons)
         return choose(target, visible, networking, cache.cluster_name)
 
     async def _dial(self, node: Node, client_addr: str, service: str, target: str) -> Stream:
@@ -190,7 +197,7 @@ class Connector:
         )
 
     async def _emit_denied(
-        self, identity: Identity, found: list[Node], client_addr: str, login: str, reasons: tuple[str, ...]
+        self, identity: Identity, hostname: str, client_addr: str, login: str, reasons: tuple[str, ...]
     ) -> None:
         self._log.info(
             "a user may not connect",
@@ -206,7 +213,7 @@ class Connector:
                     login=login or None,
                     success=False,
                     error="; ".join(reasons) or "access denied",
-                    server_hostname=found[0].spec.hostname,
+                    server_hostname=hostname or None,
                     addr_remote=client_addr,
                 )
             )

@@ -28,7 +28,7 @@ class DialGate:
         *,
         connector: Connector,
         context: Callable[[], ssl.SSLContext],
-        verify: Callable[[bytes, str], Identity],
+        verify: Callable[[bytes], Identity],
         log: logging.Logger,
     ) -> None:
         self._connector = connector
@@ -75,7 +75,8 @@ class DialGate:
         der = stream.peer_der
         if der is None:
             raise TrustError("a user certificate is needed here", hint="log in with `tsh login`")
-        identity = self._verify(der, accepted.remote_ip)
+        # Whether it may be used from this address is checked, and audited, by the connector.
+        identity = self._verify(der)
         if identity.kind is not PeerKind.USER:
             raise DeniedError("this port is for users")
         try:
