@@ -128,7 +128,9 @@ class JoinHandlers:
         self, caller: Caller, request: Join, token: Token | None, known: tuple[Host, int] | None
     ) -> None:
         """Make the host known and use a one-time token up, in one commit."""
-        if known is not None and not _is_same_host(caller, request):
+        # An Auth Service does not join, but its id is taken as well: it is in what it tells the audit log.
+        taken = known is not None or self._store.get("auth_server", request.host_id) is not None
+        if taken and not _is_same_host(caller, request):
             raise AlreadyExistsError(
                 f"host {request.host_id} has joined already",
                 hint="a host joins once per data directory; use an empty one, or keep the identity in it",
