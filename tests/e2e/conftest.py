@@ -11,13 +11,8 @@ from tests.harness.cluster import Cluster, Person
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    made = Cluster()
-    try:
-        made.start()
-        made.wait_node("demo-node")
+    with Cluster.running() as made:
         yield made
-    finally:
-        made.destroy()
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,8 @@ from tests.harness.wait import wait_for
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A cluster of this test's own: it will be hurt."""
-    made = Cluster()
-    try:
-        made.start()
-        made.wait_node("demo-node")
+    with Cluster.running() as made:
         yield made
-    finally:
-        made.destroy()
 
 
 class Session:

@@ -14,13 +14,8 @@ from tests.harness.wait import wait_for
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    made = Cluster(second_factor="otp")
-    try:
-        made.start()
-        made.wait_node("demo-node")
+    with Cluster.running(second_factor="otp") as made:
         yield made
-    finally:
-        made.destroy()
 
 
 def test_status_shows_who_and_until_when(alice: Person) -> None:

@@ -16,13 +16,8 @@ from tests.harness.wait import wait_for
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """With a second factor, so that there is a secret of it to look for."""
-    made = Cluster(second_factor="otp")
-    try:
-        made.start()
-        made.wait_node("demo-node")
+    with Cluster.running(second_factor="otp") as made:
         yield made
-    finally:
-        made.destroy()
 
 
 def _files(root: Path) -> list[Path]:

@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -235,6 +237,19 @@ class Cluster:
         self.daemons[name] = made
         made.start()
         return made
+
+    @classmethod
+    @contextmanager
+    def running(cls, **settings: Any) -> Iterator[Cluster]:
+        """A cluster that is up, its own node listed, until the end of the block; then nothing is left."""
+        made = cls(**settings)
+        try:
+            made.start()
+            if "ssh" in made.services:
+                made.wait_node(made.nodename)
+            yield made
+        finally:
+            made.destroy()
 
     def start(self) -> Cluster:
         for service in self.services:

@@ -21,12 +21,8 @@ from tests.integration.terminal import Terminal
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    made = Cluster(second_factor="otp", services=("auth", "proxy"))
-    try:
-        made.start()
+    with Cluster.running(second_factor="otp", services=("auth", "proxy")) as made:
         yield made
-    finally:
-        made.destroy()
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,8 @@ from tests.integration.terminal import Terminal
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     motd = {"auth_service": {"message_of_the_day": "Be kind.\x1b[2J"}}
-    made = Cluster(second_factor="off", services=("auth", "proxy"), overrides=motd)
-    try:
-        made.start()
+    with Cluster.running(second_factor="off", services=("auth", "proxy"), overrides=motd) as made:
         yield made
-    finally:
-        made.destroy()
 
 
 def test_two_profiles_are_kept_apart(cluster: Cluster) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import signal
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -31,17 +31,9 @@ TOKEN = "4f7a0c2e8d1b4f5a9c3e7d6b5a4f3e2d"
 NODE = SystemRole.NODE
 
 
-@contextlib.contextmanager
-def started() -> Iterator[Cluster]:
-    made = Cluster(
-        name="alpha",
-        services=("auth", "proxy"),
-        overrides={"auth_service": {"tokens": [f"node:{TOKEN}"]}},
-    )
-    try:
-        yield made.start()
-    finally:
-        made.stop()
+def started() -> AbstractContextManager[Cluster]:
+    tokens = {"auth_service": {"tokens": [f"node:{TOKEN}"]}}
+    return Cluster.running(name="alpha", services=("auth", "proxy"), overrides=tokens)
 
 
 @pytest.fixture(scope="module")

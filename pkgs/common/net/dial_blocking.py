@@ -11,7 +11,6 @@ import ssl
 from pkgs.common.errors import ProtocolError, TrustError, UnavailableError
 
 DIAL_S = 10.0
-FRAME_MAX = 16 * 1024
 """As in `limits`, which a lean start does not import."""
 
 
@@ -85,33 +84,3 @@ def dial_tls(
     except OSError as exc:
         sock.close()
         raise UnavailableError(f"cannot connect to {addr}", detail=str(exc)) from exc
-
-
-def write_frame(sock: socket.socket, payload: bytes) -> None:
-    if not 0 < len(payload) <= FRAME_MAX:
-        raise ProtocolError("the frame is too long")
-    try:
-        sock.sendall(len(payload).to_bytes(2, "big") + payload)
-    except OSError as exc:
-        raise UnavailableError("the connection was lost", detail=str(exc)) from exc
-
-
-def read_frame(sock: socket.socket) -> bytes:
-    """One frame's bytes, by the socket's own time-out; nothing after it is consumed."""
-    length = int.from_bytes(_receive(sock, 2), "big")
-    if not 0 < length <= FRAME_MAX:
-        raise ProtocolError("the frame is too long")
-    return _receive(sock, length)
-
-
-def _receive(sock: socket.socket, count: int) -> bytes:
-    received = bytearray()
-    while len(received) < count:
-        try:
-            more = sock.recv(count - len(received))
-        except OSError as exc:
-            raise UnavailableError("the connection was lost", detail=str(exc)) from exc
-        if not more:
-            raise UnavailableError("the other side closed the connection")
-        received += more
-    return bytes(received)

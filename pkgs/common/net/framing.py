@@ -1,16 +1,15 @@
 """Frames of the tunnel protocol: a 2-byte big-endian length and one MessagePack value of a known type.
 
-Decoding is sans-IO and total: bytes give values, "more needed", or a ProtocolError.
+Decoding is total: bytes give a value or a ProtocolError.
 """
 
 from __future__ import annotations
 
-import socket
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from pkgs.common.errors import ProtocolError, UnavailableError
+from pkgs.common.errors import ProtocolError
 from pkgs.common.net import limits
 from pkgs.common.net.stream import Stream
 
@@ -38,50 +37,7 @@ def _length(head: bytes | bytearray) -> int:
     return length
 
 
-class FrameDecoder(Generic[T]):
-    """Takes bytes as they come; gives the values of the frames that are complete."""
-
-    def __init__(self, type_: type[T]) -> None:
-        self._type = type_
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[T]:
-        self._buffer += data
-        values: list[T] = []
-        while len(self._buffer) >= 2:
-            end = 2 + _length(self._buffer[:2])
-            if len(self._buffer) < end:
-                break
-            values.append(decode_frame(bytes(self._buffer[2:end]), self._type))
-            del self._buffer[:end]
-        return values
-
-    @property
-    def rest(self) -> bytes:
-        """Bytes of a frame that is not complete."""
-        return bytes(self._buffer)
-
-
 async def read_frame(stream: Stream, type_: type[T]) -> T:
     """One frame from a stream; nothing after it is consumed. The caller sets the deadline."""
     length = _length(await stream.read_exactly(2))
     return decode_frame(await stream.read_exactly(length), type_)
-
-
-def read_frame_blocking(sock: socket.socket, type_: type[T]) -> T:
-    """The same from a blocking socket, by its own time-out."""
-    length = _length(_receive(sock, 2))
-    return decode_frame(_receive(sock, length), type_)
-
-
-def _receive(sock: socket.socket, count: int) -> bytes:
-    received = bytearray()
-    while len(received) < count:
-        try:
-            more = sock.recv(count - len(received))
-        except OSError as exc:
-            raise UnavailableError("the connection was lost", detail=str(exc)) from exc
-        if not more:
-            raise UnavailableError("the other side closed the connection")
-        received += more
-    return bytes(received)

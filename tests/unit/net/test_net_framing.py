@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
@@ -10,31 +11,55 @@ from hypothesis import strategies as st
 
 from pkgs.common.api.tunnel import DialHeader, UserDial
 from pkgs.common.errors import ProtocolError, UnavailableError
-from pkgs.common.net.dial_blocking import read_frame as read_frame_lean
-from pkgs.common.net.dial_blocking import write_frame
-from pkgs.common.net.framing import FrameDecoder, decode_frame, encode_frame, read_frame_blocking
+from pkgs.common.net.framing import decode_frame, encode_frame, read_frame
+from pkgs.common.net.stream import Stream, adopt
 
 DIAL = UserDial(target="node-1", login="root")
 
 
-@settings(max_examples=50)
-@given(st.lists(st.integers(1, 9)))
+def frames_of(pieces: list[bytes], count: int) -> list[UserDial]:
+    """What a reader gets that is fed these pieces, one after the other, and then the end."""
+
+    async def body() -> list[UserDial]:
+        here, there = socket.socketpair()
+        with there:
+            stream = await adopt(here)
+            try:
+                async with asyncio.timeout(5):
+                    reading = asyncio.ensure_future(read_all(stream, count))
+                    for piece in pieces:
+                        there.sendall(piece)
+                        await asyncio.sleep(0)
+                    there.shutdown(socket.SHUT_WR)
+                    return await reading
+            finally:
+                stream.abort()
+
+    async def read_all(stream: Stream, count: int) -> list[UserDial]:
+        return [await read_frame(stream, UserDial) for _ in range(count)]
+
+    return asyncio.run(body())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 9), max_size=40))
 def test_any_pieces_give_the_same_frames(sizes: list[int]) -> None:
-    raw = encode_frame(DIAL) * 3
-    decoder = FrameDecoder(UserDial)
-    found: list[UserDial] = []
+    raw, pieces = encode_frame(DIAL) * 3, []
     for size in sizes:
-        piece, raw = raw[:size], raw[size:]
-        found += decoder.feed(piece)
-    found += decoder.feed(raw)
-    assert found == [DIAL] * 3
-    assert decoder.rest == b""
+        pieces.append(raw[:size])
+        raw = raw[size:]
+    assert frames_of([*pieces, raw], 3) == [DIAL] * 3
 
 
 @pytest.mark.parametrize("raw", [b"\0\0", b"\xff\xff", b"\x40\x01"])
 def test_impossible_lengths_are_refused(raw: bytes) -> None:
     with pytest.raises(ProtocolError):
-        FrameDecoder(UserDial).feed(raw)
+        frames_of([raw], 1)
+
+
+def test_an_end_inside_a_frame_is_no_frame() -> None:
+    with pytest.raises(UnavailableError):
+        frames_of([encode_frame(DIAL)[:-1]], 1)
 
 
 @settings(max_examples=100)
@@ -51,20 +76,6 @@ def test_no_bytes_break_the_decoder(body: bytes) -> None:
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(ProtocolError):
         decode_frame(b"\x91" * 10_000, DialHeader)
-
-
-def test_blocking_readers_take_exactly_one_frame() -> None:
-    here, there = socket.socketpair()
-    with here, there:
-        write_frame(there, encode_frame(DIAL)[2:])
-        there.sendall(encode_frame(DIAL) + b"rest")
-        assert decode_frame(read_frame_lean(here), UserDial) == DIAL
-        assert read_frame_blocking(here, UserDial) == DIAL
-        assert here.recv(10) == b"rest"
-        there.sendall(b"\x00")
-        there.close()
-        with pytest.raises(UnavailableError):
-            read_frame_lean(here)
 
 
 def test_too_long_a_frame_is_not_written() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pkgs.common.errors import AccessError, ProtocolError, TrustError
 from pkgs.common.net.proxyproto.header import V2_START, PlainHeaderReader, build_v2, header_length, packed
-from pkgs.common.net.proxyproto.signed import FOR_AUTH, HeaderSigner, ProxyVerifier, sign_header
+from pkgs.common.net.proxyproto.signed import FOR_AUTH, HeaderSigner, ProxyVerifier
 from pkgs.common.pki.identity import SystemRole
 from tests.integration.proxy_kit import Authorities
 
@@ -30,15 +30,8 @@ def verifier(clock: FakeClock | None = None, audience: str = FOR_AUTH) -> ProxyV
 
 
 def signed(source: tuple[str, int] = SOURCE, now: float = FakeClock.now, audience: str = FOR_AUTH) -> bytes:
-    return sign_header(
-        source=source,
-        destination=DESTINATION,
-        cert_pem=PROXY.tls_cert,
-        key_pem=PROXY.tls_private_pem,
-        cluster=SHARED.cluster,
-        audience=audience,
-        now=now,
-    )
+    signer = HeaderSigner(cert_pem=PROXY.tls_cert, key_pem=PROXY.tls_private_pem, cluster=SHARED.cluster)
+    return signer.sign(source=source, destination=DESTINATION, audience=audience, now=now)
 
 
 @pytest.mark.parametrize("source", [SOURCE, ("2001:db8::7", 1), ("::ffff:192.0.2.9", 2)])

@@ -40,7 +40,7 @@ _LABEL = b"proxy header of an access cluster, version 1\0"
 FOR_AUTH = "auth"
 """The audience of headers for an Auth Service; a header for an agent is meant for its host id."""
 
-__all__ = ["FOR_AUTH", "HeaderSigner", "PlainHeaderReader", "ProxyVerifier", "sign_header"]
+__all__ = ["FOR_AUTH", "HeaderSigner", "PlainHeaderReader", "ProxyVerifier"]
 
 
 def _signed(block: bytes, proof: bytes, cluster: str, audience: str) -> bytes:
@@ -68,21 +68,6 @@ class HeaderSigner:
         proof = bytes([_PROOF_VERSION]) + int(now * 1000).to_bytes(8, "big") + secrets.token_bytes(16)
         signature = self._key.sign(_signed(block, proof, self._cluster, audience), ec.ECDSA(hashes.SHA256()))
         return build_v2(block, {_TLV_CERTIFICATE: self._der, _TLV_PROOF: proof + signature})
-
-
-def sign_header(
-    *,
-    source: Endpoint,
-    destination: Endpoint,
-    cert_pem: str | bytes,
-    key_pem: str | bytes,
-    cluster: str,
-    audience: str,
-    now: float,
-) -> bytes:
-    """One signed header, where keeping a `HeaderSigner` is not worth it."""
-    signer = HeaderSigner(cert_pem=cert_pem, key_pem=key_pem, cluster=cluster)
-    return signer.sign(source=source, destination=destination, audience=audience, now=now)
 
 
 class ProxyVerifier:
