@@ -19,4 +19,7 @@ def run(args: Parsed) -> int:
         for name in commas(args.words[0]):
             client.call(DeleteResource(kind="user", name=name))
             sys.stdout.write(f'User "{inert(name)}" has been deleted\n')
+    sys.stderr.write(
+        "Certificates issued before still open servers until they expire; 'tctl lock --user=NAME' ends them now.\n"
+    )
     return 0
