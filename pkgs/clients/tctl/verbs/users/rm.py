@@ -20,6 +20,6 @@ def run(args: Parsed) -> int:
             client.call(DeleteResource(kind="user", name=name))
             sys.stdout.write(f'User "{inert(name)}" has been deleted\n')
     sys.stderr.write(
-        "Certificates issued before still open servers until they expire; 'tctl lock --user=NAME' ends them now.\n"
+        "Certificates issued before open servers until they expire; 'tctl lock --user=NAME' ends them.\n"
     )
     return 0
