@@ -59,6 +59,11 @@ async def _connect(resolved: Resolved) -> socket.socket:
     return sock
 
 
+def _close_loser(attempt: asyncio.Task[socket.socket]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
+
+
 async def dial_resolved(
     addresses: Sequence[Resolved], name: str, *, deadline_s: float = limits.DIAL_S
 ) -> socket.socket:
@@ -88,11 +93,10 @@ async def dial_resolved(
     except TimeoutError:
         failures.append("no answer in time")
     finally:
+        # Without waiting for them: who is cancelled here must not lose the winner's socket.
         for task in attempts:
+            task.add_done_callback(_close_loser)
             task.cancel()
-        for loser in await asyncio.gather(*attempts, return_exceptions=True):
-            if isinstance(loser, socket.socket):
-                loser.close()
     if winner is None:
         why = failures[-1] if failures else "no address"
         raise UnavailableError(f"cannot connect to {name}", detail=why)
