@@ -61,6 +61,12 @@ _CODES: Final = {
 }
 
 
+_NO_LOG: Final = logging.getLogger("aiohttp.unheard")
+"""For aiohttp, which would write a traceback for every request that does not parse: anybody can make as many
+of these as they like. What fails behind the parser is logged by us."""
+_NO_LOG.setLevel(logging.CRITICAL + 1)
+
+
 class _Connection(asyncio.Protocol):
     """Stands before aiohttp's protocol of one connection; ends it when a request takes too long
     to come, or an answer too long to be taken."""
@@ -167,6 +173,7 @@ class WebServer:
             app,
             handle_signals=False,
             access_log=None,
+            logger=_NO_LOG,
             keepalive_timeout=limits.KEEPALIVE_S,
             lingering_time=1.0,
             max_line_size=limits.HEADER_LINE_MAX,
