@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ def test_a37_the_auth_services_own_id_is_not_given_away(short_tmp: Path) -> None
 
     async def main() -> None:
         async with auth(short_tmp) as kit:
-            [server] = await listed(kit.admin, "auth_server")
+            async with asyncio.timeout(10):
+                while not (servers := await listed(kit.admin, "auth_server")):
+                    await asyncio.sleep(0.02)
+            [server] = servers
             assert isinstance(server, AuthServer)
             with pytest.raises(AlreadyExistsError):
                 await kit.nobody().call(request(host_id=server.name))
