@@ -19,7 +19,7 @@ def test_a37_the_auth_services_own_id_is_not_given_away(short_tmp: Path) -> None
     async def main() -> None:
         async with auth(short_tmp) as kit:
             async with asyncio.timeout(10):
-                while not (servers := await listed(kit.admin, "auth_server")):
+                while not (servers := await listed(kit.admin, "auth_server")):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             [server] = servers
             assert isinstance(server, AuthServer)
