@@ -28,3 +28,18 @@ def test_the_units_are_clean(tmp_path: Path) -> None:
     ours = [line for line in (verdict.out + verdict.err).splitlines() if "teleport" in line]
     assert verdict.code == 0
     assert not ours
+
+
+def test_a_host_without_a_configuration_yet_gets_them_all_in_a_new_folder(tmp_path: Path) -> None:
+    env = {**os.environ, "TELEPORT_CONFIG_FILE": ""}
+    default = Path("/etc/teleport.yaml")
+    if default.exists():
+        pytest.skip("this host has a configuration of its own")
+    out = tmp_path / "deep" / "units"
+    run(BIN / "teleport", "install", "systemd", f"--output={out}", env=env).ok()
+    assert len(list(out.glob("*.service"))) == 3
+    only = tmp_path / "one"
+    run(BIN / "teleport", "install", "systemd", "--service=ssh", f"--output={only}", env=env).ok()
+    assert [unit.name for unit in only.iterdir()] == ["teleport-ssh.service"]
+    missing = run(BIN / "teleport", "install", "systemd", "-c", tmp_path / "none.yaml", f"--output={out}")
+    assert missing.code == 2

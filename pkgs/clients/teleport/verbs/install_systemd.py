@@ -11,7 +11,8 @@ from pkgs.common.output.argv import Flag, Parsed, Spec
 _SERVICES = ("auth", "proxy", "ssh")
 
 SPEC = Spec(
-    "Write a hardened systemd unit for each service: those that the configuration enables, or those named.",
+    "Write a hardened systemd unit for each service: those named, else those that the configuration enables;"
+    " all of them while there is no configuration yet.",
     Flag("service", "auth, proxy or ssh (repeatable)", is_list=True, choices=_SERVICES, metavar="NAME"),
     Flag("output", "Folder for the units", short="o", default="/etc/systemd/system", metavar="DIR"),
     Flag("teleport-path", "Folder of the programs; this installation if not given", metavar="DIR"),
@@ -31,13 +32,17 @@ def run(args: Parsed) -> int:
     path = Path(args.text("config")).absolute()
     data_dir = Path(DEFAULT_DATA_DIR)
     enabled = set(named)
-    if path.exists() or not named:
+    if not path.exists() and "config" not in args.given:
+        enabled = enabled or set(SERVICES)
+    elif path.exists() or not named:
         config = load_config(path)
         data_dir = config.data_dir
         enabled = enabled or {name for name in SERVICES if config.is_enabled(name)}
     folder = Path(args.text("output"))
-    if not folder.is_dir():
-        raise InputError(f"--output: {folder} is no folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output: {folder} is no folder: {error.strerror}") from error
     settings = UnitSettings(
         program_dir=Path(args.text("teleport-path") or program_dir()).absolute(),
         config=path,
