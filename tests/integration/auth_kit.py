@@ -31,6 +31,8 @@ from pkgs.common.net.tls import client_context
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import SshKey, TlsKey, new_ssh_key, new_tls_key
 from pkgs.common.resources.kinds import Resource
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
 from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.common.runtime.config import parse_config
 from pkgs.common.runtime.process import Process
@@ -271,3 +273,16 @@ def run(body: Callable[[], Coroutine[Any, Any, T]], deadline_s: float = 60.0) ->
             return await body()
 
     return uvloop.run(bounded())
+
+
+def role(name: str, allow: Conditions, **options: object) -> Role:
+    return Role(metadata=Metadata(name=name), spec=RoleSpec(allow=allow, options=RoleOptions(**options)))  # type: ignore[arg-type]
+
+
+async def events(kit: Kit, *types: str) -> list[dict[str, object]]:
+    found = kit.admin.stream(SearchEvents(types=list(types)))
+    return [
+        {"event": e.event.event, "code": e.event.code, **e.event.fields}
+        async for c in found
+        for e in c.events
+    ]

@@ -28,6 +28,7 @@ from pkgs.common.rpc.limits import ClientLimits, ServerLimits
 from pkgs.common.rpc.server import Registry, RpcServer
 
 SERVER_NAME = "auth.teleport.cluster.local"
+QUICK = ClientLimits(backoff_first_s=0.02, backoff_max_s=0.1, dial_s=2.0)
 T = TypeVar("T")
 
 
@@ -365,3 +366,8 @@ def run(main: Callable[[], Coroutine[Any, Any, T]] | Callable[[], Awaitable[T]])
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(bounded())
+
+
+async def chunks(count: int, size: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"x" * size

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.proxy_kit import proxy, run
-from tests.security.test_proxy_attacks import https
+from tests.security.proxy_attack_kit import https
 
 LOGIN = b'{"user":"a","password":"b","ssh_pub_key":"eA==","tls_pub_key":"eA=="}'
 FORM = b"application/x-www-form-urlencoded"
