@@ -11,6 +11,7 @@ import os
 import resource
 import threading
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ _OVERFLOW: Final = "other"
 _M = TypeVar("_M", bound="_Metric")
 
 
-class _Metric:
+class _Metric(ABC):
     """What counters, gauges and histograms share: name, help, labels and a bound on the series."""
 
     kind = ""
@@ -52,9 +53,9 @@ class _Metric:
         shown = f"{{{','.join(pairs)}}}" if pairs else ""
         return f"{self.name}{suffix}{shown} {_number(value)}"
 
+    @abstractmethod
     def lines(self) -> list[str]:
         """The samples, without the header."""
-        raise NotImplementedError
 
 
 class Counter(_Metric):
