@@ -25,9 +25,9 @@ from pkgs.common.pki import keys, sshcert, x509
 from pkgs.common.pki.identity import PeerKind, SystemRole
 from pkgs.common.pki.keys import SshKey, TlsKey
 from pkgs.common.pki.ssh.key import line_to_blob
-from pkgs.common.pki.syntax import valid_host_id
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import CertAuthority
+from pkgs.common.resources.names import valid_host_id
 from pkgs.common.runtime import paths
 from pkgs.common.runtime.atomicfile import make_private_dir, write_atomic
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pkgs.common.net import limits
-from pkgs.common.net.stream import Stream, scratch_of
+from pkgs.common.net.scratch import scratch_of
+from pkgs.common.net.stream import Stream
 
 
 @dataclass(frozen=True, slots=True)

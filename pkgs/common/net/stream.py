@@ -13,35 +13,15 @@ import contextlib
 import errno
 import socket
 import ssl
-import weakref
 from collections.abc import Callable
 
 from pkgs.common.errors import ProtocolError, TrustError, UnavailableError
 from pkgs.common.net import limits
+from pkgs.common.net.scratch import scratch_of
 from pkgs.common.net.sockets import peer_of, tune
 from pkgs.common.net.tls import peer_der
 
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
-
-
-class Scratch:
-    """Buffers that all streams of one event loop share: they are only used between two awaits."""
-
-    __slots__ = ("plain", "wire")
-
-    def __init__(self) -> None:
-        self.wire = memoryview(bytearray(limits.READ_CHUNK))
-        self.plain = memoryview(bytearray(limits.READ_CHUNK + 2 * limits.TLS_RECORD))
-
-
-_scratches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Scratch] = weakref.WeakKeyDictionary()
-
-
-def scratch_of(loop: asyncio.AbstractEventLoop) -> Scratch:
-    found = _scratches.get(loop)
-    if found is None:
-        found = _scratches[loop] = Scratch()
-    return found
 
 
 class Stream:

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from pkgs.common.errors import InputError
-from pkgs.common.pki import limits, syntax
+from pkgs.common.pki import limits
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.resources.names import valid_host_id, valid_host_name, valid_login, valid_user_name
 
 DEFAULT_EXTENSIONS = ("permit-pty",)
 NO_LOGIN_PREFIX = "no-login-"
@@ -68,14 +69,14 @@ class HostCertSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_user_spec(spec: UserCertSpec) -> None:
     """Refuses what must never be signed, whoever asked."""
-    if not syntax.valid_user_name(spec.user):
+    if not valid_user_name(spec.user):
         raise InputError("user name is not fit for a certificate", hint="letters, digits, '.', '_', '-', '@'")
     if not spec.logins:
         raise InputError("a user certificate needs at least one principal")
     if len(spec.logins) > limits.MAX_PRINCIPALS:
         raise InputError(f"more than {limits.MAX_PRINCIPALS} logins in one certificate")
     for login in spec.logins:
-        if not syntax.valid_login(login) and not login.startswith((NO_LOGIN_PREFIX, "-teleport-")):
+        if not valid_login(login) and not login.startswith((NO_LOGIN_PREFIX, "-teleport-")):
             raise InputError(f"login {login!r} is not a valid OS user name")
     check_times(spec.valid_after, spec.valid_before)
     if math.isinf(spec.valid_before):
@@ -84,7 +85,7 @@ def check_user_spec(spec: UserCertSpec) -> None:
 
 def check_host_spec(spec: HostCertSpec) -> None:
     """Refuses what must never be signed, whoever asked."""
-    if not syntax.valid_host_id(spec.host_id):
+    if not valid_host_id(spec.host_id):
         raise InputError("host id is not a UUID")
     if not spec.system_roles:
         raise InputError("a host certificate needs a system role")
@@ -98,7 +99,7 @@ def check_host_principals(names: Sequence[str]) -> None:
     if len(names) > limits.MAX_PRINCIPALS:
         raise InputError(f"more than {limits.MAX_PRINCIPALS} principals in one certificate")
     for name in names:
-        if not syntax.valid_host_name(name):
+        if not valid_host_name(name):
             raise InputError(f"{name!r} is not a host name or IP address")
         lowered = name.lower().rstrip(".")
         if lowered == "teleport.cluster.local" or lowered.endswith(".teleport.cluster.local"):

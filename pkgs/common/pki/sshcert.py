@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 
 from pkgs.common.errors import DeniedError, InputError, TrustError
-from pkgs.common.pki import certspec, keys, limits, syntax
+from pkgs.common.pki import certspec, keys, limits
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.signer import SshSigner
@@ -28,6 +28,7 @@ from pkgs.common.pki.ssh.parse import CertType, UnverifiedCert, parse_cert
 from pkgs.common.pki.ssh.wire import WireError
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import CaType
+from pkgs.common.resources.names import valid_host_id, valid_login
 
 __all__ = [
     "line_to_blob",
@@ -51,7 +52,7 @@ def verify_user_cert(
     not for this login, address or moment. `login` None: any principal, for a gate that passes the
     connection on. An `Identity` from a pinned certificate is pinned to `source_addr` itself."""
     cert, cluster = _verify(blob, trust, CertType.USER, "user")
-    if login is not None and not syntax.valid_login(login):  # attack A17
+    if login is not None and not valid_login(login):  # attack A17
         raise DeniedError("not a valid login name", detail="login has a bad syntax")
     if not cert.key_id:
         raise TrustError(_NO, detail="no user name")
@@ -108,7 +109,7 @@ def verify_host_cert(blob: bytes, *, trust: Trust, names: Sequence[str], now: fl
         raise TrustError(_NO, detail="unknown system role") from error
     return Identity(
         kind=PeerKind.HOST,
-        name=next((p for p in cert.principals if syntax.valid_host_id(p)), cert.principals[0]),
+        name=next((p for p in cert.principals if valid_host_id(p)), cert.principals[0]),
         cluster=cluster,
         system_roles=system_roles,
         valid_after=float(cert.valid_after),

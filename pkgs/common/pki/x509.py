@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pkgs.common.errors import InputError, TrustError
-from pkgs.common.pki import certspec, keys, limits, source, syntax, x509name
+from pkgs.common.pki import certspec, keys, limits, source, x509name
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.signer import TlsSigner, digest_for
 from pkgs.common.pki.ssh.key import PublicKey
 from pkgs.common.pki.trust import Trust, TrustedTlsCa
 from pkgs.common.resources.kinds import CaType
+from pkgs.common.resources.names import valid_host_id, valid_user_name
 
 ROLE_DOMAIN = "teleport.cluster.local"
 _NO = "certificate is not accepted"
@@ -205,7 +206,7 @@ def _user(cert: x509.Certificate, ca: TrustedTlsCa) -> Identity:
         raise TrustError(_NO, detail="user certificate with the claims of a host")
     facts = x509name.user_facts(fields)
     name = fields.one(NameOID.COMMON_NAME)
-    if not syntax.valid_user_name(name) or not facts.roles:
+    if not valid_user_name(name) or not facts.roles:
         raise TrustError(_NO, detail="user certificate without a user name or roles")
     if math.isinf(_expiry(cert)):  # attack A07
         raise TrustError(_NO, detail="a user certificate must expire")
@@ -226,7 +227,7 @@ def _host(cert: x509.Certificate, ca: TrustedTlsCa) -> Identity:
     if fields.has(NameOID.LOCALITY_NAME, NameOID.POSTAL_CODE, x509name.IMPERSONATOR):
         raise TrustError(_NO, detail="host certificate with the claims of a user")
     host_id = fields.one(NameOID.COMMON_NAME).removesuffix(f".{ca.cluster}")
-    if not syntax.valid_host_id(host_id):
+    if not valid_host_id(host_id):
         raise TrustError(_NO, detail="host certificate without a host id")
     names = fields.many(x509name.SYSTEM_ROLE) or fields.many(NameOID.ORGANIZATION_NAME)
     try:

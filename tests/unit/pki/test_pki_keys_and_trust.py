@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa, x25519
 
 from pkgs.common.errors import DeniedError, InputError, TrustError
-from pkgs.common.pki import authority, certspec, identityfile, keys, pins, source, sshcert, syntax, x509
+from pkgs.common.pki import authority, certspec, identityfile, keys, pins, source, sshcert, x509
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.pki.identityfile import IdentityFile
 from pkgs.common.pki.signer import SshSigner, TlsSigner, signers_of
@@ -17,6 +17,7 @@ from pkgs.common.pki.ssh import key as sshkey
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import CaKeySet, CertAuthority, CertAuthoritySpec, TlsKeyPair
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.names import valid_cluster_name, valid_host_name, valid_user_name
 
 NOW = 1_800_000_000.0
 
@@ -287,12 +288,12 @@ def test_openssh_host_certificate() -> None:
 
 
 def test_names() -> None:
-    assert syntax.valid_user_name("alice@example.com")
-    assert syntax.valid_user_name("bot-x")
-    assert not syntax.valid_user_name("{{internal.logins}}")
-    assert syntax.valid_host_name("10.0.0.1")
-    assert syntax.valid_host_name("::1")
-    assert not syntax.valid_host_name("fe80::1%eth0")
-    assert not syntax.valid_host_name("a_b c")
-    assert syntax.valid_cluster_name("demo.example.com")
-    assert not syntax.valid_cluster_name("")
+    assert valid_user_name("alice@example.com")
+    assert valid_user_name("bot-x")
+    assert not valid_user_name("{{internal.logins}}")
+    assert valid_host_name("10.0.0.1")
+    assert valid_host_name("::1")
+    assert not valid_host_name("fe80::1%eth0")
+    assert not valid_host_name("a_b c")
+    assert valid_cluster_name("demo.example.com")
+    assert not valid_cluster_name("")

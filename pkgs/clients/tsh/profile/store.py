@@ -12,7 +12,7 @@ from pkgs.clients.tsh.profile import home
 from pkgs.clients.tsh.profile.certfacts import read_cert
 from pkgs.common.errors import ProtocolError
 from pkgs.common.pki.keys import SshKey, TlsKey
-from pkgs.common.pki.syntax import valid_cluster_name, valid_user_name
+from pkgs.common.resources.names import valid_cluster_name, valid_user_name
 from pkgs.common.runtime.atomicfile import make_private_dir, write_atomic
 
 
