@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pkgs.common.runtime.services import Service
+
+_HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108
+"""What `ProtectHome` and `PrivateTmp` take away."""
 
 _TITLES: Final[dict[Service, str]] = {
     "auth": "Teleport Auth Service: users, certificate authorities, audit log",
@@ -129,6 +133,14 @@ def _limits(service: Service, settings: UnitSettings) -> str:
         capabilities="CAP_NET_BIND_SERVICE" if low_ports else "",
         powers=" but ports below 1024" if low_ports else "",
     )
+
+
+def hidden_from(service: Service, paths: Iterable[Path]) -> list[Path]:
+    """Those of the paths that the unit's own limits hide from the service."""
+    if service == "ssh":
+        return []
+    places = dict.fromkeys(place for path in paths for place in (path.absolute(), path.resolve()))
+    return [path for path in places if any(path.is_relative_to(folder) for folder in _HIDDEN)]
 
 
 def _escaped(path: Path) -> str:

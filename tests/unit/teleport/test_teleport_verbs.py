@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pkgs.clients.teleport.main import TOOL, main
 from pkgs.clients.teleport.sample import Wishes, render
-from pkgs.clients.teleport.units import UnitSettings
+from pkgs.clients.teleport.units import UnitSettings, hidden_from
 from pkgs.clients.teleport.units import render as render_unit
 from pkgs.common.output.tool import Group, Verb
 from pkgs.common.runtime.config import load_config, parse_config
@@ -114,6 +114,26 @@ def test_units(service: Service) -> None:
         unit.get("CapabilityBoundingSet", "none")
         == {"auth": "", "proxy": "CAP_NET_BIND_SERVICE", "ssh": "none"}[service]
     )
+
+
+def test_what_a_unit_would_not_see() -> None:
+    seen = [Path("/opt/toolkit/bin"), Path("/homes/x"), Path("/var/lib/teleport")]
+    unseen = [Path("/root/toolkit/bin"), Path("/home/mira/teleport.yaml"), Path("/tmp/data")]
+    for service in ("auth", "proxy"):
+        assert hidden_from(service, [*seen, *unseen]) == unseen
+    assert hidden_from("ssh", unseen) == []
+
+
+def test_install_systemd_warns_of_what_a_unit_would_not_see(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["install", "systemd", f"--output={tmp_path}", "--service=auth", "--service=ssh"]
+    assert main([*words, "--teleport-path=/root/toolkit/bin", "-c/nowhere"]) == 0
+    told = capsys.readouterr().err
+    assert "WARNING: teleport-auth.service will not see /root/toolkit/bin" in told
+    assert "WARNING: teleport-ssh" not in told
+    assert main([*words, "--teleport-path=/opt/toolkit/bin", "-c/nowhere"]) == 0
+    assert "WARNING" not in capsys.readouterr().err
 
 
 def test_install_systemd_writes_what_the_file_enables(

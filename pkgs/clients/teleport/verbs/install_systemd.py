@@ -24,7 +24,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Write them and say what to do next."""
     from pkgs.clients.teleport.programs import program_dir
-    from pkgs.clients.teleport.units import UnitSettings, file_name, render
+    from pkgs.clients.teleport.units import UnitSettings, file_name, hidden_from, render
     from pkgs.common.runtime.config import DEFAULT_DATA_DIR, load_config
     from pkgs.common.runtime.services import SERVICES
 
@@ -50,12 +50,20 @@ def run(args: Parsed) -> int:
         env_file=Path(args.text("env-file")).absolute(),
         fd_limit=args.whole("fd-limit", least=1024),
     )
+    needed = [settings.program_dir, settings.config, settings.data_dir]
+    if "teleport-path" not in args.given:
+        needed.append(Path(sys.executable))
     for service in SERVICES:
         if service in enabled:
             unit = folder / file_name(service)
             unit.write_text(render(service, settings))
             unit.chmod(0o644)
             print(f"Wrote {unit}")
+            for hidden in hidden_from(service, needed):
+                sys.stderr.write(
+                    f"WARNING: {unit.name} will not see {hidden}: it runs without home folders and with a"
+                    " /tmp of its own; move it, for instance to /opt or /var/lib\n"
+                )
     units = " ".join(file_name(name) for name in SERVICES if name in enabled)
     sys.stderr.write(
         f"Next: mkdir -p -m 700 {data_dir}; systemctl daemon-reload; systemctl enable --now {units}\n"
