@@ -1,4 +1,4 @@
-"""Making and reading keys. SSH keys are Ed25519, TLS keys are ECDSA P-256 (ADR on suites)."""
+"""Making and reading keys. SSH keys are Ed25519, TLS keys are ECDSA P-256 (docs/adr/0031)."""
 
 from __future__ import annotations
 
