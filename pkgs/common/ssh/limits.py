@@ -24,8 +24,8 @@ MAX_CHANNEL_OPENS = 100_000
 """In the life of one connection."""
 MAX_REQUESTS_PER_CHANNEL = 100_000
 MAX_GLOBAL_REQUESTS = 100_000
-MAX_REQUEST = 64 * 1024
-"""Bytes of one channel or global request, commands included."""
+MAX_REQUEST = 192 * 1024
+"""Bytes of one channel or global request: the longest command that a kernel takes, and then some."""
 MAX_AUTH_ATTEMPTS = 20
 """Requests before a login. An agent offers every key it holds."""
 MAX_LOGIN_NAME = 255
@@ -34,7 +34,9 @@ MAX_DEFERRED = 64 * 1024 * 1024
 """Bytes held back while keys are exchanged; the windows of the channels keep it far below."""
 KEX_BURST = 20
 KEX_PER_S = 2.0
-"""Key exchanges, hence host signatures, that one connection may ask for."""
+"""Key exchanges, hence host signatures, that one connection may ask for before its login."""
+REKEY_PER_S = 20.0
+"""The same of a user, who waits for more than that: `RekeyLimit=1M` on a fast line asks for hundreds."""
 MIN_RSA_BITS = 2048
 
 MAX_MESSAGE = 96 * 1024

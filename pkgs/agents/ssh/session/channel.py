@@ -153,8 +153,12 @@ class Session:
         return True
 
     def _begin(self, kind: SessionKind, command: bytes, reply: Reply) -> None:
-        if len(command) > MAX_COMMAND or b"\0" in command:
+        if self._started or b"\0" in command:
             reply(False)
+            return
+        if len(command) > MAX_COMMAND:
+            self._started = True
+            self._refuse(f"the command is too long: the limit is {MAX_COMMAND} bytes", reply)
             return
         self.command = command
         shown = command[:MAX_SHOWN_COMMAND].decode(errors="backslashreplace")
@@ -400,7 +404,9 @@ class Session:
         if self._exit is not None:
             # The status first: a client that has ended its own side closes as soon as it sees our end.
             if self._exit.signal:
-                self.channel.exit_signal(self._exit.signal, self._exit.core)
+                # The protocol has names for a few signals; for all others its form is that of an extension.
+                name = self._exit.signal if self._exit.signal in SIGNALS else "SIG@openssh.com"
+                self.channel.exit_signal(name, self._exit.core)
             else:
                 self.channel.exit_status(self._exit.status)
             self.channel.send_eof()

@@ -105,8 +105,15 @@ class Process:
         if result.si_code == os.CLD_EXITED:
             self._on_exit(Exit(result.si_status))
         else:
-            name = signal.Signals(result.si_status).name.removeprefix("SIG")
-            self._on_exit(Exit(255, name, result.si_code == os.CLD_DUMPED))
+            self._on_exit(Exit(255, signal_name(result.si_status), result.si_code == os.CLD_DUMPED))
+
+
+def signal_name(number: int) -> str:
+    """A signal's name without SIG. Most of those for real-time use have none of their own."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return f"RTMIN+{number - signal.SIGRTMIN}"
 
 
 def spawn_piped(path: str, argv: list[str | bytes], env: dict[str, str]) -> tuple[int, Pipes]:

@@ -35,7 +35,11 @@ _EXTENSIONS = [
     ("lsetstat@openssh.com", "1"),
     ("limits@openssh.com", "1"),
     ("expand-path@openssh.com", "1"),
+    ("users-groups-by-id@openssh.com", "1"),
 ]
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
+"""Why a file system, or a kernel that protects other people's files from it, makes no hard link."""
 
 Audit = Callable[[str, str, str, str], None]
 """Operation, path, second path, error (empty: it worked)."""
@@ -196,12 +200,16 @@ class FileServer:
         with self._audited("rename", old, new):
             if stat.S_ISREG(os.lstat(old).st_mode):
                 # Version 3 must not replace; a link fails when the name is taken.
-                os.link(old, new, follow_symlinks=False)
-                os.unlink(old)
+                try:
+                    os.link(old, new, follow_symlinks=False)
+                except OSError as problem:
+                    if problem.errno not in _NO_LINKS:
+                        raise
+                    _move(old, new)
+                else:
+                    os.unlink(old)
             else:
-                if os.path.lexists(new):
-                    raise FileExistsError(errno.EEXIST, "the name is taken")
-                os.rename(old, new)
+                _move(old, new)
         return sftpwire.status_packet(request, Status.OK)
 
     def _readlink(self, request: int, reader: Reader) -> bytes:
@@ -289,6 +297,9 @@ class FileServer:
             case "expand-path@openssh.com":
                 path = os.path.realpath(os.path.expanduser(sftpwire.read_path(reader)))
                 return sftpwire.name_packet(request, [(path, path, wire.uint32(0))])
+            case "users-groups-by-id@openssh.com":
+                users, groups = (_names(reader.string(), named) for named in (_user, _group))
+                return sftpwire.reply_packet(request, users + groups)
             case _:
                 raise _Refusal(Status.UNSUPPORTED)
         return sftpwire.status_packet(request, Status.OK)
@@ -327,6 +338,13 @@ class FileServer:
             raise
         finally:
             self._audit(operation, _shown(path), _shown(second) if second else "", error)
+
+
+def _move(old: bytes, new: bytes) -> None:
+    """Rename where nothing can make it fail for a name that is taken in between."""
+    if os.path.lexists(new):
+        raise FileExistsError(errno.EEXIST, "the name is taken")
+    os.rename(old, new)
 
 
 def _apply(target: bytes | int, wanted: Attributes, *, follow: bool) -> None:
@@ -371,6 +389,16 @@ def _shown(path: bytes) -> str:
     """For the audit: absolute, and inert whatever the bytes are."""
     absolute = os.path.normpath(os.path.join(os.getcwdb(), path))
     return absolute.decode(errors="backslashreplace")
+
+
+def _names(numbers: bytes, named: Callable[[int], str]) -> bytes:
+    """For a string of numbers, a string of the names; empty for those that have none."""
+    reader, out = Reader(numbers), b""
+    while not reader.at_end():
+        number = reader.uint32()
+        name = named(number)
+        out += wire.string("" if name == str(number) else name)
+    return wire.string(out)
 
 
 @lru_cache(256)

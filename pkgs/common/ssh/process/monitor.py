@@ -21,7 +21,7 @@ import msgspec
 
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.pki.identity import Identity
-from pkgs.common.ssh.limits import KEX_BURST, KEX_PER_S, MAX_AUTH_ATTEMPTS, MAX_MESSAGE
+from pkgs.common.ssh.limits import KEX_BURST, KEX_PER_S, MAX_AUTH_ATTEMPTS, MAX_MESSAGE, REKEY_PER_S
 from pkgs.common.ssh.process.messages import (
     End,
     Message,
@@ -151,6 +151,7 @@ class Monitor:
 
     async def _handle(self, message: Message) -> None:
         if isinstance(message, Sign):
+            await self._pace()
             await self.answer(Signature(blob=self._signed(message)))
         elif not self._session_id:
             raise ProtocolError("message before the key exchange")
@@ -169,14 +170,20 @@ class Monitor:
         else:
             await self._service.handle(message, self.answer)
 
-    def _signed(self, message: Sign) -> bytes:
+    async def _pace(self) -> None:
+        """Keep key exchanges within their rate: a user's wait, a stranger's end the connection."""
         now = asyncio.get_running_loop().time()
+        rate = REKEY_PER_S if self.authenticated else KEX_PER_S
         if self._refilled:
-            self._tokens = min(KEX_BURST, self._tokens + (now - self._refilled) * KEX_PER_S)
+            self._tokens = min(KEX_BURST, self._tokens + (now - self._refilled) * rate)
         self._refilled = now
         self._tokens -= 1
         if self._tokens < 0:
-            raise ProtocolError("too many key exchanges")
+            if not self.authenticated:
+                raise ProtocolError("too many key exchanges")
+            await asyncio.sleep(-self._tokens / rate)
+
+    def _signed(self, message: Sign) -> bytes:
         if message.algorithm not in {key.algorithm for key in self._start.host_keys}:
             raise ProtocolError("host key algorithm was not offered")
         if not 20 <= len(message.exchange_hash) <= 64:
