@@ -135,10 +135,8 @@ def _limits(service: Service, settings: UnitSettings) -> str:
     )
 
 
-def hidden_from(service: Service, paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths that the unit's own limits hide from the service."""
-    if service == "ssh":
-        return []
+def hidden_among(paths: Iterable[Path]) -> list[Path]:
+    """Those of the paths that the limits of every unit but that of `ssh` hide from its service."""
     places = dict.fromkeys(place for path in paths for place in (path.absolute(), path.resolve()))
     return [path for path in places if any(path.is_relative_to(folder) for folder in _HIDDEN)]
 

@@ -24,7 +24,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Write them and say what to do next."""
     from pkgs.clients.teleport.programs import program_dir
-    from pkgs.clients.teleport.units import UnitSettings, file_name, hidden_from, render
+    from pkgs.clients.teleport.units import UnitSettings, file_name, hidden_among, render
     from pkgs.common.runtime.config import DEFAULT_DATA_DIR, load_config
     from pkgs.common.runtime.services import SERVICES
 
@@ -59,11 +59,13 @@ def run(args: Parsed) -> int:
             unit.write_text(render(service, settings))
             unit.chmod(0o644)
             print(f"Wrote {unit}")
-            for hidden in hidden_from(service, needed):
-                sys.stderr.write(
-                    f"WARNING: {unit.name} will not see {hidden}: it runs without home folders and with a"
-                    " /tmp of its own; move it, for instance to /opt or /var/lib\n"
-                )
+    confined = [file_name(name) for name in SERVICES if name in enabled and name != "ssh"]
+    hidden = hidden_among(needed) if confined else []
+    if hidden:
+        sys.stderr.write(
+            f"WARNING: {', '.join(confined)} will not see {', '.join(map(str, hidden))}: they run without"
+            " home folders and with a /tmp of their own; move it, for instance to /opt or /var/lib\n"
+        )
     units = " ".join(file_name(name) for name in SERVICES if name in enabled)
     sys.stderr.write(
         f"Next: mkdir -p -m 700 {data_dir}; systemctl daemon-reload; systemctl enable --now {units}\n"
