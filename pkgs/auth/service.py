@@ -20,6 +20,7 @@ from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.audit.log import AuditLog
+from pkgs.auth.audit.misplaced import Misplaced
 from pkgs.auth.audit.recordings import RecordingHandlers
 from pkgs.auth.backend.interface import Backend
 from pkgs.auth.backend.sqlite import SqliteBackend
@@ -73,6 +74,7 @@ class AuthService:
         self._data_dir = process.data_dir
         self._now = process.clock.now
         self._tasks: list[asyncio.Task[None]] = []
+        self._writes: set[asyncio.Task[None]] = set()
         self._closers: list[Callable[[], Awaitable[None] | None]] = []
         self._listener: Listener | None = None
 
@@ -138,6 +140,7 @@ class AuthService:
         self.rpc = RpcServer(
             build_registry(self.handlers, permissions, observe),
             identify=self.identify,
+            on_misplaced=Misplaced(self.journal, self._writes).refused,
             log=self._process.component_log("rpc"),
         )
         metrics.gauge_of(
@@ -310,6 +313,7 @@ class AuthService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await self.rpc.close()
+        await asyncio.gather(*self._writes)
         if self._listener is not None:
             await self._listener.close()
         with contextlib.suppress(FileNotFoundError):

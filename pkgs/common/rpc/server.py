@@ -43,6 +43,8 @@ from pkgs.common.rpc.serving.session import Session
 __all__ = ["Registry", "RpcServer", "ServerLimits"]
 
 Identify = Callable[[bytes | None], Identity | None]
+Misplaced = Callable[[Identity, str, DeniedError], None]
+"""Told of a good certificate that is used from where it may not be: whose, the address, why."""
 
 _TLS_SHUTDOWN_S = 3.0
 _FAREWELL_S = 1.0
@@ -66,6 +68,7 @@ class RpcServer:
         *,
         identify: Identify,
         limits: ServerLimits | None = None,
+        on_misplaced: Misplaced | None = None,
         log: logging.Logger | None = None,
     ) -> None:
         registry.check()
@@ -75,6 +78,7 @@ class RpcServer:
         self.draining = False
         self.orphans: set[asyncio.Task[None]] = set()
         self._identify = identify
+        self._on_misplaced = on_misplaced
         self._sessions: dict[bytes, Session] = {}
         self._guards: set[Guard] = set()
         self._held: Counter[Scope] = Counter()
@@ -199,7 +203,12 @@ class RpcServer:
         if der is None and identity is not None:
             raise TrustError("a peer without a certificate is nobody")
         if identity is not None:
-            check_source(identity, remote_addr)
+            try:
+                check_source(identity, remote_addr)
+            except DeniedError as refusal:
+                if self._on_misplaced is not None:
+                    self._on_misplaced(identity, remote_addr, refusal)
+                raise
         return Caller(identity=identity, remote_addr=remote_addr)
 
     def _admit(self, guard: Guard, caller: Caller) -> Admission:
