@@ -115,4 +115,9 @@ def test_the_administrator_downloads_a_file_for_tsh_play(cluster: FakeCluster, t
     assert cluster.run("tctl", "recordings", "download", "../x", f"--out={tmp_path}/b").returncode == 2
     missing = SESSION.replace("1", "9")
     assert cluster.run("tctl", "recordings", "download", missing, f"--out={tmp_path}/b").returncode == 1
+    for folder in (tmp_path, tmp_path / "none" / "b"):
+        refused = cluster.run("tctl", "recordings", "download", SESSION, f"--out={folder}", "--overwrite")
+        assert refused.returncode == 2
+        assert str(folder).encode() in refused.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["a.rec"]
+    assert out.stat().st_mode & 0o077 == 0
