@@ -42,7 +42,7 @@ attack: dev ## The attacks, one named test each
 
 T ?= 60
 fuzz: dev ## Fuzz the parsers for T seconds each (T=60)
-	FUZZ_SECONDS=$(T) $(PYTEST) -v -k fuzz tests/unit tests/security
+	FUZZ_SECONDS=$(T) $(PYTEST) -v -m fuzz tests
 
 bench: dev ## Measure beside the references; prints a table and JSON
 	$(BIN)/python -m tests.bench

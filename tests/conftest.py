@@ -56,7 +56,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """`make fuzz` goes on drawing examples for every fuzz test until its seconds are over."""
     result = yield
-    if FUZZ_S and getattr(pyfuncitem.obj, "is_hypothesis_test", False):
+    if FUZZ_S and pyfuncitem.get_closest_marker("fuzz"):
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
         end = time.monotonic() + FUZZ_S
         while time.monotonic() < end:

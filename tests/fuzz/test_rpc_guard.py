@@ -11,6 +11,7 @@ import contextlib
 import socket
 
 import msgspec
+import pytest
 import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -61,6 +62,7 @@ async def play(c: Cluster, data: bytes, cuts: list[int]) -> None:
                         assert envelope.parse_header(event[0]).kind in range(envelope.CREDIT, 11)
 
 
+@pytest.mark.fuzz
 def test_bent_conversations() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = contextlib.AsyncExitStack()

@@ -111,6 +111,7 @@ def test_a61_truncated():
         everything(raw[:cut])
 
 
+@pytest.mark.fuzz
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, len(good()) - 1), st.integers(0, 7))
 def test_a61_one_flipped_bit_is_reported_and_costs_at_most_one_frame(at, bit):
@@ -122,6 +123,7 @@ def test_a61_one_flipped_bit_is_reported_and_costs_at_most_one_frame(at, bit):
     everything(bytes(raw))
 
 
+@pytest.mark.fuzz
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=3000), st.integers(0, 3000))
 def test_a61_garbage_inside_is_skipped(garbage, at):

@@ -238,6 +238,7 @@ class TestTemplates:
         with pytest.raises(InputError):
             expand(text, self.TRAITS)
 
+    @pytest.mark.fuzz
     @given(st.text(max_size=60), st.text(max_size=20))
     @settings(max_examples=100)
     def test_any_text_expands_or_is_refused(self, text: str, value: str) -> None:

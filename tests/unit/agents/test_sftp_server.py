@@ -45,6 +45,7 @@ def open_file(server: FileServer, path: Path, flags: int) -> bytes:
     return server.answer(Op.OPEN, request(wire.string(bytes(path)), wire.uint32(flags), wire.uint32(0)))
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.integers(0, 255), body=st.binary(max_size=60))
 def test_any_request_gets_an_answer(kind: int, body: bytes, tmp_path: Path) -> None:
@@ -59,6 +60,7 @@ def test_any_request_gets_an_answer(kind: int, body: bytes, tmp_path: Path) -> N
         server.close()
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=10))
 def test_packets_are_split_or_refused(pieces: list[bytes]) -> None:

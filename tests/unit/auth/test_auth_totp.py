@@ -45,6 +45,7 @@ def test_a_code_not_newer_than_the_last_used_one_is_refused() -> None:
     assert matching_step(SECRET, code_at(SECRET, step + 1), now, step) == step + 1
 
 
+@pytest.mark.fuzz
 @settings(max_examples=60)
 @given(st.text(max_size=12))
 def test_no_text_breaks_the_comparison(text: str) -> None:

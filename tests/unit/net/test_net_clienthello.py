@@ -111,6 +111,7 @@ def test_a_hello_that_never_ends_is_refused_at_the_limit() -> None:
         parse_client_hello(raw)
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(cut=st.integers(0, len(HELLO)), tail=st.binary(max_size=64), at=st.integers(0, len(HELLO) - 1))
 def test_no_bytes_break_the_parser(cut: int, tail: bytes, at: int) -> None:

@@ -62,6 +62,7 @@ def test_an_end_inside_a_frame_is_no_frame() -> None:
         frames_of([encode_frame(DIAL)[:-1]], 1)
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100)
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_decoder(body: bytes) -> None:

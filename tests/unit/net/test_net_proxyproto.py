@@ -124,6 +124,7 @@ def test_lengths_are_bounded() -> None:
         header_length(V2_START + b"\x21\x11\xff\xff")
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(tail=st.binary(max_size=120), cut=st.integers(0, 200))
 def test_no_bytes_break_the_readers(tail: bytes, cut: int) -> None:

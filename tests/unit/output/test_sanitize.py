@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def test_ordinary_names_stay_as_they_are() -> None:
         assert inert(text) == text
 
 
+@pytest.mark.fuzz
 @given(st.text(alphabet=st.characters(codec=None)))
 @settings(max_examples=100)
 def test_nothing_unprintable_ever_comes_out(text: str) -> None:

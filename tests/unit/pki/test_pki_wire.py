@@ -51,6 +51,7 @@ def test_trailing_bytes_and_bad_text() -> None:
         Reader(b"\xff\xff\xff\xff").string()
 
 
+@pytest.mark.fuzz
 @given(st.integers(0, len(BLOB)), st.binary(max_size=60))
 @settings(max_examples=100)
 def test_cut_certificate_with_a_random_tail(cut: int, tail: bytes) -> None:
@@ -62,6 +63,7 @@ def test_cut_certificate_with_a_random_tail(cut: int, tail: bytes) -> None:
         assert BLOB[:cut] + tail == BLOB or cut > len(BLOB) - 90
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.tuples(st.integers(0, len(BLOB) - 1), st.integers(0, 255)), min_size=1, max_size=6))
 @settings(max_examples=100)
 def test_changed_certificate_is_never_believed(edits: list[tuple[int, int]]) -> None:
@@ -74,6 +76,7 @@ def test_changed_certificate_is_never_believed(edits: list[tuple[int, int]]) -> 
         sshcert.verify_user_cert(bytes(changed), trust=TRUST, login="root", source_addr="10.0.0.1", now=NOW)
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=400))
 @settings(max_examples=100)
 def test_random_bytes(raw: bytes) -> None:

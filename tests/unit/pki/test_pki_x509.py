@@ -317,6 +317,7 @@ def test_leaves_that_are_refused(leaf: Leaf) -> None:
 DER = Leaf(USER_CA, ALICE).der()
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.tuples(st.integers(0, len(DER) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 @settings(max_examples=100)
 def test_changed_bytes_are_never_believed(edits: list[tuple[int, int]]) -> None:

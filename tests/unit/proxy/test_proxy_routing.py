@@ -108,6 +108,7 @@ def test_impossible_targets_are_refused(text: str) -> None:
         parse_target(text, "demo")
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100)
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_parser(text: str) -> None:

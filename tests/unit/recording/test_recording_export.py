@@ -88,6 +88,7 @@ def test_plain_text(pieces, shown):
     assert plain(*pieces) == shown
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(

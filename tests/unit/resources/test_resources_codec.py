@@ -304,6 +304,7 @@ class TestA43HostileText:
         with pytest.raises(InputError, match="documents"):
             load_documents("---\n" * 60_000, "f")
 
+    @pytest.mark.fuzz
     @given(st.text(max_size=200))
     @settings(max_examples=100)
     def test_a43_any_text(self, text: str) -> None:

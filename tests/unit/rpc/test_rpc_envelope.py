@@ -58,6 +58,7 @@ def test_a43_bodies_that_are_refused(name: str, raw: bytes) -> None:
         envelope.decode_body(decoder, raw)
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=200))
 @settings(max_examples=100)
 def test_fuzz_bodies(raw: bytes) -> None:
@@ -67,6 +68,7 @@ def test_fuzz_bodies(raw: bytes) -> None:
         return
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=60))
 @settings(max_examples=100)
 def test_fuzz_headers(raw: bytes) -> None:

@@ -86,6 +86,7 @@ def test_byte_by_byte() -> None:
     assert feed_in_pieces(data, list(range(len(data)))) == [Ready("DEALER"), [b"x" * 300, b"y"]]
 
 
+@pytest.mark.fuzz
 @given(
     tail=st.binary(max_size=200),
     keep=st.integers(0, 200),
@@ -105,6 +106,7 @@ def test_fuzz_only_events_or_protocol_error(tail: bytes, keep: int, cuts: list[i
         assert isinstance(event, list | Ready | Ping | Pong)
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=300))
 @settings(max_examples=100)
 def test_fuzz_after_the_handshake_memory_is_bounded(tail: bytes) -> None:

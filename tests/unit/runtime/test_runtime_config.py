@@ -148,6 +148,7 @@ def test_a_disabled_service_of_the_field_may_keep_its_settings() -> None:
     parse_config("app_service: {enabled: no, apps: [{name: x, uri: 'http://x'}]}")
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100)
 @given(
     st.sampled_from([HUB, AGENT]),

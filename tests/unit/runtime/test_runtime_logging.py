@@ -87,6 +87,7 @@ def test_wrong_arguments_do_not_lose_the_record() -> None:
     assert "%d apples ('x',)" in ours.TextFormatter().format(record("%d apples", args=("x",)))
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100)
 @given(st.text(), st.text())
 def test_fuzz_every_record_is_one_printable_line(message: str, value: str) -> None:

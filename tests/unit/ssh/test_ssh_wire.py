@@ -23,6 +23,7 @@ from pkgs.common.ssh.signature import CERT_ALGORITHMS, is_certificate_offer, ver
 KINDS = ("pty-req", "env", "shell", "exec", "subsystem", "window-change", "signal", "x11-req", "nonsense")
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(KINDS))
 def test_requests_parse_or_say_why_not(data: bytes, kind: str) -> None:
@@ -32,6 +33,7 @@ def test_requests_parse_or_say_why_not(data: bytes, kind: str) -> None:
         return
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=100))
 def test_forward_targets_parse_or_say_why_not(data: bytes) -> None:
@@ -42,6 +44,7 @@ def test_forward_targets_parse_or_say_why_not(data: bytes) -> None:
     assert 0 < target.port < 65536
 
 
+@pytest.mark.fuzz
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=100), st.sampled_from((*CERT_ALGORITHMS, "x", "")))
 def test_nothing_made_up_verifies(blob: bytes, signature: bytes, algorithm: str) -> None:

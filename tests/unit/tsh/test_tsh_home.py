@@ -118,6 +118,7 @@ def test_a_key_that_serves_tls_too() -> None:
     assert read_cert(sign_user_cert(signer, spec, keys.public_line_of(tls.private_pem)), "t").key_id == "bob"
 
 
+@pytest.mark.fuzz
 @given(st.integers(0, 700), st.integers(0, 255))
 @settings(max_examples=60)
 def test_a_damaged_certificate_is_refused_or_read(at: int, value: int) -> None:

@@ -68,6 +68,7 @@ def test_what_is_not_understood_is_said(query: str) -> None:
         compile_query(query)
 
 
+@pytest.mark.fuzz
 @given(st.text(alphabet='name labels[]"&|!()=.,x`\\', max_size=60))
 @settings(max_examples=100)
 def test_any_text_is_a_query_or_an_input_error(text: str) -> None:

@@ -31,6 +31,7 @@ def test_a_reply_is_understood(error: str, hint: str) -> None:
     assert decode_strings(msgspec.msgpack.encode(reply)) == msgspec.to_builtins(reply)
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=200))
 @settings(max_examples=100)
 def test_anything_else_is_a_protocol_error_or_a_map(data: bytes) -> None:
