@@ -25,6 +25,7 @@ from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.agents.ssh.recordings import Recorder
+from pkgs.agents.ssh.unfinished import Unfinished
 from pkgs.common.errors import AccessError
 from pkgs.common.events.types import Event
 from pkgs.common.pki.authority import new_authority
@@ -204,10 +205,13 @@ class SshNode:
         )
         self.recorder.start()
         self.gate = Gate(self.state, lambda: self._node, lambda: self.now())
+        unfinished = Unfinished(self.folder / "open", self.events, time.time, self._log)
+        await unfinished.start()
         shared = Shared(
             gate=self.gate,
             emitter=self.events,
             recorder=self.recorder,
+            unfinished=unfinished,
             proxy_addr=lambda: "proxy.example:443",
             permit_user_env=False,
             single_user=False,

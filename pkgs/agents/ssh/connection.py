@@ -29,6 +29,7 @@ from pkgs.agents.ssh.messages import (
 )
 from pkgs.agents.ssh.recordings import Recorder
 from pkgs.agents.ssh.sessionlog import Parties, SessionLog, scp_direction
+from pkgs.agents.ssh.unfinished import Unfinished
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
@@ -45,6 +46,7 @@ class Shared:
     gate: Gate
     emitter: Emitter
     recorder: Recorder
+    unfinished: Unfinished
     proxy_addr: Callable[[], str]
     permit_user_env: bool
     single_user: bool
@@ -213,6 +215,7 @@ class SshConnection:
             command,
             self._shared.emitter,
             self._shared.recorder,
+            self._shared.unfinished,
             strict=options.record_strict,
             give_up=self._end,
             now=self._gate.now,

@@ -13,6 +13,7 @@ from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.agents.ssh.recordings import Recorder
+from pkgs.agents.ssh.unfinished import Unfinished
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.membership.identity import HostIdentity
@@ -83,6 +84,12 @@ class SshService:
             process.clock.monotonic,
             process.component_log("recordings"),
         )
+        self._unfinished = Unfinished(
+            paths.open_sessions_dir(config.data_dir),
+            member.emitter,
+            self._now,
+            process.component_log("sessions"),
+        )
         self._connections: set[SshConnection] = set()
         self._shared = Shared(
             gate=Gate(
@@ -94,6 +101,7 @@ class SshService:
             ),
             emitter=member.emitter,
             recorder=self._recorder,
+            unfinished=self._unfinished,
             proxy_addr=self._proxy_addr,
             permit_user_env=config.ssh_service.permit_user_env,
             single_user=os.geteuid() != 0,
@@ -122,6 +130,7 @@ class SshService:
     async def start(self) -> None:
         """Raises AccessError when it cannot serve."""
         self._recorder.start()
+        await self._unfinished.start()
         await asyncio.gather(self._pool.start(), self._labels.start())
         if not self._uses_tunnels or self._config.ssh_service.force_listen:
             await self._listen()

@@ -15,13 +15,16 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from pkgs.agents.ssh.messages import OpenSession, SessionEnded
 from pkgs.agents.ssh.recordings import Recorder, Recording
+from pkgs.agents.ssh.unfinished import Unfinished
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import new_event, rfc3339
-from pkgs.common.events.types import Emitter, FieldValue
+from pkgs.common.events.types import Emitter, Event, FieldValue
 from pkgs.common.pki.identity import Identity
 from pkgs.common.recording.model import SessionMeta
 from pkgs.common.resources.kinds import Node
@@ -75,6 +78,7 @@ class SessionLog:
         command: str,
         emitter: Emitter,
         recorder: Recorder,
+        unfinished: Unfinished,
         *,
         strict: bool,
         give_up: Callable[[str], None],
@@ -88,6 +92,8 @@ class SessionLog:
         self._command = command
         self._emitter = emitter
         self._recorder = recorder
+        self._unfinished = unfinished
+        self._end_uid = str(uuid.uuid4())
         self._strict = strict
         self._give_up = give_up
         self._now = now
@@ -98,6 +104,7 @@ class SessionLog:
         self._flush: asyncio.TimerHandle | None = None
         self._failed = ""
         self._ending = False
+        self._ended = False
 
     @property
     def is_recorded(self) -> bool:
@@ -111,6 +118,7 @@ class SessionLog:
             await self._open_recording(request)
             if self._recording is None:
                 mode = "off"
+        self._unfinished.keep(self.session_id, self._end_event())
         try:
             await self.emit(
                 codes.SESSION_START,
@@ -126,16 +134,34 @@ class SessionLog:
         """One event of this session, with everything that all of them carry."""
         if index is None:
             index, self._index = self._index, self._index + 1
+        await self._emitter.emit(self._event(kind, index, **fields))
+
+    def _event(self, kind: Kind, index: int, **fields: FieldValue) -> Event:
         everything: dict[str, FieldValue] = {
             **self._parties.fields(),
             "sid": self.session_id,
             "with_mfa": self._parties.identity.mfa_device or None,
             **fields,
         }
-        event = new_event(
+        return new_event(
             kind, cluster_name=self._parties.cluster_name, now=self._now(), ei=index, **everything
         )
-        await self._emitter.emit(event)
+
+    def _end_event(self) -> Event:
+        event = self._event(
+            codes.SESSION_END,
+            _LAST_INDEX,
+            participants=[self._parties.identity.name],
+            interactive=self._request.pty,
+            enhanced_recording=False,
+            session_start=rfc3339(self._started),
+            session_stop=rfc3339(self._now()) if self._ended else None,
+            session_recording="off" if self._recording is None else self._recorder.mode,
+            initial_command=[self._command] if self._command else None,
+            error=self._failed or None,
+        )
+        # Always the same, whoever comes to say it.
+        return msgspec.structs.replace(event, uid=self._end_uid)
 
     async def output(self, data: bytes) -> None:
         if self._recording is not None:
@@ -157,6 +183,7 @@ class SessionLog:
 
     async def end(self, result: SessionEnded) -> None:
         """The session is over: close the recording, then say so."""
+        self._ended = True
         if self._flush is not None:
             self._flush.cancel()
         if self._recording is not None:
@@ -172,18 +199,8 @@ class SessionLog:
             await self._emit_exec(result)
         await self.emit(codes.SESSION_DATA, _DATA_INDEX, rx=result.received, tx=result.sent)
         await self.emit(codes.SESSION_LEAVE, _LAST_INDEX)
-        await self.emit(
-            codes.SESSION_END,
-            _LAST_INDEX,
-            participants=[self._parties.identity.name],
-            interactive=self._request.pty,
-            enhanced_recording=False,
-            session_start=rfc3339(self._started),
-            session_stop=rfc3339(self._now()),
-            session_recording="off" if self._recording is None else self._recorder.mode,
-            initial_command=[self._command] if self._command else None,
-            error=self._failed or None,
-        )
+        await self._emitter.emit(self._end_event())
+        self._unfinished.forget(self.session_id)
 
     async def _emit_exec(self, result: SessionEnded) -> None:
         ok = result.status == 0 and not result.signal
@@ -279,6 +296,7 @@ class SessionLog:
             self._give_up("this session must be recorded and cannot be any more")
 
     async def _abandon(self) -> None:
+        self._unfinished.forget(self.session_id)
         if self._recording is not None:
             self._recording.abandon(discard=True)
             self._recording = None

@@ -51,3 +51,8 @@ def spool_dir(data_dir: Path, service: str) -> Path:
 def upload_dir(data_dir: Path) -> Path:
     """Recordings of an agent, until they are uploaded."""
     return data_dir / "log" / "upload"
+
+
+def open_sessions_dir(data_dir: Path) -> Path:
+    """Which sessions an agent has open, for its next start should it be killed."""
+    return data_dir / "log" / "open"
