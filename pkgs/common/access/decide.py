@@ -77,11 +77,11 @@ def _decide_rule(identity: Identity, roles: RoleSet, target: UseRule) -> Decisio
     """A certificate restricted to resources keeps only the rules that everybody has."""
     compiled = roles.compiled
     for role in compiled:
-        if any(rule.matches(target, identity.name) for rule in role.deny_rules):
+        if any(rule.denies(target, identity) for rule in role.deny_rules):
             return Decision(False, (f"role {role.name}: deny.rules {target.kind} {target.verb}",))
     if identity.allowed_resources is not None:
         compiled = compiled[-1:]
     for role in compiled:
-        if any(rule.matches(target, identity.name) for rule in role.allow_rules):
+        if any(rule.allows(target, identity) for rule in role.allow_rules):
             return Decision(True, (f"role {role.name}: allow.rules {target.kind} {target.verb}",))
     return _NO_RULE

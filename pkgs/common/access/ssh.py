@@ -20,10 +20,11 @@ def decide_see(roles: RoleSet, target: SeeNode) -> Decision:
     """Seen is a server whose labels some role allows and none denies."""
     labels = node_labels(target.node)
     for role in roles.compiled:
-        if role.deny_nodes.matches(labels):
-            return Decision(False, (f"role {role.name}: deny.node_labels",))
+        refusal = role.node_refusal(labels)
+        if refusal:
+            return Decision(False, (f"role {role.name}: {refusal}",))
     for role in roles.compiled:
-        if role.allow_nodes.matches(labels):
+        if role.allows_node(labels):
             return Decision(True, (f"role {role.name}: allow.node_labels",))
     return _NO_ROLE
 
@@ -41,13 +42,12 @@ def decide_login(identity: Identity, roles: RoleSet, target: SshLogin, env: Envi
         return Decision(False, (_NEEDS_MFA,))
     labels = node_labels(target.node)
     for role in roles.compiled:
-        if role.deny_nodes.matches(labels):
-            return Decision(False, (f"role {role.name}: deny.node_labels",))
+        refusal = role.node_refusal(labels)
+        if refusal:
+            return Decision(False, (f"role {role.name}: {refusal}",))
         if login in role.deny_logins or "*" in role.deny_logins:
             return Decision(False, (f"role {role.name}: deny.logins",))
-    granting = [
-        role for role in roles.compiled if login in role.allow_logins and role.allow_nodes.matches(labels)
-    ]
+    granting = [role for role in roles.compiled if login in role.allow_logins and role.allows_node(labels)]
     for role in granting:
         missing = _missing(role, identity)
         if missing:

@@ -389,11 +389,14 @@ class TestRules:
     @pytest.mark.parametrize(
         "rule",
         [
-            Rule(resources=["role"], verbs=["read"], where='equals(user.metadata.name, "alice")'),
+            Rule(resources=["role"], verbs=["read"], where='equals(user.metadata.nam, "alice")'),
             Rule(
                 resources=["role"], verbs=["read"], where="contains(session.participants, user.metadata.name)"
             ),
-            Rule(resources=["role"], verbs=["read"], actions=['log("x")']),
+            Rule(resources=["role"], verbs=["read"], where="can_view()"),
+            Rule(resources=["role"], verbs=["read"], actions=['mail("x")']),
+            Rule(resources=["role"], verbs=["read"], actions=['log("loud", "x")']),
+            Rule(resources=["role"], verbs=["read"], actions=['log("info", nobody)']),
         ],
     )
     def test_conditions_that_are_not_understood_fail_closed(self, rule: Rule) -> None:
@@ -401,11 +404,13 @@ class TestRules:
             subject = Subject(identity(), [EDITOR, role(**{side: {"rules": [rule]}})])
             decision = decide(subject, UseRule("role", "read"), ENV)
             assert not decision
-            assert "not supported" in decision.reasons[0]
+            assert f"{side}.rules[0]." in decision.reasons[0]
+            assert "at character" in decision.reasons[0]
 
-    def test_expressions_fail_closed(self) -> None:
+    @pytest.mark.parametrize("text", ["labels", 'labels["env"]', 'lables["env"] == "x"', "(", 'name == "x"'])
+    def test_expressions_that_are_not_understood_fail_closed(self, text: str) -> None:
         for side in ("allow", "deny"):
-            bad = role(**{side: {"node_labels_expression": 'labels["env"] == "x"'}})
+            bad = role(**{side: {"node_labels_expression": text}})
             assert not login([ACCESS, bad], {})
 
 
