@@ -14,7 +14,16 @@ import pytest
 from pkgs.common.errors import DeniedError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.ssh.owner import HostKey
-from pkgs.common.ssh.process.messages import Message, Offer, OfferAnswer, Prove, Refused, Sign, Signature, Start
+from pkgs.common.ssh.process.messages import (
+    Message,
+    Offer,
+    OfferAnswer,
+    Prove,
+    Refused,
+    Sign,
+    Signature,
+    Start,
+)
 from pkgs.common.ssh.process.monitor import Answer, Monitor, Verdict
 
 HASH = b"h" * 32

@@ -10,7 +10,7 @@ from pkgs.common.output.argv import Flag
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Only for the type checker; see `common/errors`.
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from pkgs.common.resources.kinds import Node
 
@@ -74,10 +74,10 @@ def filtered(nodes: Iterable[Node], query: str) -> list[Node]:
     """The nodes a `--query` holds for; all of them for an empty one."""
     if not query:
         return list(nodes)
-    from pkgs.clients.tsh.servers.query import compile_query
+    from pkgs.common.access.query import compile_query
 
-    holds: Callable[[str, dict[str, str]], bool] = compile_query(query)
-    return [node for node in nodes if holds(node.spec.hostname, all_labels(node))]
+    holds = compile_query(query)
+    return [node for node in nodes if holds(node)]
 
 
 def address(node: Node) -> str:
