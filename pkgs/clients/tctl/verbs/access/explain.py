@@ -28,7 +28,7 @@ SPEC = Spec(
 
 def run(args: Parsed) -> int:
     """Ask and tell."""
-    request = _request(args)
+    request = request_of(args)
     with connect(args) as client:
         found = client.call(request)
     if args.text("format") != "text":
@@ -38,7 +38,8 @@ def run(args: Parsed) -> int:
     return 0
 
 
-def _request(args: Parsed) -> ExplainAccess:
+def request_of(args: Parsed) -> ExplainAccess:
+    """The question that the words ask."""
     user, roles, mfa = args.text("user"), commas(args.text("roles")), args.on("with-mfa")
     if not user:
         raise InputError("--user is required", hint="for example --user=alice")
