@@ -45,6 +45,12 @@ class CompiledRole:
     requires_mfa: bool
     requires_device: bool
 
+    @property
+    def may_deny_nodes(self) -> bool:
+        return bool(
+            self.deny_nodes.everything or self.deny_nodes.keys or self.deny_expression or self.deny_logins
+        )
+
     def allows_node(self, labels: Mapping[str, str]) -> bool:
         """Selector and expression, each where it is set, must hold."""
         return self.allow_nodes.matches(labels) and (
@@ -66,6 +72,10 @@ class RoleSet:
 
     compiled: tuple[CompiledRole, ...]
     plain: tuple[Role, ...]
+    denying: tuple[CompiledRole, ...]
+    """Those that could refuse a server."""
+    allowing: tuple[CompiledRole, ...]
+    """Those that could allow a server."""
 
 
 def requires_mfa(value: bool | str) -> bool:
@@ -133,7 +143,13 @@ def _denied_logins(entries: Sequence[str], traits: Traits) -> frozenset[str]:
 def compile_roles(roles: Sequence[Role], traits: Mapping[str, Sequence[str]]) -> RoleSet:
     """Compiles without a cache; raises InputError naming the role that is not understood."""
     every = (*roles, IMPLICIT_ROLE)
-    return RoleSet(tuple(compile_role(role, traits) for role in every), every)
+    compiled = tuple(compile_role(role, traits) for role in every)
+    return RoleSet(
+        compiled,
+        every,
+        tuple(role for role in compiled if role.may_deny_nodes),
+        tuple(role for role in compiled if role.allow_nodes != labels.NOTHING),
+    )
 
 
 class _Entry:

@@ -19,11 +19,11 @@ NEEDS_DEVICE = "trusted device required"
 def decide_see(roles: RoleSet, target: SeeNode) -> Decision:
     """Seen is a server whose labels some role allows and none denies."""
     labels = node_labels(target.node)
-    for role in roles.compiled:
+    for role in roles.denying:
         refusal = role.node_refusal(labels)
         if refusal:
             return Decision(False, (f"role {role.name}: {refusal}",))
-    for role in roles.compiled:
+    for role in roles.allowing:
         if role.allows_node(labels):
             return Decision(True, (f"role {role.name}: allow.node_labels",))
     return _NO_ROLE
@@ -52,13 +52,13 @@ def decide_login(identity: Identity, roles: RoleSet, target: SshLogin, env: Envi
         return bar
     login = target.login
     labels = node_labels(target.node)
-    for role in roles.compiled:
+    for role in roles.denying:
         refusal = role.node_refusal(labels)
         if refusal:
             return Decision(False, (f"role {role.name}: {refusal}",))
         if login in role.deny_logins or "*" in role.deny_logins:
             return Decision(False, (f"role {role.name}: deny.logins",))
-    granting = [role for role in roles.compiled if login in role.allow_logins and role.allows_node(labels)]
+    granting = [role for role in roles.allowing if login in role.allow_logins and role.allows_node(labels)]
     for role in granting:
         missing = unmet(role, identity)
         if missing:
