@@ -110,6 +110,27 @@ def test_what_a_function_refuses_never_allows_and_always_denies(text: str) -> No
     assert compile_label_expression(text, TRAITS, deny=True)(LABELS) is True
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'contains(user.spec.traits["x"], labels["team"])',
+        'contains_any(user.spec.traits["x"], labels["team"])',
+        'contains_any(user.spec.traits["x"], set(labels["team"], labels["env"]))',
+        'contains_all(user.spec.traits["x"], set(labels["team"]))',
+        'regexp.match(labels["team"], "*")',
+        'contains(strings.lower(user.spec.traits["x"]), labels["team"])',
+    ],
+)
+@pytest.mark.parametrize("values", [("",), ("*",), ("^.*$",), ("", "*"), ("{{external.team}}",)])
+def test_no_trait_opens_what_lacks_the_label(text: str, values: tuple[str, ...]) -> None:
+    """Attack A25: neither an empty value nor a pattern, on either side."""
+    holds = compile_label_expression(text, {"x": values, "team": ("blue",)}, deny=False)
+    assert not holds({})
+    assert not holds({"team": ""})
+    if not text.startswith("regexp"):
+        assert not holds({"team": "blue"})
+
+
 def test_a_refusal_counts_only_where_it_is_asked_for() -> None:
     text = 'labels["env"] == "prod" || contains(email.local(user.spec.traits["odd"]), "x")'
     assert compile_label_expression(text, TRAITS, deny=False)(LABELS) is True
@@ -315,14 +336,14 @@ def naive(text: str, traits: Mapping[str, tuple[str, ...]], labels: Mapping[str,
             return list(labels.values())
         first = listed(args[0])
         if tree.name == "contains":
-            return args[1] in first
+            return args[1] != "" and args[1] in first
         if tree.name == "regexp.match":
             return any(glob(args[1], item) for item in first)
         second = listed(args[1])
         if tree.name == "contains_any":
-            return any(item in second for item in first)
+            return any(item in second for item in first if item)
         assert tree.name == "contains_all"
-        return bool(first) and bool(second) and all(item in first for item in second)
+        return bool(first) and bool(second) and all(item and item in first for item in second)
 
     return bool(walk(parser.parse(text)))
 
@@ -330,7 +351,7 @@ def naive(text: str, traits: Mapping[str, tuple[str, ...]], labels: Mapping[str,
 @given(
     EXPRESSIONS,
     st.dictionaries(st.sampled_from(["env", "team"]), st.sampled_from(["prod", "blue", ""])),
-    st.sampled_from([TRAITS, {}, {"team": ("prod",)}]),
+    st.sampled_from([TRAITS, {}, {"team": ("prod",)}, {"team": ("", "blue")}]),
 )
 @settings(max_examples=300, deadline=None)
 def test_compiled_and_naive_evaluation_agree(

@@ -1,7 +1,8 @@
 """The functions of the language. Each is total and linear, or refuses with EvaluationError.
 
 Lists are compared as sets. What asks about *all* of an empty list is false: nothing is granted by a list
-that should have been there.
+that should have been there. The empty string, which a missing key gives, is in no list: an empty trait
+does not open what lacks the label (attack A25).
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ List = Sequence[str]
 
 
 def _contains(_: Any, values: List, item: str) -> bool:
-    return item in values
+    return item != "" and item in values
 
 
 def _contains_any(_: Any, values: List, items: List) -> bool:
-    return not set(values).isdisjoint(items)
+    return not set(values).isdisjoint(item for item in items if item)
 
 
 def _contains_all(_: Any, values: List, items: List) -> bool:
-    return bool(values) and bool(items) and set(values) >= set(items)
+    return bool(values) and bool(items) and "" not in items and set(values) >= set(items)
 
 
 def _set(_: Any, *items: str) -> tuple[str, ...]:
