@@ -52,17 +52,20 @@ class ExplainHandlers:
             return _told(
                 explain(subject, target, env), subject, f"ssh {request.login}@{node.spec.hostname}", node.name
             )
-        target = self._rule(request)
+        target = self._rule(caller, request)
         action = f"resource {target.kind} {target.verb}" + (f" {request.name}" if request.name else "")
         return _told(explain(subject, target, env), subject, action, "")
 
-    def _rule(self, request: ExplainAccess) -> UseRule:
+    def _rule(self, caller: Caller, request: ExplainAccess) -> UseRule:
         kind = ALIASES.get(request.kind.lower(), request.kind.lower())
         if not kind or not request.verb:
             raise InputError("a kind and a verb are needed", hint="for example: resource role update")
         if not request.name:
             return UseRule(kind, request.verb)
         resource = self._store.get(kind, SINGLETONS.get(kind, request.name))
+        # Whether there is such an object (a join token's name is its secret) is for those who may read it.
+        verb = "readnosecrets" if kind == "cert_authority" else "read"
+        self._permissions.require(caller, kind, verb, resource=resource)
         if resource is None:
             raise NotFoundError(f'{kind} "{request.name[:80]}" not found')
         return UseRule(kind, request.verb, resource=resource)

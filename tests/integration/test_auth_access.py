@@ -174,6 +174,12 @@ def test_only_who_may_read_roles_and_users_is_told(short_tmp: Path) -> None:
                         await grants(client, request)
             client = kit.as_user(await kit.user("rita", "reader"))
             assert (await client.call(ask)).allowed
+            token = await kit.admin.call(CreateToken(roles=["Node"]))
+            for name in (token.resource.name, "a-guess"):
+                # A join token's name is its secret: nobody finds one by asking why.
+                guess = ExplainAccess(user="mira", action="resource", kind="token", verb="read", name=name)
+                with pytest.raises(DeniedError, match='"read" on "token"'):
+                    await client.call(guess)
             with pytest.raises(DeniedError):
                 await kit.nobody().call(ask)
 
