@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pkgs.clients.tsh.login.totp import code
-from pkgs.clients.tsh.servers.nodes import filtered, parse_labels, split_commas
+from pkgs.clients.tsh.servers.nodes import parse_labels, query_test, split_commas
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import CommandLabel, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
@@ -21,11 +21,15 @@ def test_filtering_nodes() -> None:
         )
         for n, env in enumerate(("prod", "dev"))
     ]
-    assert filtered(nodes, "") == nodes
-    assert filtered(nodes, 'labels["env"] == "prod"') == nodes[:1]
-    assert filtered(nodes, 'labels.load == "1" && hasPrefix(name, "web")') == nodes[1:]
+
+    def filtered(query: str) -> list[Node]:
+        return list(filter(query_test(query), nodes))
+
+    assert filtered("") == nodes
+    assert filtered('labels["env"] == "prod"') == nodes[:1]
+    assert filtered('labels.load == "1" && hasPrefix(name, "web")') == nodes[1:]
     with pytest.raises(InputError, match="--query: at character 1: unknown name 'lable', did you mean"):
-        filtered(nodes, 'lable == "x"')
+        query_test('lable == "x"')
 
 
 def test_label_arguments() -> None:
