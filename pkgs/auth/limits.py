@@ -97,3 +97,5 @@ MAX_UPLOADS = 512
 """Uploads going on at once over all hosts; a session that is recorded live is one for as long as it lasts."""
 MAX_UPLOADS_PER_HOST = 64
 """Of these for one host, so that none can take every place."""
+DECISIONS_AT_ONCE = 200
+"""Decisions of one listing of grants between which other calls get their turn."""

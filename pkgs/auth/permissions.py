@@ -13,7 +13,7 @@ from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Ta
 from pkgs.common.errors import DeniedError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
-from pkgs.common.resources.kinds import AuthPreference, Lock, Node, User
+from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource, User
 from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import Caller
 
@@ -98,17 +98,35 @@ class Permissions:
             return Decision(False, ("only users have roles with rules",))
         return decide(self.subject(identity), target, self.environment(caller))
 
-    def require(self, caller: Caller, kind: str, *verbs: str, owner: str = "") -> None:
-        """All of the verbs on a kind, or DeniedError with the text the field's users know."""
+    def require(
+        self,
+        caller: Caller,
+        kind: str,
+        *verbs: str,
+        resource: Resource | None = None,
+        any_object: bool = False,
+    ) -> None:
+        """All of the verbs on a kind, or DeniedError with the text the field's users know. Rules with a
+        condition need the `resource`; with `any_object` every object must then be asked for (`may`)."""
         for verb in verbs:
-            decision = self.decide(caller, UseRule(kind=kind, verb=verb, owner=owner))
+            target = UseRule(kind=kind, verb=verb, resource=resource, any_object=any_object)
+            decision = self.decide(caller, target)
             if not decision:
                 raise DeniedError(
                     f'access denied to perform action "{verb}" on "{kind}"', reasons=decision.reasons
                 )
 
-    def may(self, caller: Caller, kind: str, *verbs: str, owner: str = "") -> bool:
-        return all(self.decide(caller, UseRule(kind=kind, verb=verb, owner=owner)) for verb in verbs)
+    def rule_filter(self, caller: Caller, kind: str, *verbs: str) -> Callable[[Resource], bool]:
+        """Which objects of a kind the rules allow all of the verbs on; the roles are looked up once."""
+        identity = caller.identity
+        if caller.admin:
+            return lambda resource: True
+        if identity is None or identity.kind is not PeerKind.USER:
+            return lambda resource: False
+        subject, environment = self.subject(identity), self.environment(caller)
+        return lambda resource: all(
+            decide(subject, UseRule(kind=kind, verb=verb, resource=resource), environment) for verb in verbs
+        )
 
     def node_filter(self, caller: Caller) -> Callable[[Node], bool]:
         """Which nodes this caller may see; the roles are looked up once for the whole listing."""

@@ -12,6 +12,7 @@ from pkgs.auth.accounts.login import LoginHandler
 from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
 from pkgs.auth.audit.recordings import RecordingHandlers
+from pkgs.auth.explaining import ExplainHandlers
 from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
@@ -19,7 +20,7 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.status import StatusHandlers
-from pkgs.common.api import audit, join, login, recordings, resources, system
+from pkgs.common.api import access, audit, join, login, recordings, resources, system
 from pkgs.common.errors import AccessError
 from pkgs.common.rpc.calls import Caller, Callers, Request, StreamRequest, UploadRequest
 from pkgs.common.rpc.server import Registry
@@ -49,6 +50,7 @@ class Handlers:
     audit: AuditHandlers
     recordings: RecordingHandlers
     status: StatusHandlers
+    explaining: ExplainHandlers
 
 
 class Guarded:
@@ -144,6 +146,10 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(resources.DeleteResource, handlers.resources.delete, PEOPLE)
     add(resources.CreateToken, handlers.resources.create_token, PEOPLE)
     add(resources.WatchResources, handlers.watch.watch, Callers.HOST | Callers.ADMIN)
+
+    add(access.ExplainAccess, handlers.explaining.explain, PEOPLE)
+    add(access.WhoCan, handlers.explaining.who, PEOPLE)
+    add(access.WhatCan, handlers.explaining.what, PEOPLE)
 
     add(audit.EmitEvents, handlers.audit.emit, Callers.HOST)
     add(audit.SearchEvents, handlers.audit.search, PEOPLE)

@@ -25,6 +25,7 @@ from pkgs.auth.audit.recordings import RecordingHandlers
 from pkgs.auth.backend.interface import Backend
 from pkgs.auth.backend.sqlite import SqliteBackend
 from pkgs.auth.backend.tinydb import TinyDbBackend
+from pkgs.auth.explaining import ExplainHandlers
 from pkgs.auth.gate import Gate
 from pkgs.auth.issuing.authorities import Authorities
 from pkgs.auth.issuing.hosts import Hosts
@@ -128,6 +129,7 @@ class AuthService:
             audit=AuditHandlers(log, permissions, self.cluster_name, self._now),
             recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
             status=StatusHandlers(authorities, permissions),
+            explaining=ExplainHandlers(store, permissions, self.cluster_name),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))

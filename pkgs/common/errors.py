@@ -26,7 +26,11 @@ class AccessError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}; {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        # A message that shows a place ends with a line of its own.
+        divider = "\n" if "\n" in self.message else "; "
+        return f"{self.message}{divider}{self.hint}"
 
 
 class InputError(AccessError):

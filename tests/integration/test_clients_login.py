@@ -183,6 +183,44 @@ def test_users_from_beginning_to_end(cluster: Cluster) -> None:
     assert cluster.tctl("users", "add", "x").code == 2
 
 
+def test_asking_why(cluster: Cluster, alice: Person) -> None:
+    node = cluster.dir / "node.yaml"
+    host_id = "11111111-2222-4333-8444-555555555555"
+    node.write_text(
+        f"kind: node\nversion: v2\nmetadata: {{name: {host_id}, labels: {{env: prod}}}}\n"
+        "spec: {hostname: web1}\n"
+    )
+    cluster.tctl("create", str(node)).ok()
+    try:
+        yes = f"{OS_USER}@web1"
+        out = cluster.tctl("access", "explain", "--user=alice", "ssh", yes).ok().out
+        assert out.startswith(f"allowed: alice, ssh {yes}\n")
+        out = cluster.tctl("access", "explain", "--user=alice", "ssh", "deploy@web1").ok().out
+        assert "role access allows the labels but not the login deploy" in out
+        assert out.endswith("missing:\n  role access: add to allow.logins: deploy\n")
+        words = ("--user=alice", "--roles=auditor", "--format=json", "resource", "role", "update")
+        found = json.loads(cluster.tctl("access", "explain", *words).ok().out)
+        assert found["allowed"] is False
+        assert found["missing"] == [
+            {"change": "add", "role": "auditor", "field": "allow.rules", "value": "role update"}
+        ]
+        assert "alice" in cluster.tctl("access", "who", "ssh", yes).ok().out
+        (grant,) = json.loads(cluster.tctl("access", "what", "--user=alice", "--format=json").ok().out)
+        assert (grant["node"], grant["logins"]) == ("web1", [OS_USER])
+        query = 'labels["env"] == "prod" && regexp.match(name, "web*")'
+        assert "web1" in cluster.tctl("nodes", "ls", f"--query={query}").ok().out
+        assert "web1" in run(BIN / "tsh", "ls", f"--query={query}", env=alice.env).ok().out
+        for done in (
+            cluster.tctl("nodes", "ls", '--query=lable == "x"'),
+            run(BIN / "tsh", "ls", '--query=lable == "x"', env=alice.env),
+        ):
+            assert done.code == 2
+            assert "at character 1: unknown name 'lable', did you mean labels?" in done.err
+            assert '\n      lable == "x"\n      ^\n' in done.err
+    finally:
+        cluster.tctl("rm", f"node/{host_id}").ok()
+
+
 def test_tokens_from_beginning_to_end(cluster: Cluster) -> None:
     out = cluster.tctl("tokens", "add", "--type=node", "--ttl=1h").ok().out
     token = re.search(r"--token=([0-9a-f]{32})", out)

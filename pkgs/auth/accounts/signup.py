@@ -54,7 +54,7 @@ class SignupHandlers:
         self._proxy_addr = proxy_addr
 
     async def create_user(self, caller: Caller, request: CreateUser) -> Invitation:
-        self._permissions.require(caller, "user", "create")
+        self._permissions.require(caller, "user", "create", any_object=True)
         _check_ttl(request.ttl_s, limits.INVITE_TTL_MAX_S)
         user = checked_user(
             User(
@@ -63,6 +63,7 @@ class SignupHandlers:
             ),
             self._store,
         )
+        self._permissions.require(caller, "user", "create", resource=user)
         # Nothing secret of an earlier user of this name may come to life again.
         before = await self._accounts.removal(user.name)
         token, expires, invite = self._accounts.invitation(user.name, "invite", request.ttl_s)
@@ -83,7 +84,7 @@ class SignupHandlers:
 
     async def reset_user(self, caller: Caller, request: ResetUser) -> Invitation:
         """The old password and second factor stop working here, not when the link is used."""
-        self._permissions.require(caller, "user", "update")
+        self._permissions.require(caller, "user", "update", resource=self._store.get("user", request.name))
         _check_ttl(request.ttl_s, limits.RESET_TTL_MAX_S)
         user = self._store.must("user", request.name)
         assert isinstance(user, User)

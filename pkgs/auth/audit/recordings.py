@@ -129,7 +129,14 @@ class RecordingHandlers:
         identity = caller.identity
         if identity is not None and (identity.name == row.user or identity.name in row.participants):
             return not identity.system_roles
-        target = UseRule(kind="session", verb="read", owner=row.user, participants=tuple(row.participants))
+        target = UseRule(
+            kind="session",
+            verb="read",
+            owner=row.user,
+            participants=tuple(row.participants),
+            login=row.login,
+            server_hostname=row.hostname,
+        )
         return bool(self._permissions.decide(caller, target))
 
     async def download(self, caller: Caller, request: DownloadRecording) -> AsyncIterator[RecordingChunk]:
@@ -166,7 +173,7 @@ class RecordingHandlers:
             raise LimitExceededError(f"a listing answers 1 to {limits.RECORDING_LIST_MAX} recordings")
         # Who may not play everybody's is not led through everybody's.
         identity = caller.identity
-        everybody = UseRule(kind="session", verb="read")
+        everybody = UseRule(kind="session", verb="read", any_object=True)
         mine = "" if identity is None or self._permissions.decide(caller, everybody) else identity.name
         before, left = (float("inf"), ""), request.limit
         while left > 0:

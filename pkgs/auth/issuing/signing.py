@@ -69,7 +69,7 @@ class SigningHandlers:
     async def sign_user(self, caller: Caller, request: SignUserCerts) -> UserCerts:
         """For the administrator, and for users whose roles grant the verb `use` on `user`. What a user signs
         lives no longer than the certificate it was signed with."""
-        self._permissions.require(caller, "user", "use")
+        self._permissions.require(caller, "user", "use", resource=self._store.get("user", request.user))
         user = self._user(request.user)
         if request.ttl_s <= 0:
             raise InputError("the lifetime must be positive")

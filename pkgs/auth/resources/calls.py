@@ -69,7 +69,7 @@ class ResourceHandlers:
         # A node that may not be seen answers like one that does not exist.
         hidden = isinstance(resource, Node) and not self._permissions.node_filter(caller)(resource)
         if not hidden and not self._may_see(caller, kind, request.name):
-            self._require_read(caller, kind)
+            self._permissions.require(caller, kind, _read_verb(kind), resource=resource)
         if resource is None or hidden:
             raise NotFoundError(f'{kind} "{request.name}" not found')
         return Got(_shown(resource, request.with_secrets))
@@ -85,8 +85,10 @@ class ResourceHandlers:
                 sees = self._permissions.node_filter(caller)
                 resources = [r for r in resources if isinstance(r, Node) and sees(r)]
         elif not self._permissions.host_may_read(caller, kind) and not self._public(caller, kind):
-            self._permissions.require(caller, kind, "list")
-            self._require_read(caller, kind)
+            verbs = ("list", _read_verb(kind))
+            self._permissions.require(caller, kind, *verbs, any_object=True)
+            may = self._permissions.rule_filter(caller, kind, *verbs)
+            resources = [r for r in resources if may(r)]
         wanted = matcher(request.labels, request.search)
         if wanted is not None:
             resources = [r for r in resources if wanted(r)]
@@ -102,10 +104,6 @@ class ResourceHandlers:
     def _check_secrets(self, caller: Caller, with_secrets: bool) -> None:
         if with_secrets and not caller.admin:
             raise DeniedError("secrets are shown on the Auth host only", hint="run tctl there, as root")
-
-    def _require_read(self, caller: Caller, kind: str) -> None:
-        verb = "readnosecrets" if kind == "cert_authority" else "read"
-        self._permissions.require(caller, kind, verb)
 
     def _public(self, caller: Caller, kind: str) -> bool:
         """What everybody with a certificate of the cluster may list."""
@@ -130,8 +128,11 @@ class ResourceHandlers:
         if kind in HEARTBEAT_ONLY and not (kind == "node" and caller.admin):
             raise InputError(f"a {kind} is made by its own heartbeats and cannot be created by hand")
         verbs = {"create": ("create",), "upsert": ("create", "update"), "update": ("update",)}[request.mode]
-        self._permissions.require(caller, kind, *verbs)
         before = self._store.get(kind, self._name(kind, request.resource.name))
+        # A condition must hold for what there was and for what there will be.
+        for version in (request.resource, before):
+            if version is not None:
+                self._permissions.require(caller, kind, *verbs, resource=version)
         if before is not None and before.metadata.labels.get(ORIGIN) == CONFIG_FILE:
             raise InputError(
                 f"{kind} is managed by the configuration file of the Auth Service",
@@ -139,6 +140,7 @@ class ResourceHandlers:
             )
         now = self._store.backend.clock()
         resource = prepare(request.resource, before, self._store, self._journal.actor(caller), now)
+        self._permissions.require(caller, kind, *verbs, resource=resource)
         if kind in SETTINGS and request.mode == "create":
             raise AlreadyExistsError(f"{kind} already exists", hint="use -f or --force flag to overwrite")
         old: list[Operation] = []
@@ -163,8 +165,8 @@ class ResourceHandlers:
         kind = canonical_kind(request.kind)
         if kind in UNTOUCHABLE:
             raise InputError(f"resources of type {kind!r} cannot be deleted")
-        self._permissions.require(caller, kind, "delete")
         resource = self._store.get(kind, self._name(kind, request.name), request.sub_kind)
+        self._permissions.require(caller, kind, "delete", resource=resource)
         if resource is None:
             raise NotFoundError(f'{kind} "{request.name}" not found')
         if resource.metadata.labels.get(ORIGIN) == CONFIG_FILE:
@@ -202,7 +204,7 @@ class ResourceHandlers:
             )
 
     async def create_token(self, caller: Caller, request: CreateToken) -> Got:
-        self._permissions.require(caller, "token", "create")
+        self._permissions.require(caller, "token", "create", any_object=True)
         if not limits.TOKEN_TTL_MIN_S <= request.ttl_s <= limits.TOKEN_TTL_MAX_S:
             raise InputError("a join token lives between 1 second and 365 days")
         if not request.roles:
@@ -217,6 +219,7 @@ class ResourceHandlers:
         token = with_expiry(token, now + request.ttl_s)
         actor = self._journal.actor(caller)
         checked = prepare(token, None, self._store, actor, now)
+        self._permissions.require(caller, "token", "create", resource=checked)
         try:
             stored = await self._store.create(checked)
         except AlreadyExistsError:
@@ -225,6 +228,10 @@ class ResourceHandlers:
             ) from None
         await self._journal.write(*change_events(self._journal, actor, None, stored))
         return Got(stored)
+
+
+def _read_verb(kind: str) -> str:
+    return "readnosecrets" if kind == "cert_authority" else "read"
 
 
 def _denied(verb: str, kind: str) -> DeniedError:

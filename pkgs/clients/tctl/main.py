@@ -42,6 +42,14 @@ TOOL = Tool(
         "create": Verb(_VERBS + "resources.create", "Create resources from a file or standard input"),
         "edit": Verb(_VERBS + "resources.edit", "Edit a resource in your editor"),
         "rm": Verb(_VERBS + "resources.rm", "Delete a resource"),
+        "access": Group(
+            "Why a user may or may not, who may, and what a user may.",
+            {
+                "explain": Verb(_VERBS + "access.explain", "Say why a user is allowed something or not"),
+                "who": Verb(_VERBS + "access.who", "List who may log in to a server"),
+                "what": Verb(_VERBS + "access.what", "List the servers a user may log in to"),
+            },
+        ),
         "auth": Group(
             "Certificate authorities and certificates.",
             {

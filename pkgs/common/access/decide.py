@@ -27,6 +27,23 @@ def decide(subject: Subject, target: Target, env: Environment) -> Decision:
     """Whether `subject` may do this now. Never raises for what a peer or a role says; denies instead.
 
     Checked for every target: expiry, source address, locks, the restriction to resources."""
+    refusal = barred(subject, target, env)
+    if refusal is not None:
+        return refusal
+    identity = subject.identity
+    try:
+        roles = role_set(identity, subject.roles)
+    except InputError as error:
+        return Decision(False, (str(error),))
+    if isinstance(target, UseRule):
+        return _decide_rule(identity, roles, target)
+    if isinstance(target, SeeNode):
+        return ssh.decide_see(roles, target)
+    return ssh.decide_login(identity, roles, target, env)
+
+
+def barred(subject: Subject, target: Target, env: Environment) -> Decision | None:
+    """What refuses before any role is asked; None: nothing."""
     identity = subject.identity
     if identity.kind is not PeerKind.USER:
         return _NOT_A_USER
@@ -36,20 +53,12 @@ def decide(subject: Subject, target: Target, env: Environment) -> Decision:
         return _NOT_YET
     if identity.source_addr and not same_address(identity.source_addr, env.source_addr):  # attack A12
         return _SOURCE
-    try:
-        roles = role_set(identity, subject.roles)
-    except InputError as error:
-        return Decision(False, (str(error),))
     refusal = _locked(subject, target, env)
-    if refusal is not None:
+    if refusal is not None or isinstance(target, UseRule):
         return refusal
-    if isinstance(target, UseRule):
-        return _decide_rule(identity, roles, target)
     if identity.allowed_resources is not None and not _is_allowed_resource(identity, target):
         return _RESTRICTED
-    if isinstance(target, SeeNode):
-        return ssh.decide_see(roles, target)
-    return ssh.decide_login(identity, roles, target, env)
+    return None
 
 
 def _locked(subject: Subject, target: Target, env: Environment) -> Decision | None:
@@ -77,11 +86,11 @@ def _decide_rule(identity: Identity, roles: RoleSet, target: UseRule) -> Decisio
     """A certificate restricted to resources keeps only the rules that everybody has."""
     compiled = roles.compiled
     for role in compiled:
-        if any(rule.matches(target, identity.name) for rule in role.deny_rules):
+        if any(rule.denies(target, identity) for rule in role.deny_rules):
             return Decision(False, (f"role {role.name}: deny.rules {target.kind} {target.verb}",))
     if identity.allowed_resources is not None:
         compiled = compiled[-1:]
     for role in compiled:
-        if any(rule.matches(target, identity.name) for rule in role.allow_rules):
+        if any(rule.allows(target, identity) for rule in role.allow_rules):
             return Decision(True, (f"role {role.name}: allow.rules {target.kind} {target.verb}",))
     return _NO_RULE

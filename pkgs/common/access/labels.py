@@ -21,10 +21,16 @@ class ValueMatcher:
 
     anything: bool
     exact: frozenset[str]
+    prefixes: tuple[str, ...]
+    """Of `prefix*`, the most frequent pattern."""
     compiled: tuple[Any, ...]
 
     def matches(self, value: str) -> bool:
-        return self.anything or value in self.exact or any(p.search(value) for p in self.compiled)
+        if self.anything or value in self.exact:
+            return True
+        if self.prefixes and value.startswith(self.prefixes):
+            return True
+        return bool(self.compiled) and any(pattern.search(value) for pattern in self.compiled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,7 @@ def compile_selector(labels: Labels, traits: Traits, *, deny: bool = False) -> L
 def _value_matcher(values: Iterable[str], traits: Traits, deny: bool) -> ValueMatcher:
     anything = False
     exact: set[str] = set()
+    prefixes: list[str] = []
     compiled: list[Any] = []
     for raw in values:
         result = expand(raw, traits)
@@ -79,11 +86,13 @@ def _value_matcher(values: Iterable[str], traits: Traits, deny: bool) -> ValueMa
                 exact.add(value)
             elif value == WILDCARD:
                 anything = True
+            elif value.endswith(WILDCARD) and value.count(WILDCARD) == 1:
+                prefixes.append(patterns.checked(value)[:-1])
             elif patterns.is_pattern(value):
                 compiled.append(patterns.compile_pattern(value))
             else:
                 exact.add(value)
-    return ValueMatcher(anything, frozenset(exact), tuple(compiled))
+    return ValueMatcher(anything, frozenset(exact), tuple(prefixes), tuple(compiled))
 
 
 def node_labels(node: Node) -> Mapping[str, str]:

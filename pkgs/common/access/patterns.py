@@ -23,11 +23,17 @@ def is_pattern(value: str) -> bool:
     return "*" in value or (value.startswith("^") and value.endswith("$"))
 
 
+def checked(value: str) -> str:
+    """The same; raises InputError when it is too long."""
+    if len(value) > MAX_PATTERN_LENGTH:
+        raise InputError(f"pattern is longer than {MAX_PATTERN_LENGTH} characters")
+    return value
+
+
 @lru_cache(maxsize=4096)
 def compile_pattern(value: str) -> Any:
     """An RE2 object whose `search` says whether a text matches; raises InputError for a bad pattern."""
-    if len(value) > MAX_PATTERN_LENGTH:
-        raise InputError(f"pattern is longer than {MAX_PATTERN_LENGTH} characters")
+    checked(value)
     if value.startswith("^") and value.endswith("$"):
         source = value
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pkgs.common.access import labels, rules
+from pkgs.common.access.labelexpr import LabelTest, compile_label_expression
 from pkgs.common.access.labels import LabelSelector
 from pkgs.common.access.rules import CompiledRule
 from pkgs.common.access.traits import Traits, expand
@@ -19,7 +20,7 @@ from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.defaults import IMPLICIT_ROLE
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.names import valid_login
-from pkgs.common.resources.role import Conditions, Role
+from pkgs.common.resources.role import Conditions, Role, Rule
 
 _NO_MFA = frozenset({"", "no", "off", "false", "0"})
 _CACHE_SIZE = 512
@@ -32,12 +33,37 @@ class CompiledRole:
     allow_logins: frozenset[str]
     deny_logins: frozenset[str]
     allow_nodes: LabelSelector
+    """Everything where only an expression is set."""
     deny_nodes: LabelSelector
+    allow_expression: LabelTest | None
+    """Further demand on a server's labels."""
+    deny_expression: LabelTest | None
+    """Further ground to refuse a server."""
     allow_rules: tuple[CompiledRule, ...]
     deny_rules: tuple[CompiledRule, ...]
     max_session_ttl_s: float
     requires_mfa: bool
     requires_device: bool
+
+    @property
+    def may_deny_nodes(self) -> bool:
+        return bool(
+            self.deny_nodes.everything or self.deny_nodes.keys or self.deny_expression or self.deny_logins
+        )
+
+    def allows_node(self, labels: Mapping[str, str]) -> bool:
+        """Selector and expression, each where it is set, must hold."""
+        return self.allow_nodes.matches(labels) and (
+            self.allow_expression is None or self.allow_expression(labels)
+        )
+
+    def node_refusal(self, labels: Mapping[str, str]) -> str:
+        """The field that refuses a server with these labels; empty: none. Either one is enough."""
+        if self.deny_nodes.matches(labels):
+            return "deny.node_labels"
+        if self.deny_expression is not None and self.deny_expression(labels):
+            return "deny.node_labels_expression"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +72,10 @@ class RoleSet:
 
     compiled: tuple[CompiledRole, ...]
     plain: tuple[Role, ...]
+    denying: tuple[CompiledRole, ...]
+    """Those that could refuse a server."""
+    allowing: tuple[CompiledRole, ...]
+    """Those that could allow a server."""
 
 
 def requires_mfa(value: bool | str) -> bool:
@@ -55,25 +85,43 @@ def requires_mfa(value: bool | str) -> bool:
 
 def compile_role(role: Role, traits: Traits) -> CompiledRole:
     allow, deny, options = role.spec.allow, role.spec.deny, role.spec.options
-    for side, conditions in (("allow", allow), ("deny", deny)):
-        if conditions.node_labels_expression:
-            raise InputError(
-                f"role {role.name}: {side}.node_labels_expression is not supported yet",
-                hint="use node_labels",
-            )
     applies = _applies(allow)
     return CompiledRole(
         name=role.name,
         allow_logins=_logins(allow.logins, traits) if applies else frozenset(),
         deny_logins=_denied_logins(deny.logins, traits),
-        allow_nodes=labels.compile_selector(allow.node_labels, traits) if applies else labels.NOTHING,
+        allow_nodes=_allowed_nodes(allow, traits) if applies else labels.NOTHING,
         deny_nodes=labels.compile_selector(deny.node_labels, traits, deny=True),
-        allow_rules=rules.compile_rules(allow.rules),
-        deny_rules=rules.compile_rules(deny.rules),
+        allow_expression=_expression(role, "allow", allow.node_labels_expression, traits),
+        deny_expression=_expression(role, "deny", deny.node_labels_expression, traits),
+        allow_rules=_rules(role, "allow", allow.rules),
+        deny_rules=_rules(role, "deny", deny.rules),
         max_session_ttl_s=parse_duration(options.max_session_ttl),
         requires_mfa=requires_mfa(options.require_session_mfa),
         requires_device=options.device_trust_mode == "required",
     )
+
+
+def _allowed_nodes(allow: Conditions, traits: Traits) -> LabelSelector:
+    if not allow.node_labels and allow.node_labels_expression:
+        return labels.EVERYTHING
+    return labels.compile_selector(allow.node_labels, traits)
+
+
+def _expression(role: Role, side: str, text: str, traits: Traits) -> LabelTest | None:
+    if not text:
+        return None
+    try:
+        return compile_label_expression(text, traits, deny=side == "deny")
+    except InputError as error:
+        raise InputError(f"role {role.name}: {side}.node_labels_expression: {error.message}") from None
+
+
+def _rules(role: Role, side: str, found: Sequence[Rule]) -> tuple[CompiledRule, ...]:
+    try:
+        return rules.compile_rules(found, side)
+    except InputError as error:
+        raise InputError(f"role {role.name}: {error.message}", hint=error.hint) from None
 
 
 def _applies(conditions: Conditions) -> bool:
@@ -95,7 +143,13 @@ def _denied_logins(entries: Sequence[str], traits: Traits) -> frozenset[str]:
 def compile_roles(roles: Sequence[Role], traits: Mapping[str, Sequence[str]]) -> RoleSet:
     """Compiles without a cache; raises InputError naming the role that is not understood."""
     every = (*roles, IMPLICIT_ROLE)
-    return RoleSet(tuple(compile_role(role, traits) for role in every), every)
+    compiled = tuple(compile_role(role, traits) for role in every)
+    return RoleSet(
+        compiled,
+        every,
+        tuple(role for role in compiled if role.may_deny_nodes),
+        tuple(role for role in compiled if role.allow_nodes != labels.NOTHING),
+    )
 
 
 class _Entry:

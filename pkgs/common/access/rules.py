@@ -1,4 +1,4 @@
-"""Rules on the API's resources: kind, verb and a `where` of the few forms that are understood."""
+"""Rules on the API's resources: kind, verb, and the condition they may carry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pkgs.common.access.types import UseRule
+from pkgs.common.access.where import Answer, Condition, check_action, compile_where
 from pkgs.common.errors import InputError
+from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.registry import ALIASES
 from pkgs.common.resources.role import Rule
 
@@ -23,50 +25,60 @@ VERBS = (
     "create_enroll_token",
     "*",
 )
-_OWN_SESSION = "contains(session.participants,user.metadata.name)"
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
     kinds: frozenset[str]
     verbs: frozenset[str]
-    own_session_only: bool
+    where: Condition | None
 
-    def matches(self, target: UseRule, user: str) -> bool:
-        if target.kind not in self.kinds and "*" not in self.kinds:
+    def covers(self, target: UseRule) -> bool:
+        """Kind and verb match, whatever the condition says."""
+        return (target.kind in self.kinds or "*" in self.kinds) and (
+            target.verb in self.verbs or "*" in self.verbs
+        )
+
+    def allows(self, target: UseRule, identity: Identity) -> bool:
+        """For an allow: a condition that cannot be answered does not grant."""
+        if not self.covers(target):
             return False
-        if target.verb not in self.verbs and "*" not in self.verbs:
+        if self.where is None:
+            return True
+        if target.any_object:
+            return not self.where.own_session
+        return self.where.ask(identity, target) is Answer.YES
+
+    def denies(self, target: UseRule, identity: Identity) -> bool:
+        """For a deny: a condition that cannot be answered refuses."""
+        if not self.covers(target):
             return False
-        return not self.own_session_only or user in target.participants or user == target.owner
+        if self.where is None:
+            return True
+        return not target.any_object and self.where.ask(identity, target) is not Answer.NO
 
 
-def compile_rules(rules: Iterable[Rule]) -> tuple[CompiledRule, ...]:
+def compile_rules(rules: Iterable[Rule], side: str) -> tuple[CompiledRule, ...]:
     """Raises InputError for a rule that asks for more than is understood: it is never ignored."""
-    return tuple(_compile(rule) for rule in rules)
+    return tuple(_compile(rule, f"{side}.rules[{number}]") for number, rule in enumerate(rules))
 
 
-def _compile(rule: Rule) -> CompiledRule:
+def _compile(rule: Rule, place: str) -> CompiledRule:
     if not rule.resources or not rule.verbs:
         raise InputError("a rule needs resources and verbs")
     unknown = [verb for verb in rule.verbs if verb not in VERBS]
     if unknown:
         raise InputError(f"verb {unknown[0]!r} does not exist", hint=f"allowed: {', '.join(VERBS)}")
-    if rule.actions:
-        raise InputError("rule actions are not supported", hint="remove `actions` from the rule")
     verbs = set(rule.verbs)
     if "read" in verbs:
         verbs.add("readnosecrets")
     kinds = frozenset(ALIASES.get(kind, kind) for kind in rule.resources)
-    return CompiledRule(kinds, frozenset(verbs), _is_own_session(rule, kinds))
-
-
-def _is_own_session(rule: Rule, kinds: frozenset[str]) -> bool:
-    where = "".join(rule.where.split())
-    if not where:
-        return False
-    if where == _OWN_SESSION and kinds <= {"session", "session_tracker"}:
-        return True
-    raise InputError(
-        f"`where: {rule.where}` is not supported yet",
-        hint="the only condition so far is contains(session.participants, user.metadata.name) on `session`",
-    )
+    try:
+        field = "where"
+        where = compile_where(rule.where, kinds)
+        for number, action in enumerate(rule.actions):
+            field = f"actions[{number}]"
+            check_action(action, kinds)
+    except InputError as error:
+        raise InputError(f"{place}.{field}: {error.message}") from None
+    return CompiledRule(kinds, frozenset(verbs), where)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pkgs.common.access import patterns
 from pkgs.common.errors import InputError
@@ -95,25 +95,30 @@ def _evaluate(expression: Expression, traits: Traits) -> list[str]:
         return list(traits.get(expression.name, ()))
     values = _evaluate(expression.inner, traits)
     if isinstance(expression, EmailLocal):
-        return [_email_local(value) for value in values]
-    return _replace(values, expression)
+        return [_local(value) for value in values]
+    return regexp_replace(values, patterns.compile_pattern(expression.pattern), expression.replacement)
 
 
-def _email_local(value: str) -> str:
-    local, at, domain = value.partition("@")
-    if not local or not at or not domain or "@" in domain:
+def _local(value: str) -> str:
+    local = email_local(value)
+    if local is None:
         raise _FailedError
     return local
 
 
-def _replace(values: Sequence[str], expression: RegexpReplace) -> list[str]:
+def email_local(value: str) -> str | None:
+    """The part before the @ of an e-mail address; None for anything else."""
+    local, at, domain = value.partition("@")
+    return local if local and at and domain and "@" not in domain else None
+
+
+def regexp_replace(values: Sequence[str], regex: Any, replacement: str) -> list[str]:
     """Values that do not match are dropped; `$1` and `${name}` stand for captures."""
-    regex = patterns.compile_pattern(expression.pattern)
     replaced = []
     for value in values:
         match = regex.search(value)
         if match is not None:
-            filled = _fill(expression.replacement, match)
+            filled = _fill(replacement, match)
             replaced.append(value[: match.start()] + filled + value[match.end() :])
     return replaced
 

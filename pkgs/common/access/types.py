@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pkgs.common.pki.identity import Identity
-from pkgs.common.resources.kinds import AuthPreference, Lock, Node
+from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource
 from pkgs.common.resources.role import Role
 
 
@@ -59,10 +59,29 @@ class UseRule:
 
     kind: str
     verb: str
+    resource: Resource | None = None
+    """The object, where it is known: `where` may ask about it."""
     owner: str = ""
-    """User that the object belongs to, where a `where` clause may ask for it (own sessions)."""
+    """User that the object belongs to: whose session it is."""
     participants: tuple[str, ...] = ()
     """Users who took part in the session that is asked for."""
+    login: str = ""
+    server_hostname: str = ""
+    """Of that session."""
+    any_object: bool = False
+    """Ask whether it could be allowed for some object that is not one's own session; each object is
+    then asked for again. Conditions of allow rules count as true, of deny rules as false."""
+
+    @property
+    def knows_session(self) -> bool:
+        return bool(self.owner or self.participants)
+
+    @property
+    def everyone(self) -> tuple[str, ...]:
+        """Those who took part, the owner included."""
+        if self.owner and self.owner not in self.participants:
+            return (*self.participants, self.owner)
+        return self.participants
 
 
 Target = SshLogin | SeeNode | UseRule

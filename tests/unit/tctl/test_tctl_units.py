@@ -9,6 +9,9 @@ import pytest
 
 from pkgs.clients.tctl.flags import COMMON, commas, duration
 from pkgs.clients.tctl.main import TOOL
+from pkgs.clients.tctl.verbs.access import explain as access_explain
+from pkgs.clients.tctl.verbs.access import what as access_what
+from pkgs.clients.tctl.verbs.access import who as access_who
 from pkgs.clients.tctl.verbs.audit import events
 from pkgs.clients.tctl.verbs.resources import tables
 from pkgs.clients.tctl.verbs.tokens import add as tokens_add
@@ -17,6 +20,7 @@ from pkgs.clients.tctl.verbs.users import add as users_add
 from pkgs.clients.tctl.verbs.users import invitation
 from pkgs.clients.tctl.verbs.users.traits import TRAITS, traits_of
 from pkgs.clients.tsh.main import TOOL as TSH
+from pkgs.common.api.access import AccessStep, Explained, RoleFinding
 from pkgs.common.api.audit import StoredEvent
 from pkgs.common.api.login import Invitation
 from pkgs.common.errors import InputError
@@ -138,3 +142,75 @@ def test_tables_of_kinds() -> None:
     )
     assert "user=bob" in tables.table_of("lock", [lock], width=None)
     assert tables.table_of("saml", [user], width=None).startswith("Name")
+
+
+class TestAccess:
+    def test_actions(self) -> None:
+        asked = args(access_explain.SPEC, "--user=alice", "--roles=a, b", "ssh", "me@corp@web1")
+        request = access_explain.request_of(asked)
+        assert (request.login, request.node, request.roles) == ("me@corp", "web1", ["a", "b"])
+        asked = args(
+            access_explain.SPEC, "--user=alice", "--with-mfa", "resource", "role", "update", "access"
+        )
+        request = access_explain.request_of(asked)
+        assert (request.kind, request.verb, request.name, request.with_mfa) == (
+            "role",
+            "update",
+            "access",
+            True,
+        )
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("ssh", "web1"),
+            ("ssh", "@web1"),
+            ("ssh", "root@"),
+            ("ssh", "a@b", "c"),
+            ("resource", "role"),
+            ("resource", "a", "b", "c", "d"),
+            ("kube", "x"),
+        ],
+    )
+    def test_what_is_no_action_is_said(self, words: tuple[str, ...]) -> None:
+        with pytest.raises(InputError):
+            access_explain.request_of(args(access_explain.SPEC, "--user=alice", *words))
+
+    def test_a_user_is_required(self) -> None:
+        with pytest.raises(InputError, match="--user"):
+            access_explain.request_of(args(access_explain.SPEC, "ssh", "a@b"))
+        with pytest.raises(InputError, match="--user"):
+            access_what.run(args(access_what.SPEC))
+        with pytest.raises(InputError, match="ssh LOGIN@NODE"):
+            access_who.run(args(access_who.SPEC, "db", "a@b"))
+
+    def test_the_text_is_inert(self) -> None:
+        found = Explained(
+            allowed=False,
+            user="alice",
+            roles=["access", "d"],
+            action="ssh deploy@web1",
+            reasons=["no\x1b[31m"],
+            findings=[
+                RoleFinding(role="access", effect="lacks", text="allows the labels but not the login deploy")
+            ],
+            conditions=["role access requires MFA for every session"],
+            missing=[
+                AccessStep(change="add", role="access", field="allow.logins", value="deploy"),
+                AccessStep(change="add", field="allow.rules", value="role read"),
+                AccessStep(change="remove", role="d", field="deny.logins", value="*"),
+                AccessStep(change="meet", value="lock l: gone"),
+                AccessStep(change="meet", role="access", field="options", value="session MFA required"),
+            ],
+        )
+        told = access_explain.lines(found)
+        assert "\x1b" not in "".join(told)
+        assert told[0] == "denied: alice, ssh deploy@web1"
+        assert "  role access allows the labels but not the login deploy" in told
+        assert told[-5:] == [
+            "  role access: add to allow.logins: deploy",
+            "  some role: add to allow.rules: role read",
+            "  role d: remove from deny.logins: *",
+            "  lock l: gone",
+            "  role access: session MFA required",
+        ]

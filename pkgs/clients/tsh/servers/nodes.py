@@ -10,7 +10,7 @@ from pkgs.common.output.argv import Flag
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Only for the type checker; see `common/errors`.
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from pkgs.common.resources.kinds import Node
 
@@ -70,14 +70,14 @@ def split_commas(text: str) -> list[str]:
     return [p for p in (piece.strip() for piece in [*parts, part]) if p]
 
 
-def filtered(nodes: Iterable[Node], query: str) -> list[Node]:
-    """The nodes a `--query` holds for; all of them for an empty one."""
+def query_test(query: str) -> Callable[[Node], bool]:
+    """The test that a `--query` stands for; an empty one holds for all. Made before anything is fetched, so
+    that a mistake is told at once."""
     if not query:
-        return list(nodes)
-    from pkgs.clients.tsh.servers.query import compile_query
+        return lambda node: True
+    from pkgs.common.access.query import compile_query
 
-    holds: Callable[[str, dict[str, str]], bool] = compile_query(query)
-    return [node for node in nodes if holds(node.spec.hostname, all_labels(node))]
+    return compile_query(query)
 
 
 def address(node: Node) -> str:

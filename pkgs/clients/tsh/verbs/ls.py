@@ -34,10 +34,10 @@ def run(args: Parsed) -> int:
     logins = _all_logins() if args.on("all") else [current(args)]
     labels = nodes.parse_labels(args.words[0]) if args.words else {}
     search = nodes.split_commas(args.text("search"))
+    wanted = nodes.query_test(args.text("query"))
     found: list[tuple[Login, Node]] = []
     for login in logins:
-        fetched = nodes.filtered(nodes.fetch(login, labels, search), args.text("query"))
-        found += [(login, node) for node in fetched]
+        found += [(login, node) for node in nodes.fetch(login, labels, search) if wanted(node)]
     if args.text("format") == "names":
         from pkgs.common.output.sanitize import inert
 

@@ -10,9 +10,9 @@ from pkgs.clients.tctl.inventory import fetch_all
 from pkgs.clients.tsh.servers.nodes import (
     FILTERS,
     all_labels,
-    filtered,
     label_text,
     parse_labels,
+    query_test,
     split_commas,
 )
 from pkgs.common.output.argv import Flag, Parsed, Spec
@@ -33,9 +33,10 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Ask, filter, print."""
     labels = parse_labels(args.words[0]) if args.words else {}
+    wanted = query_test(args.text("query"))
     with connect(args) as client:
         found = fetch_all(client, "node", labels=labels, search=split_commas(args.text("search")))
-    nodes = filtered((node for node in found if isinstance(node, Node)), args.text("query"))
+    nodes = [node for node in found if isinstance(node, Node) and wanted(node)]
     nodes.sort(key=lambda node: (node.spec.hostname, node.name))
     if args.text("format") != "text":
         write_list(nodes, args.text("format"))

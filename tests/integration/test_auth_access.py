@@ -1,0 +1,186 @@
+"""Conditions of rules, and `tctl access`, against a real Auth Service."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pkgs.common.api.access import ExplainAccess, Grant, WhatCan, WhoCan
+from pkgs.common.api.login import CreateUser, ResetUser, SignUserCerts
+from pkgs.common.api.resources import CreateToken, DeleteResource, GetResource, PutResource
+from pkgs.common.errors import DeniedError, InputError, NotFoundError
+from pkgs.common.resources.kinds import Node, ServerSpec
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
+from pkgs.common.rpc.client import RpcClient
+from tests.integration.auth_kit import Kit, auth, listed, new_keys, run
+
+NODES = {name: str(uuid.uuid4()) for name in ("web1", "db1")}
+BLUE = 'resource.metadata.labels["team"] == "blue"'
+
+
+def role(name: str, *rules: Rule, labels: dict[str, str] | None = None, **allow: object) -> Role:
+    conditions = msgspec.convert(
+        {**allow, "rules": [msgspec.to_builtins(rule) for rule in rules]}, Conditions
+    )
+    return Role(metadata=Metadata(name=name, labels=labels or {}), spec=RoleSpec(allow=conditions))
+
+
+async def prepared(kit: Kit) -> None:
+    for name, env in (("web1", "prod"), ("db1", "dev")):
+        await kit.admin.call(
+            PutResource(
+                resource=Node(
+                    metadata=Metadata(name=NODES[name], labels={"env": env}), spec=ServerSpec(hostname=name)
+                )
+            )
+        )
+
+
+async def grants(client: RpcClient, request: WhoCan | WhatCan) -> list[Grant]:
+    return [grant async for part in client.stream(request) for grant in part.grants]
+
+
+def test_a_condition_is_asked_about_the_very_object(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            verbs = ["list", "read", "create", "update", "delete"]
+            team = role("team", Rule(resources=["role", "user", "token"], verbs=verbs, where=BLUE))
+            for made in (team, role("mine", labels={"team": "blue"}), role("theirs", labels={"team": "red"})):
+                await kit.admin.call(PutResource(resource=made))
+            client = kit.as_user(await kit.user("mira", "team"))
+            assert [found.name for found in await listed(client, "role")] == ["mine"]
+            await client.call(GetResource(kind="role", name="mine"))
+            for name in ("theirs", "access", "not-there"):
+                # Not allowed and not there are told alike.
+                with pytest.raises(DeniedError, match='"read" on "role"'):
+                    await client.call(GetResource(kind="role", name=name))
+                with pytest.raises(DeniedError, match='"delete" on "role"'):
+                    await client.call(DeleteResource(kind="role", name=name))
+            # Neither taking over what is theirs, nor giving away what is mine, nor making what is nobody's.
+            for name, labels in (("theirs", "blue"), ("mine", "red"), ("new", "red")):
+                with pytest.raises(DeniedError):
+                    changed = role(name, labels={"team": labels})
+                    await client.call(PutResource(resource=changed, mode="upsert"))
+            await client.call(PutResource(resource=role("mine", labels={"team": "blue"}), mode="upsert"))
+            await client.call(PutResource(resource=role("new", labels={"team": "blue"})))
+            await client.call(DeleteResource(kind="role", name="new"))
+            with pytest.raises(DeniedError):
+                await client.call(CreateToken(roles=["Node"]))
+            await client.call(CreateToken(roles=["Node"], labels={"team": "blue"}))
+            with pytest.raises(DeniedError):
+                await client.call(CreateUser(name="zed", roles=["access"], traits={}))
+            with pytest.raises(DeniedError):
+                await client.call(ResetUser(name="mira"))
+
+    run(main)
+
+
+def test_a_condition_on_signing(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            where = 'resource.metadata.name == "bot"'
+            await kit.admin.call(
+                PutResource(resource=role("signs", Rule(resources=["user"], verbs=["use"], where=where)))
+            )
+            await kit.admin.call(CreateUser(name="bot", roles=["access"], traits={}))
+            client = kit.as_user(await kit.user("mira", "signs"))
+            assert await client.call(SignUserCerts(user="bot", ttl_s=60, **new_keys()))
+            for name in ("mira", "not-there"):
+                with pytest.raises(DeniedError, match='"use" on "user"'):
+                    await client.call(SignUserCerts(user=name, ttl_s=60, **new_keys()))
+
+    run(main)
+
+
+def test_a_mistake_is_refused_when_stored_with_its_place(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            bad = role("bad", node_labels_expression='lables["env"] == "prod"')
+            with pytest.raises(InputError) as caught:
+                await kit.admin.call(PutResource(resource=bad))
+            assert caught.value.message.startswith(
+                "role/bad: allow.node_labels_expression: at character 1: unknown name 'lables', did you mean"
+            )
+            bad = role("bad", Rule(resources=["role"], verbs=["read"], where="name = `x`"))
+            with pytest.raises(
+                InputError, match=r"role/bad: allow.rules\[0\].where: at character 6: = is not"
+            ):
+                await kit.admin.call(PutResource(resource=bad))
+
+    run(main)
+
+
+def test_explaining(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await prepared(kit)
+            text = 'contains(user.spec.traits["logins"], "root") && labels["env"] == "dev"'
+            await kit.admin.call(
+                PutResource(resource=role("dev", logins=["dev"], node_labels_expression=text))
+            )
+            await kit.user("mira", "access", login=False)
+            await kit.user("zoe", "dev", login=False)
+            await kit.user("ed", "editor", login=False)
+            ssh = ExplainAccess(user="mira", action="ssh", login="root", node="web1")
+            found = await kit.admin.call(ssh)
+            assert found.allowed and found.missing == [] and found.node_id == NODES["web1"]
+            found = await kit.admin.call(msgspec.structs.replace(ssh, login="deploy"))
+            assert not found.allowed
+            assert [(s.change, s.role, s.field, s.value) for s in found.missing] == [
+                ("add", "access", "allow.logins", "deploy")
+            ]
+            found = await kit.admin.call(msgspec.structs.replace(ssh, roles=["editor"], node=NODES["db1"]))
+            assert not found.allowed and found.roles == ["editor"]
+            update = ExplainAccess(user="ed", action="resource", kind="roles", verb="update", name="access")
+            assert (await kit.admin.call(update)).allowed
+            assert not (await kit.admin.call(msgspec.structs.replace(update, user="mira"))).allowed
+            for wrong in (
+                msgspec.structs.replace(ssh, user="nobody"),
+                msgspec.structs.replace(ssh, node="nowhere"),
+                msgspec.structs.replace(update, name="nothing"),
+            ):
+                with pytest.raises(NotFoundError):
+                    await kit.admin.call(wrong)
+            assert [g.user for g in await grants(kit.admin, WhoCan(login="root", node="web1"))] == ["mira"]
+            (who,) = await grants(kit.admin, WhoCan(login="dev", node="db1"))
+            assert who.user == "zoe" and who.reasons == ["role dev: allow.logins and allow.node_labels"]
+            what = await grants(kit.admin, WhatCan(user="mira"))
+            assert [(g.node, g.logins) for g in what] == [("db1", ["root"]), ("web1", ["root"])]
+            assert await grants(kit.admin, WhatCan(user="ed")) == []
+
+    run(main)
+
+
+def test_only_who_may_read_roles_and_users_is_told(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await prepared(kit)
+            only = role("only", Rule(resources=["role"], verbs=["read"]))
+            some = role("some", Rule(resources=["role", "user"], verbs=["read"], where='name == "mira"'))
+            reader = role("reader", Rule(resources=["role", "user"], verbs=["read"]))
+            for made in (only, some, reader):
+                await kit.admin.call(PutResource(resource=made))
+            ask = ExplainAccess(user="mira", action="ssh", login="root", node="web1")
+            for name, roles in (("mira", ("access",)), ("otto", ("only",)), ("sue", ("some",))):
+                client = kit.as_user(await kit.user(name, *roles))
+                with pytest.raises(DeniedError):
+                    await client.call(ask)
+                for request in (WhoCan(login="root", node="web1"), WhatCan(user="mira")):
+                    with pytest.raises(DeniedError):
+                        await grants(client, request)
+            client = kit.as_user(await kit.user("rita", "reader"))
+            assert (await client.call(ask)).allowed
+            token = await kit.admin.call(CreateToken(roles=["Node"]))
+            for name in (token.resource.name, "a-guess"):
+                # A join token's name is its secret: nobody finds one by asking why.
+                guess = ExplainAccess(user="mira", action="resource", kind="token", verb="read", name=name)
+                with pytest.raises(DeniedError, match='"read" on "token"'):
+                    await client.call(guess)
+            with pytest.raises(DeniedError):
+                await kit.nobody().call(ask)
+
+    run(main)
