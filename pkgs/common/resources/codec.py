@@ -149,7 +149,10 @@ def _fields(cls: type[msgspec.Struct]) -> tuple[tuple[str, str, Any], ...]:
         if field.default_factory is not msgspec.NODEFAULT:
             default = cast(Any, field.default_factory)()
         droppable = default is None or default in ("", [], {}, (), b"")
-        rows.append((field.name, field.encode_name, default if droppable else msgspec.NODEFAULT))
+        # A block that says nothing may be left out only where leaving it out says the same.
+        fitting = droppable or isinstance(default, msgspec.Struct)
+        empty = default if fitting else msgspec.NODEFAULT
+        rows.append((field.name, field.encode_name, empty))
     return tuple(rows)
 
 
@@ -159,10 +162,13 @@ def _prune(value: Any) -> Any:
         for name, encoded, empty in _fields(type(value)):
             item = getattr(value, name)
             if item is empty or (item == empty and type(item) is type(empty)):
+                if not isinstance(item, msgspec.Struct):
+                    continue
+                shown = _prune(item)
+                if shown != {}:
+                    plain[encoded] = shown
                 continue
-            shown = item if type(item) in _PLAIN else _prune(item)
-            if shown != {} or not isinstance(item, msgspec.Struct):
-                plain[encoded] = shown
+            plain[encoded] = item if type(item) in _PLAIN else _prune(item)
         return plain
     if isinstance(value, dict):
         return {key: item if type(item) is str else _prune(item) for key, item in value.items()}

@@ -138,6 +138,28 @@ ALIASES: dict[str, str] = {
     "workload_identity_x509_revocations": "workload_identity_x509_revocation",
     "crown_jewels": "crown_jewel",
     "ags": "access_graph_settings",
+    "semaphores": "semaphore",
+    "sem": "semaphore",
+    "sems": "semaphore",
+    "reverse_tunnels": "reverse_tunnel",
+    "rts": "reverse_tunnel",
+    "kube_servers": "kube_server",
+    "app_servers": "app_server",
+    "db_servers": "db_server",
+    "db_services": "db_service",
+    "windows_service": "windows_desktop_service",
+    "win_desktop_service": "windows_desktop_service",
+    "win_service": "windows_desktop_service",
+    "saml_idp_service_providers": "saml_idp_service_provider",
+    "saml_sp": "saml_idp_service_provider",
+    "saml_sps": "saml_idp_service_provider",
+    "user_groups": "user_group",
+    "usergroup": "user_group",
+    "usergroups": "user_group",
+    "bot_instances": "bot_instance",
+    "database_object": "db_object",
+    "user_tasks": "user_task",
+    "plugins": "plugin",
 }
 ALL = "all"
 
@@ -156,9 +178,9 @@ def canonical_kind(kind: str) -> str:
     found = ALIASES.get(lowered, lowered)
     if found in TYPES:
         return found
-    if lowered in NOT_KEPT:
-        raise InputError(f"resources of type {lowered!r} are not kept: {NOT_KEPT[lowered]}")
-    close = difflib.get_close_matches(lowered, [*TYPES, *ALIASES], n=1)
+    if found in NOT_KEPT:
+        raise InputError(f"resources of type {found!r} are not kept: {NOT_KEPT[found]}")
+    close = difflib.get_close_matches(lowered, [*TYPES, *ALIASES, *GROUPS], n=1)
     hint = f"did you mean {close[0]}?" if close else f"known kinds: {', '.join(sorted(TYPES))}"
     raise InputError(f"unknown kind {kind!r}", hint=hint)
 
