@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pkgs.common.access.types import UseRule
 from pkgs.common.errors import InputError
-from pkgs.common.resources.registry import ALIASES
+from pkgs.common.resources.registry import ALIASES, GROUPS
 from pkgs.common.resources.role import Rule
 
 VERBS = (
@@ -23,6 +23,8 @@ VERBS = (
     "create_enroll_token",
     "*",
 )
+_ALL_CONNECTORS = frozenset({"auth_connector", *GROUPS})
+"""A rule on these is a rule on every kind of connector, in allow and in deny."""
 _OWN_SESSION = "contains(session.participants,user.metadata.name)"
 
 
@@ -57,6 +59,8 @@ def _compile(rule: Rule) -> CompiledRule:
     if "read" in verbs:
         verbs.add("readnosecrets")
     kinds = frozenset(ALIASES.get(kind, kind) for kind in rule.resources)
+    if not kinds.isdisjoint(_ALL_CONNECTORS):
+        kinds |= {*GROUPS["connectors"]}
     return CompiledRule(kinds, frozenset(verbs), _is_own_session(rule, kinds))
 
 

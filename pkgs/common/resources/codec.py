@@ -140,7 +140,7 @@ def to_json(resources: Resource | Sequence[Resource], with_secrets: bool = False
     return msgspec.json.format(msgspec.json.encode(value), indent=4).decode()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _fields(cls: type[msgspec.Struct]) -> tuple[tuple[str, str, Any], ...]:
     """Name, name on output, and the empty default that may be left out (or a mark that fits nothing)."""
     rows = []

@@ -54,7 +54,7 @@ def convert_node(node: Node, type: type[T], source: str) -> T:
         raise _error(source, _find(node, path), path, what.lower()) from None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _cached_type_info(type: Any) -> mi.Type:
     return mi.type_info(type)
 

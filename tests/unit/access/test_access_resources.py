@@ -7,7 +7,7 @@ import pytest
 from pkgs.common.access.decide import decide
 from pkgs.common.access.infrastructure import SELECTORS, sees
 from pkgs.common.access.locks import matching_lock
-from pkgs.common.access.types import Environment, SshLogin, Subject
+from pkgs.common.access.types import Environment, SshLogin, Subject, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.codec import load_documents
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Node, ServerSpec
@@ -105,3 +105,17 @@ def test_dynamic_labels_count_and_win() -> None:
     )
     assert not sees("app", [role("{allow: {app_labels: {env: dev}}}")], {})(app)
     assert sees("app", [role("{allow: {app_labels: {env: prod}}}")], {})(app)
+
+
+@pytest.mark.parametrize("kind", ["github", "oidc", "saml"])
+def test_a_rule_on_connectors_is_a_rule_on_each(kind: str) -> None:
+    everything = "rules: [{resources: ['*'], verbs: ['*']}]"
+    connectors = "rules: [{resources: [auth_connector], verbs: [list]}]"
+    question = UseRule(kind=kind, verb="list")
+    for spec, allowed in (
+        (f"{{allow: {{{connectors}}}}}", True),
+        (f"{{allow: {{{everything}}}}}", True),
+        (f"{{allow: {{{everything}}}, deny: {{{connectors}}}}}", False),
+        ("{}", False),
+    ):
+        assert bool(decide(Subject(ALICE, [role(spec)]), question, Environment(now=1.0))) is allowed
