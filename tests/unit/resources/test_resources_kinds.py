@@ -17,7 +17,7 @@ from msgspec import inspect as mi
 from pkgs.common.errors import InputError
 from pkgs.common.resources import registry, versions
 from pkgs.common.resources.codec import from_builtins, load_documents, to_builtins, to_json, to_yaml
-from pkgs.common.resources.kinds import Github, LockTarget, Resource, Saml, Token, TrustedCluster
+from pkgs.common.resources.kinds import Github, LockTarget, Resource, Saml, Token, TrustedCluster, User
 from pkgs.common.resources.metadata import Base
 from pkgs.common.resources.role import Conditions, Role, RoleOptions
 from pkgs.common.resources.secrets import _BOUND_TO, SECRETS, keeping_secrets, without_secrets
@@ -114,7 +114,7 @@ WORDS = [
     "",
     "*",
     "yes",
-    "1",
+    "12",
     "1.5",
     "null",
     "~",
@@ -436,3 +436,31 @@ def test_the_page_names_every_kind() -> None:
     page = (Path(__file__).parents[3] / "docs" / "resources.md").read_text()
     for kind in (*registry.TYPES, *registry.NOT_KEPT):
         assert f"| `{kind}` |" in page, kind
+
+
+def test_a_user_as_the_field_prints_one() -> None:
+    """The zero time means never, and a trait may be null."""
+    made = load_one("""
+kind: user
+version: v2
+metadata: {name: alice, namespace: default, expires: "0001-01-01T00:00:00Z"}
+spec:
+  created_by: {time: "2026-01-02T03:04:05.678Z", user: {name: system}}
+  expires: "0001-01-01T00:00:00Z"
+  roles: [access]
+  status:
+    is_locked: false
+    lock_expires: "0001-01-01T00:00:00Z"
+    locked_time: "0001-01-01T00:00:00Z"
+    recovery_attempt_lock_expires: "0001-01-01T00:00:00Z"
+  traits: {logins: [root], aws_role_arns: null}
+""")
+    check_fields(made)
+    assert made.metadata.expires is None
+    assert isinstance(made, User)
+    assert made.spec.expires is made.spec.status.lock_expires is None
+    assert made.spec.traits == {"logins": ["root"], "aws_role_arns": []}
+    lock = load_one(
+        "kind: lock\nmetadata: {name: l}\nspec: {target: {user: a}, expires: '0001-01-01T00:00:00Z'}"
+    )
+    assert "expires" not in to_builtins(lock)["spec"]

@@ -10,6 +10,7 @@ class UserStatus(Spec, frozen=True, kw_only=True):
     locked_message: str = ""
     lock_expires: datetime | None = None
     locked_time: datetime | None = None
+    recovery_attempt_lock_expires: datetime | None = None
 
 
 class ConnectorRef(Spec, frozen=True, kw_only=True):
