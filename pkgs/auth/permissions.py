@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
+from pkgs.common.access.infrastructure import SELECTORS, sees
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError
@@ -137,6 +138,15 @@ class Permissions:
             return lambda node: False
         subject, environment = self.subject(identity), self.environment(caller)
         return lambda node: bool(decide(subject, SeeNode(node), environment))
+
+    def filter(self, caller: Caller, kind: str) -> Callable[[Resource], bool] | None:
+        """Which resources of a kind this caller may see, where labels decide it; None: where they do not."""
+        if caller.admin or kind not in SELECTORS:
+            return None
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER or identity.allowed_resources is not None:
+            return lambda resource: False
+        return sees(kind, self.roles(identity.roles), identity.traits)
 
     def host_may_read(self, caller: Caller, kind: str) -> bool:
         identity = caller.identity

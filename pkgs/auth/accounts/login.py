@@ -124,7 +124,8 @@ class LoginHandler:
         device, revision = totp if totp is not None else (self._dummy_totp, 0)
         step = matching_step(device.secret, otp, now, device.last_step)
         mode = preference.spec.second_factor
-        needs_code = mode in ("otp", "on") or (mode == "optional" and totp is not None)
+        # What is not known to need none, needs one.
+        needs_code = mode not in ("off", "optional") or (mode == "optional" and totp is not None)
         if not isinstance(user, User):
             return Proof(None, "unknown user")
         if attempts.locked(now):

@@ -130,7 +130,7 @@ class SignupHandlers:
             step = matching_step(invite.otp_secret, request.otp, self._store.backend.clock(), 0)
             if step is None:
                 raise InputError("the one-time code is wrong", hint="check the clock of the authenticator")
-        elif preference.second_factor in ("otp", "on"):
+        elif preference.second_factor not in ("off", "optional"):
             raise InputError(f'no second factor sent during user "{invite.user}" password reset')
         if self._store.get("user", invite.user) is None:
             raise DeniedError("this user does not exist any more")

@@ -13,7 +13,7 @@ from pkgs.auth.backend.interface import Operation
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.resources.changes import change_events
-from pkgs.auth.resources.prepare import prepare
+from pkgs.auth.resources.prepare import located, prepare
 from pkgs.auth.resources.search import matcher
 from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
 from pkgs.auth.state.store import Store, delete_operation, with_expiry
@@ -28,19 +28,24 @@ from pkgs.common.api.resources import (
     PutResource,
 )
 from pkgs.common.errors import AlreadyExistsError, DeniedError, InputError, NotFoundError
-from pkgs.common.pki.authority import without_secrets
 from pkgs.common.pki.identity import PeerKind
 from pkgs.common.resources.defaults import default_singletons
-from pkgs.common.resources.kinds import CertAuthority, Node, Resource, Token, TokenSpec, User
+from pkgs.common.resources.kinds import Node, Resource, Token, TokenSpec, User
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.registry import SINGLETONS, canonical_kind
+from pkgs.common.resources.registry import OWN, PRESENCE, SINGLETONS, canonical_kind
 from pkgs.common.resources.role import Role
+from pkgs.common.resources.secrets import SECRETS, without_secrets
 from pkgs.common.rpc.calls import Caller
 
-UNTOUCHABLE = frozenset({"cert_authority", "cluster_name"})
+UNTOUCHABLE = OWN
 """Made by the cluster itself; changing them by hand would change whom everybody trusts."""
-HEARTBEAT_ONLY = frozenset({"node", "proxy", "auth_server"})
+HEARTBEAT_ONLY = PRESENCE
 """Presence, which hosts tell of themselves; the administrator may restore a node from a dump."""
+
+
+READ_ONLY = frozenset({"access_request", "autoupdate_agent_rollout"})
+"""Kept by calls and services of their own."""
+WITH_SECRETS = frozenset({"cert_authority", *SECRETS})
 
 
 class ResourceHandlers:
@@ -68,6 +73,8 @@ class ResourceHandlers:
         resource = self._store.get(kind, self._name(kind, request.name), request.sub_kind)
         # A node that may not be seen answers like one that does not exist.
         hidden = isinstance(resource, Node) and not self._permissions.node_filter(caller)(resource)
+        sees = self._permissions.filter(caller, kind)
+        hidden = hidden or (resource is not None and sees is not None and not sees(resource))
         if not hidden and not self._may_see(caller, kind, request.name):
             self._permissions.require(caller, kind, _read_verb(kind), resource=resource)
         if resource is None or hidden:
@@ -89,10 +96,13 @@ class ResourceHandlers:
             self._permissions.require(caller, kind, *verbs, any_object=True)
             may = self._permissions.rule_filter(caller, kind, *verbs)
             resources = [r for r in resources if may(r)]
+        visible = self._permissions.filter(caller, kind)
+        if visible is not None:
+            resources = [r for r in resources if visible(r)]
         wanted = matcher(request.labels, request.search)
         if wanted is not None:
             resources = [r for r in resources if wanted(r)]
-        if kind == "cert_authority":
+        if kind in WITH_SECRETS:
             resources = [_shown(r, request.with_secrets) for r in resources]
         for part in chunked(resources):
             yield Chunk(part)
@@ -127,19 +137,24 @@ class ResourceHandlers:
             raise InputError(f"creating resources of type {kind!r} is not supported")
         if kind in HEARTBEAT_ONLY and not (kind == "node" and caller.admin):
             raise InputError(f"a {kind} is made by its own heartbeats and cannot be created by hand")
+        if kind in READ_ONLY:
+            raise InputError(f"resources of type {kind!r} are read only")
         verbs = {"create": ("create",), "upsert": ("create", "update"), "update": ("update",)}[request.mode]
-        before = self._store.get(kind, self._name(kind, request.resource.name))
+        wanted = located(request.resource)
+        before = self._store.get(kind, self._name(kind, wanted.name), wanted.sub_kind)
         # A condition must hold for what there was and for what there will be.
-        for version in (request.resource, before):
+        for version in (wanted, before):
             if version is not None:
                 self._permissions.require(caller, kind, *verbs, resource=version)
+        if kind == "remote_cluster" and not caller.admin and request.mode != "update":
+            raise InputError("a remote_cluster is made when a leaf cluster joins")
         if before is not None and before.metadata.labels.get(ORIGIN) == CONFIG_FILE:
             raise InputError(
                 f"{kind} is managed by the configuration file of the Auth Service",
                 hint="change teleport.yaml there, or remove the setting from it",
             )
         now = self._store.backend.clock()
-        resource = prepare(request.resource, before, self._store, self._journal.actor(caller), now)
+        resource = prepare(wanted, before, self._store, self._journal.actor(caller), now)
         self._permissions.require(caller, kind, *verbs, resource=resource)
         if kind in SETTINGS and request.mode == "create":
             raise AlreadyExistsError(f"{kind} already exists", hint="use -f or --force flag to overwrite")
@@ -159,11 +174,11 @@ class ResourceHandlers:
             self._on_lock()
         if _unlocked(before, stored):
             await self._attempts.clear(stored.name)
-        return Got(stored)
+        return Got(without_secrets(stored) if not caller.admin else stored)
 
     async def delete(self, caller: Caller, request: DeleteResource) -> Done:
         kind = canonical_kind(request.kind)
-        if kind in UNTOUCHABLE:
+        if kind in UNTOUCHABLE | READ_ONLY:
             raise InputError(f"resources of type {kind!r} cannot be deleted")
         resource = self._store.get(kind, self._name(kind, request.name), request.sub_kind)
         self._permissions.require(caller, kind, "delete", resource=resource)
@@ -185,6 +200,10 @@ class ResourceHandlers:
         if isinstance(resource, User):
             secret = await self._accounts.removal(resource.name)
             await self._store.backend.commit([delete_operation(resource), *secret])
+        elif kind == "access_list":
+            # Members of an earlier list of this name may not come to life again.
+            members = [r for r in self._store.all("access_list_member") if r.sub_kind == resource.name]
+            await self._store.backend.commit([delete_operation(r) for r in (resource, *members)])
         else:
             await self._store.delete(kind, resource.name, resource.sub_kind)
         await self._journal.write(*change_events(self._journal, actor, resource, None))
@@ -231,7 +250,7 @@ class ResourceHandlers:
 
 
 def _read_verb(kind: str) -> str:
-    return "readnosecrets" if kind == "cert_authority" else "read"
+    return "readnosecrets" if kind in WITH_SECRETS and kind != "token" else "read"
 
 
 def _denied(verb: str, kind: str) -> DeniedError:
@@ -250,6 +269,4 @@ def _unlocked(before: Resource | None, after: Resource) -> bool:
 
 def _shown(resource: Resource, with_secrets: bool) -> Resource:
     """Private keys only for the one who asked for them and may."""
-    if isinstance(resource, CertAuthority) and not with_secrets:
-        return without_secrets(resource)
-    return resource
+    return resource if with_secrets else without_secrets(resource)

@@ -15,10 +15,12 @@ from pkgs.auth.state.store import Store
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import SystemRole
-from pkgs.common.resources.kinds import Lock, Resource, Token, User
+from pkgs.common.resources.kinds import AccessListMember, AuthPreference, Lock, Resource, Token, User
 from pkgs.common.resources.registry import SINGLETONS
 from pkgs.common.resources.role import Role
+from pkgs.common.resources.secrets import keeping_secrets
 
+CLUSTER_ROLE = "Trusted_Cluster"
 _SYSTEM_ROLES = {role.value.lower() for role in SystemRole}
 
 
@@ -34,6 +36,9 @@ def prepare(resource: Resource, before: Resource | None, store: Store, actor: st
         resource = _without_label(resource, ORIGIN)
     if isinstance(resource, User):
         return checked_user(_with_status(resource, before), store)
+    resource = keeping_secrets(_with_own_status(resource, before), before)
+    if isinstance(resource, AuthPreference):
+        resource = _preference(resource)
     if isinstance(resource, Lock):
         resource = _lock(resource, actor, now)
     if isinstance(resource, Token):
@@ -42,6 +47,37 @@ def prepare(resource: Resource, before: Resource | None, store: Store, actor: st
         raise InputError(f'"{resource.name}" is the name of a service role and cannot name a role')
     validate(resource)
     return resource
+
+
+def located(resource: Resource) -> Resource:
+    """With the sub kind that is a part of its key: members of a list are kept under their list."""
+    if isinstance(resource, AccessListMember) and not resource.sub_kind:
+        return msgspec.structs.replace(resource, sub_kind=resource.spec.access_list)
+    return resource
+
+
+def _with_own_status(resource: Resource, before: Resource | None) -> Resource:
+    """What the cluster says about a resource is not for its author to say."""
+    fields = {field.name: field for field in msgspec.structs.fields(type(resource))}
+    if "status" not in fields:
+        return resource
+    status = fields["status"].default if before is None else getattr(before, "status")  # noqa: B009
+    changed: Resource = msgspec.structs.replace(resource, status=status)
+    return changed
+
+
+def _preference(preference: AuthPreference) -> AuthPreference:
+    """Refuses what could not be enforced: everybody would log in with less than was asked for."""
+    spec = preference.spec
+    factors = spec.second_factors
+    if spec.second_factor == "webauthn" or (factors and "otp" not in factors):
+        raise InputError(
+            "cluster_auth_preference: spec.second_factors: only one-time codes are served yet",
+            hint="write second_factors: [otp], or [otp, webauthn] for later",
+        )
+    if not factors:
+        return preference
+    return msgspec.structs.replace(preference, spec=msgspec.structs.replace(spec, second_factor="otp"))
 
 
 def _without_label(resource: Resource, label: str) -> Resource:
@@ -79,11 +115,17 @@ def _lock(lock: Lock, actor: str, now: float) -> Lock:
 def _token(token: Token) -> Token:
     if not 0 < len(token.name) <= limits.TOKEN_TEXT_MAX or not token.name.isprintable():
         raise InputError(f"a join token is 1 to {limits.TOKEN_TEXT_MAX} printable characters")
-    roles = [system_role(role) for role in token.spec.roles]
-    if not roles:
+    if not token.spec.roles:
         raise InputError("spec.roles: a join token needs at least one role")
-    for role in roles:
-        if role in NOT_BY_TOKEN:
-            raise InputError(f"spec.roles: no token makes a host an {role.value} server")
-    spec = msgspec.structs.replace(token.spec, roles=[role.value for role in roles])
-    return msgspec.structs.replace(token, spec=spec)
+    roles = [_token_role(role) for role in token.spec.roles]
+    return msgspec.structs.replace(token, spec=msgspec.structs.replace(token.spec, roles=roles))
+
+
+def _token_role(text: str) -> str:
+    """The role as it is written everywhere; a cluster joins by calls of its own, which do not exist yet."""
+    if text.lower() == CLUSTER_ROLE.lower():
+        return CLUSTER_ROLE
+    role = system_role(text)
+    if role in NOT_BY_TOKEN:
+        raise InputError(f"spec.roles: no token makes a host an {role.value} server")
+    return role.value

@@ -13,10 +13,10 @@ from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import PREFIX, Store, decode
 from pkgs.common.api.resources import WatchItem, WatchResources
 from pkgs.common.errors import DeniedError, InputError
-from pkgs.common.pki.authority import without_secrets
 from pkgs.common.pki.identity import SystemRole
-from pkgs.common.resources.kinds import CertAuthority, Resource
+from pkgs.common.resources.kinds import Resource
 from pkgs.common.resources.registry import canonical_kind
+from pkgs.common.resources.secrets import without_secrets
 from pkgs.common.rpc.calls import Caller
 
 NEVER_WATCHED = frozenset({"token", "user"})
@@ -74,4 +74,4 @@ def _item(change: Change) -> WatchItem:
 
 
 def _public(resource: Resource) -> Resource:
-    return without_secrets(resource) if isinstance(resource, CertAuthority) else resource
+    return without_secrets(resource)

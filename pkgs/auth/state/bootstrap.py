@@ -31,12 +31,12 @@ from pkgs.common.resources.kinds import (
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.names import valid_cluster_name
-from pkgs.common.resources.registry import SINGLETONS
+from pkgs.common.resources.registry import DEFAULTED, SINGLETONS
 from pkgs.common.runtime.config import AuthService, Config
 
 ORIGIN = ORIGIN_LABEL
 CONFIG_FILE = "config-file"
-SETTINGS = ("cluster_auth_preference", "cluster_networking_config", "session_recording_config")
+SETTINGS = DEFAULTED
 S = TypeVar("S", AuthPreference, NetworkingConfig, RecordingConfig)
 
 

@@ -41,6 +41,7 @@ TOOL = Tool(
         "get": Verb(_VERBS + "resources.get", "Print resources"),
         "create": Verb(_VERBS + "resources.create", "Create resources from a file or standard input"),
         "edit": Verb(_VERBS + "resources.edit", "Edit a resource in your editor"),
+        "update": Verb(_VERBS + "resources.update", "Set labels or the time to live of a resource"),
         "rm": Verb(_VERBS + "resources.rm", "Delete a resource"),
         "access": Group(
             "Why a user may or may not, who may, and what a user may.",

@@ -17,6 +17,7 @@ _NOT_A_USER = Decision(False, ("only users have roles",))
 _EXPIRED = Decision(False, ("the certificate has expired",))
 _NOT_YET = Decision(False, ("the certificate is not valid yet",))
 _SOURCE = Decision(False, ("the certificate is pinned to another address",))
+_ALONE = Decision(False, ("a role requires others to be present, which sessions cannot wait for yet",))
 _STALE = Decision(False, ("the view of the locks is too old for strict locking",))
 _RESTRICTED = Decision(False, ("the certificate is restricted to other resources",))
 _NO_RULE = Decision(False, ("no role has a rule that allows this",))
@@ -58,6 +59,8 @@ def barred(subject: Subject, target: Target, env: Environment) -> Decision | Non
         return refusal
     if identity.allowed_resources is not None and not _is_allowed_resource(identity, target):
         return _RESTRICTED
+    if isinstance(target, SshLogin) and any(ssh.needs_company(role) for role in subject.roles):
+        return _ALONE
     return None
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import Lock
 
+_NOBODYS = ("windows_desktop", "linux_desktop", "device", "bot_instance_id", "join_token")
+"""Targets that no certificate and no interaction of ours names yet: such a lock is kept, and stops nobody."""
 STALE_LIMIT_S = 300.0
 """In strict mode a view of the locks older than this refuses everything."""
 
@@ -36,6 +38,10 @@ def _matches(lock: Lock, identity: Identity, server_id: str, login: str) -> bool
     if target.role and target.role not in identity.roles:
         return False
     if target.login and target.login != login:
+        return False
+    if target.access_request and target.access_request not in identity.active_requests:
+        return False
+    if any(getattr(target, name) for name in _NOBODYS):
         return False
     if target.mfa_device and target.mfa_device != identity.mfa_device:
         return False

@@ -9,7 +9,7 @@ from pkgs.common.access.types import UseRule
 from pkgs.common.access.where import Answer, Condition, check_action, compile_where
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity
-from pkgs.common.resources.registry import ALIASES
+from pkgs.common.resources.registry import ALIASES, GROUPS
 from pkgs.common.resources.role import Rule
 
 VERBS = (
@@ -25,6 +25,8 @@ VERBS = (
     "create_enroll_token",
     "*",
 )
+_ALL_CONNECTORS = frozenset({"auth_connector", *GROUPS})
+"""A rule on these is a rule on every kind of connector, in allow and in deny."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ def _compile(rule: Rule, place: str) -> CompiledRule:
     if "read" in verbs:
         verbs.add("readnosecrets")
     kinds = frozenset(ALIASES.get(kind, kind) for kind in rule.resources)
+    if not kinds.isdisjoint(_ALL_CONNECTORS):
+        kinds |= {*GROUPS["connectors"]}
     try:
         field = "where"
         where = compile_where(rule.where, kinds)

@@ -12,6 +12,7 @@ from pkgs.common.resources.validate import check_fields
 _TEMPLATED = (
     "logins",
     "windows_desktop_logins",
+    "linux_desktop_logins",
     "aws_role_arns",
     "azure_identities",
     "gcp_service_accounts",

@@ -15,11 +15,14 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pkgs.common.errors import InputError
-from pkgs.common.resources import strict, yamlnodes
+from pkgs.common.resources import strict, versions, yamlnodes
 from pkgs.common.resources.kinds import Resource
+from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.registry import canonical_kind, type_of
+from pkgs.common.resources.role import Role
 from pkgs.common.resources.secrets import without_secrets
 
+_TEXT = "tag:yaml.org,2002:str"
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -56,22 +59,31 @@ def _load(node: Node, source: str) -> Resource:
     except InputError as error:
         raise InputError(f"{where}: kind: {error.message}", hint=error.hint) from None
     kinds[0].value = kind
+    _name_numbers(node, kind)
     if kind == "role":
-        _fill_role_defaults(node)
+        _fill_role(node)
     return cast(Resource, strict.convert_node(node, type_of(kind), source))
 
 
-def _fill_role_defaults(node: MappingNode) -> None:
-    """In version v3 an absent `node_labels` beside logins means every server; later versions: none."""
+def _name_numbers(node: MappingNode, kind: str) -> None:
+    for path, names in versions.NUMBERS.get(kind, {}).items():
+        found: Node | None = node
+        for key in path:
+            found = _child(found, key) if isinstance(found, MappingNode) else None
+        if isinstance(found, ScalarNode) and str(found.value) in map(str, names):
+            found.value, found.tag, found.style = names[int(found.value)], _TEXT, '"'
+
+
+def _fill_role(node: MappingNode) -> None:
+    """Write out what the role's version means by the fields that are absent."""
     version = _child(node, "version")
     allow = _child(_child(_child(node, "spec"), "allow"), None)
-    if version is None or version.value != "v3" or not isinstance(allow, MappingNode):
-        return
-    logins = _child(allow, "logins")
-    if logins is not None and logins.value and _child(allow, "node_labels") is None:
-        allow.value.append(
-            (ScalarNode("tag:yaml.org,2002:str", "node_labels"), yamlnodes.node_of({"*": "*"}))
-        )
+    if isinstance(allow, MappingNode):
+        # A key without a value counts as absent elsewhere; here that would grant, so it counts as empty.
+        given = {str(key.value): bool(value.value) for key, value in allow.value}
+        number = str(version.value) if version is not None else Role(metadata=Metadata(name="")).version
+        for name, value in versions.absent_in_allow(number, given).items():
+            allow.value.append((ScalarNode(_TEXT, name), yamlnodes.node_of(value)))
 
 
 def _child(node: Node | None, key: str | None) -> Node | None:
@@ -84,11 +96,23 @@ def to_builtins(resource: Resource, with_secrets: bool = False) -> dict[str, Any
     """A resource as plain dicts, lists and scalars, in the output's order."""
     shown = resource if with_secrets else without_secrets(resource)
     plain = _prune(shown)
+    if isinstance(shown, Role):
+        _say_nothing_allowed(shown, plain)
     ordered: dict[str, Any] = {"kind": shown.kind}
-    for key in ("sub_kind", "version", "metadata", "spec"):
+    for key in ("sub_kind", "version", "metadata", "spec", "status"):
         if key in plain:
             ordered[key] = plain[key]
     return ordered
+
+
+def _say_nothing_allowed(role: Role, plain: dict[str, Any]) -> None:
+    """Empty fields are left out, but not where leaving one out would grant something in this version."""
+    allow = plain.get("spec", {}).get("allow")
+    if allow is not None:
+        for name, value in versions.absent_in_allow(
+            role.version, {k: bool(v) for k, v in allow.items()}
+        ).items():
+            allow[name] = type(value)()
 
 
 def to_yaml(resources: Resource | Sequence[Resource], with_secrets: bool = False) -> str:
@@ -116,7 +140,7 @@ def to_json(resources: Resource | Sequence[Resource], with_secrets: bool = False
     return msgspec.json.format(msgspec.json.encode(value), indent=4).decode()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _fields(cls: type[msgspec.Struct]) -> tuple[tuple[str, str, Any], ...]:
     """Name, name on output, and the empty default that may be left out (or a mark that fits nothing)."""
     rows = []
@@ -125,7 +149,10 @@ def _fields(cls: type[msgspec.Struct]) -> tuple[tuple[str, str, Any], ...]:
         if field.default_factory is not msgspec.NODEFAULT:
             default = cast(Any, field.default_factory)()
         droppable = default is None or default in ("", [], {}, (), b"")
-        rows.append((field.name, field.encode_name, default if droppable else msgspec.NODEFAULT))
+        # A block that says nothing may be left out only where leaving it out says the same.
+        fitting = droppable or isinstance(default, msgspec.Struct)
+        empty = default if fitting else msgspec.NODEFAULT
+        rows.append((field.name, field.encode_name, empty))
     return tuple(rows)
 
 
@@ -135,10 +162,13 @@ def _prune(value: Any) -> Any:
         for name, encoded, empty in _fields(type(value)):
             item = getattr(value, name)
             if item is empty or (item == empty and type(item) is type(empty)):
+                if not isinstance(item, msgspec.Struct):
+                    continue
+                shown = _prune(item)
+                if shown != {}:
+                    plain[encoded] = shown
                 continue
-            shown = item if type(item) in _PLAIN else _prune(item)
-            if shown != {} or not isinstance(item, msgspec.Struct):
-                plain[encoded] = shown
+            plain[encoded] = item if type(item) in _PLAIN else _prune(item)
         return plain
     if isinstance(value, dict):
         return {key: item if type(item) is str else _prune(item) for key, item in value.items()}

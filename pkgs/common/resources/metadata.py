@@ -1,7 +1,5 @@
 """The envelope that every configuration resource shares: kind, version, metadata, spec."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import msgspec

@@ -17,6 +17,14 @@ _DNS_NAME = re.compile(rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*", re.ASCII)
 _PRINTABLE = re.compile(r"[^\x00-\x20\x7f-\xa0\u2028\u2029\ufeff\u200b-\u200f\u202a-\u202e\u2066-\u2069]+")
 
 
+RESOURCE_NAME = re.compile(r"[^\x00-\x1f\x7f/\\]+")
+
+SYSTEM_ROLES = ("Auth", "Proxy", "Node", "Db", "App", "Kube", "WindowsDesktop", "Discovery", "Bot", "MDM")
+"""What hosts are; no role of people has such a name."""
+TOKEN_ROLES = (*SYSTEM_ROLES, "Trusted_Cluster")
+"""What a join token may be for."""
+
+
 def valid_login(login: str) -> bool:
     """Whether `login` may name an OS user: ASCII, not numeric, no option, no path (attack A17)."""
     return (

@@ -1,15 +1,18 @@
 """`role`: what its holders may do. Field facts and defaults: the field's own role documentation."""
 
-from __future__ import annotations
-
 from typing import Literal
-
-import msgspec
 
 from pkgs.common.resources.metadata import Base, Spec
 
 Labels = dict[str, str | list[str]]
 """Label selector: a value or a list of values per key; `'*': '*'` matches everything."""
+
+
+class LabelValues(Spec, frozen=True, kw_only=True):
+    """A label and its values, as the newer kinds write a selector: a list of these."""
+
+    name: str
+    values: list[str]
 
 
 class PortForwardingMode(Spec, frozen=True, kw_only=True):
@@ -70,12 +73,13 @@ class RoleOptions(Spec, frozen=True, kw_only=True):
     cert_extensions: list[CertExtension] = []
     desktop_clipboard: bool = True
     desktop_directory_sharing: bool = True
+    web_terminal_clipboard_mode: Literal["", "unrestricted", "no-copy"] = ""
     create_desktop_user: bool = False
     create_host_user: bool | None = None
-    create_host_user_mode: str | int = ""
+    create_host_user_mode: Literal["", "off", "keep", "insecure-drop"] = ""
     create_host_user_default_shell: str = ""
     create_db_user: bool | None = None
-    create_db_user_mode: str | int = ""
+    create_db_user_mode: Literal["", "off", "keep", "best_effort_drop"] = ""
     idp: IdpOptions = IdpOptions()
 
 
@@ -96,6 +100,109 @@ class KubernetesResource(Spec, frozen=True, kw_only=True):
     verbs: list[str] = []
 
 
+class DbPermission(Spec, frozen=True, kw_only=True):
+    """Permissions on the database objects whose labels match."""
+
+    match: Labels = {}
+    permissions: list[str]
+
+
+class AccountAssignment(Spec, frozen=True, kw_only=True):
+    account: str
+    permission_set: str
+
+
+class GithubPermission(Spec, frozen=True, kw_only=True):
+    orgs: list[str] = []
+
+
+class McpPermission(Spec, frozen=True, kw_only=True):
+    tools: list[str] = []
+
+
+class Impersonate(Spec, frozen=True, kw_only=True):
+    users: list[str] = []
+    roles: list[str] = []
+    where: str = ""
+
+
+SessionKind = Literal["ssh", "k8s", "db", "app", "desktop", "*"]
+SessionMode = Literal["observer", "moderator", "peer", "*"]
+
+
+class JoinPolicy(Spec, frozen=True, kw_only=True):
+    """Whose sessions the holder may join, and how."""
+
+    name: str
+    roles: list[str]
+    kinds: list[SessionKind]
+    modes: list[SessionMode] = []
+
+
+class RequirePolicy(Spec, frozen=True, kw_only=True):
+    """Who must be present while the holder has a session."""
+
+    name: str
+    filter: str = ""
+    kinds: list[SessionKind]
+    modes: list[SessionMode] = []
+    count: int = 1
+    on_leave: Literal["", "terminate", "pause"] = ""
+
+
+class ClaimToRoles(Spec, frozen=True, kw_only=True):
+    claim: str
+    value: str
+    roles: list[str]
+
+
+class Threshold(Spec, frozen=True, kw_only=True):
+    name: str = ""
+    filter: str = ""
+    approve: int = 1
+    deny: int = 1
+
+
+class RequestKind(Spec, frozen=True, kw_only=True):
+    kind: str
+    api_group: str = ""
+
+
+class RequestReason(Spec, frozen=True, kw_only=True):
+    mode: Literal["", "required", "optional"] = ""
+    prompt: str = ""
+
+
+class RequestConditions(Spec, frozen=True, kw_only=True):
+    """What the holder may ask for."""
+
+    roles: list[str] = []
+    claims_to_roles: list[ClaimToRoles] = []
+    search_as_roles: list[str] = []
+    kubernetes_resources: list[RequestKind] = []
+    thresholds: list[Threshold] = []
+    suggested_reviewers: list[str] = []
+    annotations: dict[str, list[str]] = {}
+    max_duration: str = ""
+    reason: RequestReason = RequestReason()
+
+
+class ReviewConditions(Spec, frozen=True, kw_only=True):
+    """Whose requests the holder may decide."""
+
+    roles: list[str] = []
+    claims_to_roles: list[ClaimToRoles] = []
+    preview_as_roles: list[str] = []
+    where: str = ""
+    submit_for_users: list[str] = []
+
+
+class SpiffeCondition(Spec, frozen=True, kw_only=True):
+    path: str
+    dns_sans: list[str] = []
+    ip_sans: list[str] = []
+
+
 class Conditions(Spec, frozen=True, kw_only=True):
     """One side (allow or deny) of a role.
 
@@ -108,13 +215,24 @@ class Conditions(Spec, frozen=True, kw_only=True):
     rules: list[Rule] = []
     namespaces: tuple[str, ...] = ("default",)
     app_labels: Labels = {}
+    app_labels_expression: str = ""
     db_labels: Labels = {}
+    db_labels_expression: str = ""
     db_service_labels: Labels = {}
+    db_service_labels_expression: str = ""
     kubernetes_labels: Labels = {}
+    kubernetes_labels_expression: str = ""
     windows_desktop_labels: Labels = {}
+    windows_desktop_labels_expression: str = ""
+    linux_desktop_labels: Labels = {}
+    linux_desktop_labels_expression: str = ""
+    linux_desktop_logins: list[str] = []
     cluster_labels: Labels = {}
+    cluster_labels_expression: str = ""
     group_labels: Labels = {}
+    group_labels_expression: str = ""
     workload_identity_labels: Labels = {}
+    workload_identity_labels_expression: str = ""
     db_users: list[str] = []
     db_names: list[str] = []
     db_roles: list[str] = []
@@ -128,6 +246,16 @@ class Conditions(Spec, frozen=True, kw_only=True):
     aws_role_arns: list[str] = []
     azure_identities: list[str] = []
     gcp_service_accounts: list[str] = []
+    db_permissions: list[DbPermission] = []
+    account_assignments: list[AccountAssignment] = []
+    github_permissions: list[GithubPermission] = []
+    mcp: McpPermission | None = None
+    impersonate: Impersonate | None = None
+    join_sessions: list[JoinPolicy] = []
+    require_session_join: list[RequirePolicy] = []
+    request: RequestConditions | None = None
+    review_requests: ReviewConditions | None = None
+    spiffe: list[SpiffeCondition] = []
 
 
 class RoleSpec(Spec, frozen=True, kw_only=True):
@@ -138,4 +266,4 @@ class RoleSpec(Spec, frozen=True, kw_only=True):
 
 class Role(Base, frozen=True, kw_only=True, tag="role"):
     version: str = "v7"
-    spec: RoleSpec = msgspec.field(default_factory=RoleSpec)
+    spec: RoleSpec = RoleSpec()

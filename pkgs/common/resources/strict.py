@@ -27,6 +27,8 @@ _FALSE = frozenset({"false", "no", "off"})
 _INT = re.compile(r"[-+]?[0-9][0-9_]{0,30}", re.ASCII)
 _FLOAT = re.compile(r"[-+]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,3})?", re.ASCII)
 _NULL_TAG = "tag:yaml.org,2002:null"
+_ZERO_TIME = "0001-01-01T00:00:00"
+"""How the field writes that there is no time: as an expiry it means never."""
 _SHOWN_LENGTH = 40
 _ABSENT = object()
 _TEXTUAL = mi.StrType | mi.DateTimeType | mi.BytesType | mi.AnyType
@@ -54,7 +56,7 @@ def convert_node(node: Node, type: type[T], source: str) -> T:
         raise _error(source, _find(node, path), path, what.lower()) from None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _cached_type_info(type: Any) -> mi.Type:
     return mi.type_info(type)
 
@@ -154,8 +156,12 @@ class Walker:
                 return self._struct(node, option, path, depth)
             if isinstance(option, mi.DictType | mi.AnyType):
                 inner = option.value_type if isinstance(option, mi.DictType) else mi.AnyType()
+                # The field writes an empty list of a trait as `null`.
+                lists = isinstance(inner, mi.ListType)
                 return {
-                    key: self.value(value, inner, f"{path}.{key}" if path else key, depth + 1)
+                    key: []
+                    if lists and _is_null(value)
+                    else self.value(value, inner, f"{path}.{key}" if path else key, depth + 1)
                     for key, _, value in self._items(node, path)
                 }
         raise self._refuse(node, path, _wanted(options))
@@ -211,6 +217,8 @@ class Walker:
         plain = not getattr(node, "style", None)
         if _is_null(node):
             raise self._refuse(node, path, _wanted(options))
+        if text.startswith(_ZERO_TIME) and _may_be_no_time(options):
+            return None
         textual = any(isinstance(o, _TEXTUAL) for o in options)
         for option in options:
             parsed = _parse_exact(option, text, plain or not textual)
@@ -226,6 +234,11 @@ class Walker:
             error.hint = hint if hint.startswith("did") else ""
             raise error
         raise self._refuse(node, path, _wanted(options))
+
+
+def _may_be_no_time(options: Sequence[mi.Type]) -> bool:
+    wanted = {type(option) for option in options}
+    return mi.DateTimeType in wanted and mi.NoneType in wanted
 
 
 def _parse_exact(option: mi.Type, text: str, free: bool) -> Any:

@@ -12,6 +12,7 @@ from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.sanitize import inert
 from pkgs.common.resources.codec import load_documents
 from pkgs.common.resources.kinds import Resource
+from pkgs.common.resources.registry import OWN
 from pkgs.common.rpc.calls import BlockingClient
 
 SPEC = Spec(
@@ -22,6 +23,7 @@ SPEC = Spec(
     usage="[FILE]",
     most=1,
 )
+BELONGS_TO_CLUSTER = OWN | {"access_request", "autoupdate_agent_rollout"}
 MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -34,6 +36,12 @@ def run(args: Parsed) -> int:
         raise InputError("no resources found, empty input?")
     with connect(args) as client:
         for resource in resources:
+            if resource.kind in BELONGS_TO_CLUSTER and len(resources) > 1:
+                # In a backup of another cluster; alone it is refused by the Auth Service, with the reason.
+                sys.stdout.write(
+                    f'{resource.kind} "{inert(resource.name)}" is each cluster\'s own: left out\n'
+                )
+                continue
             done = _put(client, resource, force=args.on("force"))
             sys.stdout.write(f'{resource.kind} "{inert(resource.name)}" has been {done}\n')
     return 0

@@ -8,17 +8,19 @@ from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.inventory import fetch_all
 from pkgs.clients.tctl.verbs.resources.tables import table_of
 from pkgs.common.api.resources import GetResource
-from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.resources import write_list
 from pkgs.common.output.table import terminal_width
-from pkgs.common.resources.kinds import Resource
-from pkgs.common.resources.registry import ALL, SINGLETONS, Ref, parse_refs
+from pkgs.common.resources.kinds import Node, Resource, Token
+from pkgs.common.resources.registry import ALL, PRESENCE, SINGLETONS, Ref, parse_refs
 from pkgs.common.rpc.calls import BlockingClient
 
 SPEC = Spec(
-    "Print resources: tctl get roles, tctl get role/access,user/alice, tctl get all. 'all' is a backup: it"
-    " has secrets in it. YAML and JSON can be fed back to 'tctl create'.",
+    "Print resources: tctl get roles, tctl get role/access,user/alice, tctl get all. YAML and JSON can be fed"
+    " back to 'tctl create'. 'all' is a backup in the order in which it can be restored, without secrets"
+    " unless --with-secrets is given: then join tokens, connector secrets and private keys are in it. Never"
+    " in it are passwords, second factors, the audit log and recordings.",
     Flag("format", "Output format; several kinds at once only as yaml", default="yaml",
          choices=("yaml", "json", "text"), metavar="FORMAT"),
     Flag("with-secrets", "Include private keys and other secrets", is_bool=True),
@@ -28,12 +30,14 @@ SPEC = Spec(
     most=1,
 )  # fmt: skip
 
+ORIGIN = "teleport.dev/origin"
+
 
 def run(args: Parsed) -> int:
     """Fetch and print."""
     refs = parse_refs(args.words[0])
     everything = args.words[0].strip().lower() == ALL
-    secrets = args.on("with-secrets") or everything
+    secrets = args.on("with-secrets")
     kinds = {ref.kind for ref in refs}
     if len(kinds) > 1 and args.text("format") != "yaml":
         raise InputError("mixed resource types only support YAML formatting", hint="add --format=yaml")
@@ -41,17 +45,35 @@ def run(args: Parsed) -> int:
     with connect(args) as client:
         for ref in refs:
             try:
-                found += _fetch(client, ref, secrets=secrets)
-            except DeniedError:
-                # `all` means all that this caller may see.
+                fetched = _fetch(client, ref, secrets=secrets)
+            except NotFoundError:
                 if not everything:
                     raise
+                continue
+            except DeniedError:
+                # `all` means all that this caller may see; a backup that lacks secrets must not look whole.
+                if not everything or secrets:
+                    raise
+                continue
+            found += [r for r in fetched if is_kept(r, secrets=secrets)] if everything else fetched
     if args.text("format") == "text":
         width = None if args.on("verbose") else terminal_width()
         sys.stdout.write(table_of(next(iter(kinds)), found, width=width))
     else:
         write_list(found, args.text("format"), with_secrets=secrets)
     return 0
+
+
+def is_kept(resource: Resource, *, secrets: bool) -> bool:
+    """Whether a resource belongs into a backup: not presence, which comes back by itself, not what the
+    configuration file says, and a token, whose name is its secret, only with secrets."""
+    if resource.metadata.labels.get(ORIGIN) == "config-file":
+        return False
+    if resource.kind in PRESENCE:
+        return isinstance(resource, Node) and resource.metadata.expires is None
+    if isinstance(resource, Token):
+        return secrets or resource.spec.join_method != "token"
+    return True
 
 
 def _fetch(client: BlockingClient, ref: Ref, *, secrets: bool) -> list[Resource]:

@@ -9,7 +9,7 @@ from pkgs.common.api.resources import DeleteResource
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Parsed, Spec
 from pkgs.common.output.sanitize import inert
-from pkgs.common.resources.registry import SINGLETONS, parse_refs
+from pkgs.common.resources.registry import DEFAULTED, SINGLETONS, parse_refs
 
 SPEC = Spec(
     "Delete resources: tctl rm role/dev. Of a kind that a cluster has exactly one of, the defaults come"
@@ -30,6 +30,6 @@ def run(args: Parsed) -> int:
         for ref in refs:
             name = ref.name or SINGLETONS[ref.kind]
             client.call(DeleteResource(kind=ref.kind, name=name, sub_kind=ref.sub_kind))
-            done = "reset to defaults" if ref.kind in SINGLETONS else "deleted"
+            done = "reset to defaults" if ref.kind in DEFAULTED else "deleted"
             sys.stdout.write(f'{ref.kind} "{inert(name)}" has been {done}\n')
     return 0
