@@ -78,6 +78,7 @@ class Tunnels:
         self._links: dict[str, tuple[_ProxyLink, asyncio.Task[None]]] = {}
         self._configured: tuple[str, ...] = ()
         self._streams: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     @property
     def proxy_ids(self) -> list[str]:
@@ -86,7 +87,10 @@ class Tunnels:
 
     def configure(self, addrs: Iterable[str], discovered: Iterable[tuple[str, str]]) -> None:
         """Hold tunnels to the addresses of the configuration, and to every discovered proxy (host id and
-        address) that none of these turned out to be. May be called again at any change."""
+        address) that none of these turned out to be. May be called again at any change; holds none after
+        `stop_accepting`."""
+        if self._stopped:
+            return
         self._configured = tuple(_with_port(addr) for addr in addrs)
         reached = {self._links[addr][0].host_id for addr in self._configured if addr in self._links}
         wanted = list(self._configured)
@@ -100,7 +104,8 @@ class Tunnels:
                 self._links[addr] = (link, asyncio.create_task(link.run(), name=f"tunnel to {addr}"))
 
     async def stop_accepting(self) -> None:
-        """End the control connections: proxies send no new streams. Streams in use go on."""
+        """End the control connections, for good: proxies send no new streams. Streams in use go on."""
+        self._stopped = True
         tasks = [task for _, task in self._links.values()]
         self._links.clear()
         for task in tasks:

@@ -166,6 +166,9 @@ class SshConnection:
                 await session.end(ended)
             except AccessError as problem:
                 self._shared.log.error("the end of a session is not audited: %s", problem)
+            except Exception:
+                # The others' ends are still to be said.
+                self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
         self._on_closed(self)
 

@@ -62,7 +62,10 @@ class _FileRecording(Recording):
     async def finish(self, now: float, ended: float) -> None:
         # Closing makes the file durable: a disk's time, not the loop's.
         await asyncio.to_thread(self.writer.finish, now, ended=ended)
-        self._path.rename(self._path.with_suffix(_DONE))
+        try:
+            self._path.rename(self._path.with_suffix(_DONE))
+        except OSError as problem:
+            raise UnavailableError(f"the session recording is lost: {problem.strerror}") from None
         self._wake()
 
     def abandon(self, *, discard: bool = False) -> None:
@@ -153,6 +156,10 @@ class Recorder:
         now = self._monotonic()
         if self.mode == "node-sync":
             return _LiveRecording(self._client, meta, now)
+        try:
+            make_private_dir(self._folder)  # somebody may have cleared it away
+        except OSError as problem:
+            raise UnavailableError(f"there is no place for recordings: {problem.strerror}") from None
         path = self._folder / f"{meta.session_id}{_PART}"
         return _FileRecording(path, meta, now, self._wake.set)
 

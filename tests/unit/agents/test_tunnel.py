@@ -116,6 +116,23 @@ def test_every_discovered_proxy_gets_one_and_a_vanished_one_loses_it() -> None:
     run(work)
 
 
+def test_after_the_stop_no_tunnel_comes_back() -> None:
+    """The end of a tunnel is a change, and the service configures again at every change."""
+
+    async def work(tunnels: Tunnels) -> None:
+        tunnels._on_change = lambda: tunnels.configure(["p:1"], [])
+        tunnels.configure(["p:1"], [])
+        await until(lambda: tunnels.proxy_ids == ["id-of-p:1"])
+        await tunnels.stop_accepting()
+        tunnels.configure(["p:1"], [("id-of-q:2", "q:2")])
+        await asyncio.sleep(0)
+        assert tunnels.proxy_ids == []
+        assert FakeClient.open == 0
+        assert FakeClient.dialled == ["p:1"]
+
+    run(work)
+
+
 def test_requests_are_obeyed_and_pings_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
     monkeypatch.setattr(Tunnels, "carry", lambda self, addr, dial_id, slots: asked.append((addr, dial_id)))

@@ -111,20 +111,25 @@ class Monitor:
 
     async def run(self) -> None:
         """Until the process is gone. Never raises for what the process does."""
-        loop = asyncio.get_running_loop()
         try:
-            while True:
-                data = await loop.sock_recv(self._sock, MAX_MESSAGE)
-                if not data:
-                    return
+            while data := await self._receive():
                 await self._handle(self._decoder.decode(data))
         except (AccessError, msgspec.DecodeError, msgspec.ValidationError) as problem:
             self._log.warning("ending a connection: %s", problem, extra={"addr": self._start.client_addr})
-        except OSError as problem:
+        except ConnectionError as problem:
             self._log.debug("connection's process is gone: %s", problem)
+        except Exception:
+            self._log.exception("ending a connection", extra={"addr": self._start.client_addr})
         finally:
             self._sock.close()
             await self._close_service()
+
+    async def _receive(self) -> bytes:
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._sock, MAX_MESSAGE)
+        except OSError as problem:
+            self._log.debug("connection's process is gone: %s", problem)
+            return b""
 
     async def _close_service(self) -> None:
         try:
