@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,26 @@ def test_f12_and_f28_nothing_is_left_when_clients_vanish(cluster: Cluster) -> No
     gone.process.kill()
     gone.close()
     wait_for(lambda: len(descendants(agent)) < len(before), what="the session's processes to end")
+
+
+def test_a_signal_to_the_whole_group_leaves_draining_to_the_service(cluster: Cluster) -> None:
+    """A supervisor signals every process at once: the spawner must outlive the sessions that drain."""
+    alice = cluster.login("alice", roles="access")
+    session = Session(alice)
+    try:
+        assert session.echo("one") == "one"
+        agent = cluster.daemons["ssh"]
+        spawner = min(
+            p for p in descendants(agent.pid) if b"spawner.py" in Path(f"/proc/{p}/cmdline").read_bytes()
+        )
+        os.kill(spawner, signal.SIGTERM)
+        os.kill(spawner, signal.SIGHUP)
+        assert session.echo("two") == "two"
+        assert alice.ssh(f"{OS_USER}@demo-node.demo", "echo new").ok().out == "new\n"
+        assert spawner in descendants(agent.pid)
+        assert "starting another" not in cluster.log("ssh")
+    finally:
+        session.close()
 
 
 def descendants(pid: int) -> set[int]:

@@ -12,6 +12,8 @@ MAX_SHOWN_COMMAND = 16 * 1024
 MAX_TERM = 64
 DRAIN_S = 5.0
 """After the command ended, output that something else holds open is waited for this long."""
+TERMINAL_REST_S = 0.25
+"""The same for a terminal, which then only background jobs hold: once it was silent for so long."""
 EOF_HOLD_S = 0.2
 """Between the end of a running command's output and telling the client of it."""
 RESIZE_REST_S = 0.25

@@ -10,8 +10,10 @@ Output order: data, exit status, end of data, close; nothing is cut while the cl
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
+import time
 from typing import Protocol
 
 from pkgs.agents.ssh.limits import (
@@ -22,6 +24,7 @@ from pkgs.agents.ssh.limits import (
     MAX_TERM,
     READS_PER_TURN,
     RESIZE_REST_S,
+    TERMINAL_REST_S,
 )
 from pkgs.agents.ssh.messages import (
     OpenSession,
@@ -94,6 +97,7 @@ class Session:
         self._blocked: set[int] = set()
         self._exit: Exit | None = None
         self._drain: Timer | None = None
+        self._drain_until = math.inf
         self._gone = False
         self._over = False
         self._recorded = 0
@@ -279,7 +283,7 @@ class Session:
             if not data:
                 self._close_output(fd)
                 return
-            if self._drain is not None:
+            if self._drain is not None and time.monotonic() < self._drain_until:
                 self._arm_drain()
             self._emit(data, stderr)
 
@@ -340,6 +344,9 @@ class Session:
 
     def _exited(self, how: Exit) -> None:
         self._exit = how
+        if self._master >= 0:
+            # Who has logged out of a terminal is not kept by what goes on in its background.
+            self._drain_until = time.monotonic() + DRAIN_S
         if self._outputs:
             self._arm_drain()
         self._maybe_finish()
@@ -347,7 +354,8 @@ class Session:
     def _arm_drain(self) -> None:
         if self._drain is not None:
             self._drain.cancel()
-        self._drain = self._loop.after(DRAIN_S, self._drained)
+        rest_s = DRAIN_S if self._master < 0 else TERMINAL_REST_S
+        self._drain = self._loop.after(rest_s, self._drained)
 
     def _drained(self) -> None:
         if self._blocked and not self._gone:

@@ -27,6 +27,11 @@ class ServeModule(Protocol):
     def serve(self, sock: socket.socket, monitor: socket.socket, start: object) -> None: ...
 
 
+# Sent to the whole group by a terminal or a supervisor; the service acts on them, and this process ends
+# when the service closes its socket: no sooner, for the service drains its sessions first.
+_FOR_THE_SERVICE = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+
+
 def main(argv: list[str]) -> int:
     root, module_name, control_fd = argv[1], argv[2], int(argv[3])
     sys.path.insert(0, root)
@@ -43,8 +48,8 @@ def main(argv: list[str]) -> int:
     encode = msgspec.msgpack.Encoder().encode
     numbers: dict[int, int] = {}
     pids: dict[int, int] = {}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is the service's to act on
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in _FOR_THE_SERVICE:
+        signal.signal(number, signal.SIG_IGN)
     wake_out, wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
@@ -107,7 +112,7 @@ def _become_connection(module: ServeModule, fds: list[int], start: object) -> No
     status = 1
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGCHLD, *_FOR_THE_SERVICE):
             signal.signal(number, signal.SIG_DFL)
         gc.enable()
         module.serve(socket.socket(fileno=fds[0]), socket.socket(fileno=fds[1]), start)
