@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +122,23 @@ def test_ten_sessions_in_one_connection_keep_their_data_apart(node: SshNode) -> 
         for thread in threads:
             thread.join(60)
     assert results == dict.fromkeys(range(10), True)
+
+
+def test_f17_without_a_word_in_the_roles_an_expired_certificate_ends_nothing_but_starts_nothing(
+    node: SshNode,
+) -> None:
+    expires = int(time.time()) + 2
+    user = node.user("fay", valid_before=float(expires))
+    with user.logged_in() as transport:
+        channel = transport.open_session()
+        channel.exec_command("cat")
+        while time.time() < expires + 0.1:
+            channel.sendall(b".")
+            assert channel.recv(1) == b"."
+        channel.sendall(b"on")
+        assert channel.recv(2) == b"on"
+        refused = transport.open_session()
+        refused.exec_command("echo no")
+        assert refused.recv_exit_status() == 255
+        assert refused.recv_stderr(100) == b"access denied\r\n"
+    assert "expired" in str(ended(node, "fay", "session.rejected").fields["reason"])

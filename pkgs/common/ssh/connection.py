@@ -70,6 +70,7 @@ _GLOBAL_REQUEST = b"\x50"
 _REQUEST_FAILURE = b"\x52"
 _DISCONNECT = b"\x01"
 _BY_APPLICATION = 11
+_KEEP_ALIVE = b"keepalive@openssh.com"
 
 # The library's type stubs leave out what this room builds on.
 _Base: Any = transport.Transport
@@ -205,11 +206,11 @@ class _Transport(_Base):
         self.unanswered = 0
 
     def _parse_global_request(self, m: Message) -> None:
-        self._global_requests += 1
+        reader = _reader(m)
+        if reader.string() != _KEEP_ALIVE:  # these come for as long as a connection stands, weeks even
+            self._global_requests += 1
         if self._global_requests > MAX_GLOBAL_REQUESTS:
             raise SSHException("too many global requests")
-        reader = _reader(m)
-        reader.string()
         if reader.boolean():
             self.post(_REQUEST_FAILURE)
 
@@ -344,7 +345,7 @@ class Connection:
     def keep_alive(self) -> int:
         """Ask the peer for a sign of life; the number of such questions it has not answered yet."""
         self._transport.unanswered += 1
-        self._transport.post(_GLOBAL_REQUEST + wire.string("keepalive@openssh.com") + wire.boolean(True))
+        self._transport.post(_GLOBAL_REQUEST + wire.string(_KEEP_ALIVE) + wire.boolean(True))
         return self._transport.unanswered
 
     def end(self, text: str) -> None:

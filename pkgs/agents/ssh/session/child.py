@@ -66,6 +66,11 @@ from pkgs.common.ssh.requests import DirectTcp
 
 _MOTD = (Path("/run/motd.dynamic"), Path("/etc/motd"))
 
+_SHADOW = Path("/etc/shadow")
+_EXPIRES = 7
+"""Field of the day, counted from 1970, on which an account ends."""
+_DAY_S = 86400
+
 _ANSWERS = answers(ToProcess)
 
 
@@ -304,6 +309,8 @@ def become(account: Account) -> pwd.struct_passwd:
     if entry.pw_name != account.login:
         raise LookupError("the host knows that login under another name")
     if os.geteuid() == 0 and not account.single_user:
+        if has_expired(entry.pw_name, time.time()):
+            raise LookupError(f"the account {account.login} of this host has expired")
         os.initgroups(entry.pw_name, entry.pw_gid)
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
@@ -319,6 +326,19 @@ def become(account: Account) -> pwd.struct_passwd:
     except OSError:
         os.chdir("/")
     return entry
+
+
+def has_expired(name: str, now: float) -> bool:
+    """Whether the host's administrator has let this account end (`usermod --expiredate`). Needs root."""
+    try:
+        with _SHADOW.open(errors="replace") as lines:
+            for line in lines:
+                fields = line.rstrip("\n").split(":")
+                if fields[0] == name and len(fields) > _EXPIRES and fields[_EXPIRES].isdigit():
+                    return int(fields[_EXPIRES]) * _DAY_S <= now
+    except FileNotFoundError:
+        return False  # a host without such a file keeps its accounts elsewhere
+    return False
 
 
 def _motd() -> bytes:

@@ -48,8 +48,8 @@ def main(argv: list[str]) -> int:
     encode = msgspec.msgpack.Encoder().encode
     numbers: dict[int, int] = {}
     pids: dict[int, int] = {}
-    for number in _FOR_THE_SERVICE:
-        signal.signal(number, signal.SIG_IGN)
+    for which in _FOR_THE_SERVICE:
+        signal.signal(which, signal.SIG_IGN)
     wake_out, wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
