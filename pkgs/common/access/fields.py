@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from pkgs.common.access.labels import node_labels
+from pkgs.common.access.predicate.faults import EvaluationError
 from pkgs.common.access.predicate.vocabulary import Type, Variable
 from pkgs.common.resources.kinds import Node, Proxy, Resource
 from pkgs.common.resources.metadata import Base
@@ -84,7 +85,12 @@ def _field(resource: Callable[[Any], Resource | None], names: list[str]) -> Call
     def read(scope: Any) -> Any:
         value: Any = resource(scope)
         for name in names:
-            value = getattr(value, name, None)
+            if value is None:
+                return None
+            if not hasattr(value, name):
+                # Another kind's field, which a rule on several kinds may ask for: not empty, but no answer.
+                raise EvaluationError(f"this kind has no field {name}")
+            value = getattr(value, name)
         return value
 
     return read

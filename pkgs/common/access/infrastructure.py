@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from pkgs.common.access.labels import compile_selector
+from pkgs.common.access.roleset import applies_here
 from pkgs.common.access.traits import Traits
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import App, Database, KubeCluster, Resource
@@ -31,7 +32,7 @@ def sees(kind: str, roles: Sequence[Role], traits: Traits) -> Callable[[Resource
         allowed = [
             compile_selector(getattr(role.spec.allow, field), traits)
             for role in roles
-            if not getattr(role.spec.allow, f"{field}_expression")
+            if not getattr(role.spec.allow, f"{field}_expression") and applies_here(role.spec.allow)
         ]
         denied = [compile_selector(getattr(role.spec.deny, field), traits, deny=True) for role in roles]
     except InputError:

@@ -85,7 +85,9 @@ def requires_mfa(value: bool | str) -> bool:
 
 def compile_role(role: Role, traits: Traits) -> CompiledRole:
     allow, deny, options = role.spec.allow, role.spec.deny, role.spec.options
-    applies = _applies(allow)
+    applies = applies_here(allow)
+    # Compiled even where it gives nothing: what is not understood refuses.
+    allow_rules = _rules(role, "allow", allow.rules)
     return CompiledRole(
         name=role.name,
         allow_logins=_logins(allow.logins, traits) if applies else frozenset(),
@@ -94,7 +96,7 @@ def compile_role(role: Role, traits: Traits) -> CompiledRole:
         deny_nodes=labels.compile_selector(deny.node_labels, traits, deny=True),
         allow_expression=_expression(role, "allow", allow.node_labels_expression, traits),
         deny_expression=_expression(role, "deny", deny.node_labels_expression, traits),
-        allow_rules=_rules(role, "allow", allow.rules),
+        allow_rules=allow_rules if applies else (),
         deny_rules=_rules(role, "deny", deny.rules),
         max_session_ttl_s=parse_duration(options.max_session_ttl),
         requires_mfa=requires_mfa(options.require_session_mfa),
@@ -124,7 +126,7 @@ def _rules(role: Role, side: str, found: Sequence[Rule]) -> tuple[CompiledRule, 
         raise InputError(f"role {role.name}: {error.message}", hint=error.hint) from None
 
 
-def _applies(conditions: Conditions) -> bool:
+def applies_here(conditions: Conditions) -> bool:
     """Namespaces are a relic with one value; an allow for another one allows nothing."""
     return not conditions.namespaces or any(name in {"default", "*"} for name in conditions.namespaces)
 

@@ -74,7 +74,11 @@ def _compile(rule: Rule, place: str) -> CompiledRule:
     verbs = set(rule.verbs)
     if "read" in verbs:
         verbs.add("readnosecrets")
-    kinds = frozenset(ALIASES.get(kind, kind) for kind in rule.resources)
+    # A deny is meant however it is written; an allow is taken by the letter.
+    written = (
+        [kind.strip().lower() for kind in rule.resources] if place.startswith("deny.") else rule.resources
+    )
+    kinds = frozenset(ALIASES.get(kind, kind) for kind in written)
     if not kinds.isdisjoint(_ALL_CONNECTORS):
         kinds |= {*GROUPS["connectors"]}
     try:

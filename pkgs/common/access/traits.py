@@ -33,6 +33,8 @@ INTERNAL_NAMES = frozenset(
     }
 )
 MAX_TEMPLATE_LENGTH = 1000
+MAX_REPLACED_LENGTH = 10_000
+"""Longest text that a replacement makes: nested ones would multiply."""
 _MAX_DEPTH = 8
 
 
@@ -113,7 +115,8 @@ def email_local(value: str) -> str | None:
 
 
 def regexp_replace(values: Sequence[str], regex: Any, replacement: str) -> list[str]:
-    """Values that do not match are dropped; `$1` and `${name}` stand for captures."""
+    """Values that do not match are dropped; `$1` and `${name}` stand for captures. Raises InputError when
+    the result is longer than anything that is compared."""
     replaced = []
     for value in values:
         match = regex.search(value)
@@ -126,6 +129,7 @@ def regexp_replace(values: Sequence[str], regex: Any, replacement: str) -> list[
 def _fill(replacement: str, match: object) -> str:
     parts: list[str] = []
     rest = replacement
+    length = 0
     while True:
         before, dollar, rest = rest.partition("$")
         parts.append(before)
@@ -141,6 +145,9 @@ def _fill(replacement: str, match: object) -> str:
         except (IndexError, KeyError):
             group = ""
         parts.append(group or "")
+        length += len(parts[-1])
+        if length > MAX_REPLACED_LENGTH:
+            raise InputError(f"regexp.replace: the result is longer than {MAX_REPLACED_LENGTH} characters")
 
 
 def _capture_name(rest: str) -> tuple[str, str]:

@@ -315,6 +315,11 @@ def naive(text: str, traits: Mapping[str, tuple[str, ...]], labels: Mapping[str,
             return labels.get(tree.key, "") if tree.parts == ("labels",) else traits.get(tree.key, ())
         if isinstance(tree, parser.Compare):
             left, right = walk(tree.left), walk(tree.right)
+            named = any(
+                isinstance(side, parser.Call) and side.name == "set" for side in (tree.left, tree.right)
+            )
+            if not isinstance(left, str) and not left and not right and not named:
+                raise Refused
             same = left == right if isinstance(left, str) else sorted(set(left)) == sorted(set(right))
             return same == tree.equal
         if isinstance(tree, parser.Not):

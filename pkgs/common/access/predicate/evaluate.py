@@ -151,7 +151,16 @@ def _equal(typed: Equal, known: Mapping[str, Any]) -> _Bound:
     fixed = left.fixed and right.fixed
     if typed.left.type is Type.LIST:
         wanted = typed.equal
-        return _Bound(lambda scope: (set(first(scope)) == set(second(scope))) is wanted, fixed)
+        written = _written_out(typed.left) or _written_out(typed.right)
+
+        def alike(scope: Any) -> bool:
+            one, other = first(scope), second(scope)
+            if not one and not other and not written:
+                # Two lists that do not exist: that is no likeness, and no difference.
+                raise EvaluationError("both lists are empty")
+            return (set(one) == set(other)) is wanted
+
+        return _Bound(alike, fixed)
     same = operator.eq if typed.equal else operator.ne
     if right.fixed and not fixed:
         value = second(None)
@@ -159,6 +168,15 @@ def _equal(typed: Equal, known: Mapping[str, Any]) -> _Bound:
             return _Bound(lambda scope: first(scope) == value, False)
         return _Bound(lambda scope: first(scope) != value, False)
     return _Bound(lambda scope: same(first(scope), second(scope)), fixed)
+
+
+def _written_out(typed: Typed) -> bool:
+    """A list of which the author has named every item."""
+    return (
+        isinstance(typed, Apply)
+        and not typed.function.needs
+        and all(isinstance(arg, Constant) for arg in typed.args)
+    )
 
 
 def _logic(typed: Logic, known: Mapping[str, Any]) -> _Bound:

@@ -2,7 +2,8 @@
 
 Lists are compared as sets. What asks about *all* of an empty list is false: nothing is granted by a list
 that should have been there. The empty string, which a missing key gives, is in no list: an empty trait
-does not open what lacks the label (attack A25).
+does not open what lacks the label (attack A25). A likeness to it is asked of nothing and cannot be answered:
+neither a yes nor, negated, a no.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from pkgs.common.access.predicate.faults import EvaluationError
 from pkgs.common.access.predicate.vocabulary import Function, Param, Type
 from pkgs.common.access.traits import email_local, regexp_replace
+from pkgs.common.errors import InputError
 
 _MAX_ITEMS = 10_000
 """Most items that splitting a text gives."""
@@ -40,19 +42,28 @@ def _union(_: Any, *lists: List) -> tuple[str, ...]:
 
 
 def _all_end_with(_: Any, values: List, suffix: str) -> bool:
+    _demand("all_end_with", suffix)
     return bool(values) and all(value.endswith(suffix) for value in values)
 
 
 def _all_equal(_: Any, values: List, wanted: str) -> bool:
+    _demand("all_equal", wanted)
     return bool(values) and all(value == wanted for value in values)
 
 
 def _is_subset(_: Any, values: List, *items: str) -> bool:
-    return bool(values) and set(values) <= set(items)
+    return bool(values) and set(values) <= {item for item in items if item}
 
 
 def _has_prefix(_: Any, value: str, prefix: str) -> bool:
+    _demand("has_prefix", prefix)
     return value.startswith(prefix)
+
+
+def _demand(function: str, text: str) -> None:
+    """Everything begins and ends with nothing."""
+    if not text:
+        raise EvaluationError(f"{function}: there is nothing to compare with")
 
 
 def _exists(_: Any, value: str | List) -> bool:
@@ -93,9 +104,12 @@ def _email_local(value: str) -> str:
 
 def _regexp_replace(_: Any, value: str | List, pattern: Any, replacement: str) -> str | tuple[str, ...]:
     """What does not match is dropped."""
-    if isinstance(value, str):
-        return next(iter(regexp_replace([value], pattern, replacement)), "")
-    return tuple(regexp_replace(value, pattern, replacement))
+    try:
+        if isinstance(value, str):
+            return next(iter(regexp_replace([value], pattern, replacement)), "")
+        return tuple(regexp_replace(value, pattern, replacement))
+    except InputError as error:
+        raise EvaluationError(error.message) from None
 
 
 _T, _L, _LT, _V = Param.TEXT, Param.LIST, Param.LISTABLE, Param.VALUE
