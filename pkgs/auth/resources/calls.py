@@ -73,6 +73,11 @@ class ResourceHandlers:
         resource = self._store.get(kind, self._name(kind, request.name), request.sub_kind)
         # A node that may not be seen answers like one that does not exist.
         hidden = isinstance(resource, Node) and not self._permissions.node_filter(caller)(resource)
+        if kind == "node":
+            may_read = self._permissions.node_denials(caller, "read")
+            hidden = hidden or (
+                may_read is not None and isinstance(resource, Node) and not may_read(resource)
+            )
         sees = self._permissions.filter(caller, kind)
         hidden = hidden or (resource is not None and sees is not None and not sees(resource))
         if not hidden and not self._may_see(caller, kind, request.name):
@@ -90,7 +95,10 @@ class ResourceHandlers:
                 if caller.identity.kind is not PeerKind.USER:
                     raise _denied("list", kind)
                 sees = self._permissions.node_filter(caller)
+                may_list = self._permissions.node_denials(caller, "list", "read")
                 resources = [r for r in resources if isinstance(r, Node) and sees(r)]
+                if may_list is not None:
+                    resources = [r for r in resources if isinstance(r, Node) and may_list(r)]
         elif not self._permissions.host_may_read(caller, kind) and not self._public(caller, kind):
             verbs = ("list", _read_verb(kind))
             self._permissions.require(caller, kind, *verbs, any_object=True)
@@ -154,7 +162,8 @@ class ResourceHandlers:
                 hint="change teleport.yaml there, or remove the setting from it",
             )
         now = self._store.backend.clock()
-        resource = prepare(wanted, before, self._store, self._journal.actor(caller), now)
+        actor = self._journal.actor(caller)
+        resource = prepare(wanted, before, self._store, actor, now, restoring=caller.admin)
         self._permissions.require(caller, kind, *verbs, resource=resource)
         if kind in SETTINGS and request.mode == "create":
             raise AlreadyExistsError(f"{kind} already exists", hint="use -f or --force flag to overwrite")

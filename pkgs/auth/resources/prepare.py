@@ -15,7 +15,15 @@ from pkgs.auth.state.store import Store
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import SystemRole
-from pkgs.common.resources.kinds import AccessListMember, AuthPreference, Lock, Resource, Token, User
+from pkgs.common.resources.kinds import (
+    AccessListMember,
+    AuthPreference,
+    Lock,
+    LockSpec,
+    Resource,
+    Token,
+    User,
+)
 from pkgs.common.resources.registry import SINGLETONS
 from pkgs.common.resources.role import Role
 from pkgs.common.resources.secrets import keeping_secrets
@@ -24,8 +32,17 @@ CLUSTER_ROLE = "Trusted_Cluster"
 _SYSTEM_ROLES = {role.value.lower() for role in SystemRole}
 
 
-def prepare(resource: Resource, before: Resource | None, store: Store, actor: str, now: float) -> Resource:
-    """The form to store; raises InputError for what this cluster cannot have."""
+def prepare(
+    resource: Resource,
+    before: Resource | None,
+    store: Store,
+    actor: str,
+    now: float,
+    *,
+    restoring: bool = False,
+) -> Resource:
+    """The form to store; raises InputError for what this cluster cannot have. Only who may restore a dump
+    (the administrator) says who made a thing and when; for others it is themselves, now."""
     if resource.kind in SETTINGS:
         # There is one of each, whatever name it is sent under, and from now on it is nobody's default.
         labels = {**resource.metadata.labels, ORIGIN: "dynamic"}
@@ -40,6 +57,12 @@ def prepare(resource: Resource, before: Resource | None, store: Store, actor: st
     if isinstance(resource, AuthPreference):
         resource = _preference(resource)
     if isinstance(resource, Lock):
+        if not restoring:
+            made = before.spec if isinstance(before, Lock) else LockSpec(target=resource.spec.target)
+            spec = msgspec.structs.replace(
+                resource.spec, created_at=made.created_at, created_by=made.created_by
+            )
+            resource = msgspec.structs.replace(resource, spec=spec)
         resource = _lock(resource, actor, now)
     if isinstance(resource, Token):
         resource = _token(resource)
