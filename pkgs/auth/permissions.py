@@ -10,8 +10,9 @@ from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
 from pkgs.common.access.infrastructure import SELECTORS, sees
 from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.roleset import role_set
 from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
-from pkgs.common.errors import DeniedError
+from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
 from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource, User
@@ -98,6 +99,17 @@ class Permissions:
         if identity is None or identity.kind is not PeerKind.USER:
             return Decision(False, ("only users have roles with rules",))
         return decide(self.subject(identity), target, self.environment(caller))
+
+    def forbidden(self, caller: Caller, target: UseRule) -> bool:
+        """Whether a deny rule of a user refuses what needs no allow; also where their roles are unclear."""
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER:
+            return False
+        try:
+            compiled = role_set(identity, self.roles(identity.roles)).compiled
+        except (DeniedError, InputError):
+            return True
+        return any(rule.denies(target, identity) for role in compiled for rule in role.deny_rules)
 
     def require(
         self,

@@ -9,12 +9,13 @@ import pytest
 
 from pkgs.auth import explaining, limits
 from pkgs.common.api.access import WhatCan
+from pkgs.common.api.recordings import UploadRecording
 from pkgs.common.api.resources import GetResource, PutResource
-from pkgs.common.errors import DeniedError, NotFoundError
+from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
-from tests.integration.auth_kit import Kit, auth, listed, run
+from tests.integration.auth_kit import Kit, auth, chunks, downloaded, listed, recordings, run, session
 
 WEB, DB = str(uuid.uuid4()), str(uuid.uuid4())
 EVERY_NODE = Conditions(logins=["root"], node_labels={"*": "*"})
@@ -107,5 +108,42 @@ def test_a_listing_of_grants_lets_others_in_by_decisions_not_by_servers(
             found = [g async for part in kit.admin.stream(WhatCan(user="mallory")) for g in part.grants]
             assert len(found) == 2
             assert asked == [limits.MAX_PRINCIPALS] * 2
+
+    run(main)
+
+
+def test_a_deny_on_recordings_is_heeded_for_ones_own(short_tmp: Path) -> None:
+    """Who was in a session may play it without a rule, but not against one."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            rule = Rule(resources=["session"], verbs=["*"])
+            deny = Role(metadata=Metadata(name="unseen"), spec=RoleSpec(deny=Conditions(rules=[rule])))
+            await kit.admin.call(PutResource(resource=deny))
+            host = await kit.join()
+            kept = {}
+            for name, roles in (("mira", ("access",)), ("mallory", ("access", "unseen"))):
+                kept[name] = kit.as_user(await kit.user(name, *roles)), await session(kit, host, name)
+                await kit.as_host(host).upload(UploadRecording(session_id=kept[name][1]), chunks(b"x"))
+            client, sid = kept["mira"]
+            assert await downloaded(client, sid) == b"x"
+            client, sid = kept["mallory"]
+            assert await recordings(client) == []
+            with pytest.raises(NotFoundError):
+                await downloaded(client, sid)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "name", ["editor ", " editor", "editor\u200b", "edi\u202etor", "default-implicit-role "]
+)
+def test_no_role_is_named_to_look_like_another(short_tmp: Path, name: str) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            with pytest.raises(InputError, match="name"):
+                await kit.admin.call(
+                    PutResource(resource=Role(metadata=Metadata(name=name), spec=RoleSpec()))
+                )
 
     run(main)

@@ -127,8 +127,6 @@ class RecordingHandlers:
 
     def _may_play(self, caller: Caller, row: SessionRow) -> bool:
         identity = caller.identity
-        if identity is not None and (identity.name == row.user or identity.name in row.participants):
-            return not identity.system_roles
         target = UseRule(
             kind="session",
             verb="read",
@@ -137,6 +135,9 @@ class RecordingHandlers:
             login=row.login,
             server_hostname=row.hostname,
         )
+        if identity is not None and (identity.name == row.user or identity.name in row.participants):
+            # One's own needs no rule, but a deny is one.
+            return not identity.system_roles and not self._permissions.forbidden(caller, target)
         return bool(self._permissions.decide(caller, target))
 
     async def download(self, caller: Caller, request: DownloadRecording) -> AsyncIterator[RecordingChunk]:

@@ -39,6 +39,9 @@ _KUBE_VERBS = frozenset(
 
 
 def check_role(role: Role, where: str) -> None:
+    if role.name != role.name.strip() or not role.name.isprintable():
+        # It would look like another role, in every listing and in every approval.
+        raise InputError(f"{where}: metadata.name: begins or ends with a space, or has invisible characters")
     if role.name in {*SYSTEM_ROLES, "default-implicit-role"}:
         raise InputError(f"{where}: metadata.name: reserved for the system")
     _check_options(role, where)
