@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pkgs.common.access.contexts.labelexpr import compile_label_expression
+from pkgs.common.access.contexts.query import compile_query
 from pkgs.common.access.decide import decide
-from pkgs.common.access.labelexpr import compile_label_expression
-from pkgs.common.access.query import compile_query
 from pkgs.common.access.types import Environment, SeeNode, SshLogin, Subject
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import Node, ServerSpec

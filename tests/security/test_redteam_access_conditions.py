@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from pkgs.common.access.contexts.labelexpr import compile_label_expression
+from pkgs.common.access.contexts.where import Answer, compile_where
 from pkgs.common.access.decide import decide
 from pkgs.common.access.infrastructure import sees
-from pkgs.common.access.labelexpr import compile_label_expression
 from pkgs.common.access.roleset import compile_roles
 from pkgs.common.access.types import Environment, Subject, UseRule
-from pkgs.common.access.where import Answer, compile_where
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import App, AuthPreference, User, UserSpec

@@ -12,12 +12,12 @@ from typing import Literal
 import msgspec
 
 from pkgs.common.access import ssh
+from pkgs.common.access.contexts.where import Answer
 from pkgs.common.access.decide import barred, decide
 from pkgs.common.access.labels import node_labels
 from pkgs.common.access.options import logins_for
 from pkgs.common.access.roleset import CompiledRole, RoleSet, compile_role, role_set
 from pkgs.common.access.types import Decision, Environment, SeeNode, SshLogin, Subject, Target, UseRule
-from pkgs.common.access.where import Answer
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.defaults import IMPLICIT_ROLE

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pkgs.common.access import labels, rules
-from pkgs.common.access.labelexpr import LabelTest, compile_label_expression
+from pkgs.common.access.contexts.labelexpr import LabelTest, compile_label_expression
 from pkgs.common.access.labels import LabelSelector
 from pkgs.common.access.rules import CompiledRule
 from pkgs.common.access.traits import Traits, expand

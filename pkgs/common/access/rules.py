@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pkgs.common.access.contexts.where import Answer, Condition, check_action, compile_where
 from pkgs.common.access.types import UseRule
-from pkgs.common.access.where import Answer, Condition, check_action, compile_where
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.registry import ALIASES, GROUPS

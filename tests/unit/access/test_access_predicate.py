@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.common.access.labelexpr import compile_label_expression, parse_label_expression
+from pkgs.common.access.contexts.labelexpr import compile_label_expression, parse_label_expression
+from pkgs.common.access.contexts.query import compile_query
 from pkgs.common.access.predicate import parser
 from pkgs.common.access.predicate.faults import MAX_DEPTH, MAX_LENGTH
 from pkgs.common.access.predicate.lexer import tokens
-from pkgs.common.access.query import compile_query
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import CommandLabel, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pkgs.common.access.query import compile_query
+from pkgs.common.access.contexts.query import compile_query
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import (
     CertAuthority,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from pkgs.common.access.contexts.where import Answer, compile_where
 from pkgs.common.access.decide import decide
 from pkgs.common.access.types import Environment, Subject, UseRule
 from pkgs.common.access.validate import validate
-from pkgs.common.access.where import Answer, compile_where
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.defaults import preset_roles

@@ -75,7 +75,7 @@ def query_test(query: str) -> Callable[[Node], bool]:
     that a mistake is told at once."""
     if not query:
         return lambda node: True
-    from pkgs.common.access.query import compile_query
+    from pkgs.common.access.contexts.query import compile_query
 
     return compile_query(query)
 

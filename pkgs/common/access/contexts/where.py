@@ -12,7 +12,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from pkgs.common.access.fields import resource_variables
+from pkgs.common.access.contexts.fields import resource_variables
 from pkgs.common.access.predicate import parser
 from pkgs.common.access.predicate.evaluate import compile_expression
 from pkgs.common.access.predicate.faults import EvaluationError, fault
