@@ -53,6 +53,7 @@ from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.pool import Pool
+from tests.integration.os_user import OTHER, make_other
 
 CLUSTER = "demo"
 HOST_ID = "11111111-2222-4333-8444-555555555555"
@@ -123,6 +124,7 @@ class SshNode:
     """One node, its clients and its authorities. A context manager."""
 
     def __init__(self, folder: Path, *, log: logging.Logger | None = None) -> None:
+        make_other()
         self.folder = folder
         self.state = State()
         self.events = Events()
@@ -131,7 +133,7 @@ class SshNode:
         self.users = new_authority("user", CLUSTER, time.time())
         self.hosts = new_authority("host", CLUSTER, time.time())
         self.state.trust = Trust.from_authorities([self.users, self.hosts], CLUSTER)
-        self.state.roles["access"] = role("access", logins=["root", "postgres", "nosuchuser"])
+        self.state.roles["access"] = role("access", logins=["root", OTHER, "nosuchuser"])
         self.port = 0
         self.now: Callable[[], float] = time.time
         self.pool: Pool
@@ -281,7 +283,7 @@ class SshNode:
             "user": name,
             "cluster": CLUSTER,
             "roles": ("access",),
-            "logins": ("root", "postgres", "nosuchuser"),
+            "logins": ("root", OTHER, "nosuchuser"),
             "valid_after": time.time() - 60,
             "valid_before": time.time() + 3600,
             "extensions": MANY_EXTENSIONS,

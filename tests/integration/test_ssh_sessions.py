@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -14,6 +15,7 @@ from paramiko.message import Message
 
 from pkgs.common.errors import UnavailableError
 from pkgs.common.resources.role import RecordSession
+from tests.integration.os_user import OTHER
 from tests.integration.ssh_kit import (
     SshNode,
     change_role,
@@ -57,13 +59,13 @@ def test_bytes_of_a_command_reach_the_shell_unchanged(node: SshNode) -> None:
 
 
 def test_session_runs_as_the_login_with_its_groups_and_home(node: SshNode) -> None:
-    done = node.user().ssh("id -un; id -Gn; pwd; umask; ulimit -c; cat /proc/self/status", login="postgres")
+    done = node.user().ssh("id -un; id -Gn; pwd; umask; ulimit -c; cat /proc/self/status", login=OTHER)
     lines = done.stdout.decode().splitlines()
-    assert lines[0] == "postgres"
+    assert lines[0] == OTHER
     assert set(lines[1].split()) == set(
-        subprocess.run(["id", "-Gn", "postgres"], capture_output=True, text=True).stdout.split()
+        subprocess.run(["id", "-Gn", OTHER], capture_output=True, text=True).stdout.split()
     )
-    assert lines[2] == "/var/lib/postgresql"
+    assert lines[2] == pwd.getpwnam(OTHER).pw_dir
     assert lines[3] == "0022"
     assert "CapEff:\t0000000000000000" in lines
 
@@ -180,7 +182,7 @@ def test_signal_request(node: SshNode) -> None:
 def test_environment_is_the_documented_one_and_nothing_of_the_service(node: SshNode) -> None:
     os.environ["CANARY_OF_THE_SERVICE"] = "1"
     try:
-        done = node.user().ssh("env", login="postgres")
+        done = node.user().ssh("env", login=OTHER)
     finally:
         del os.environ["CANARY_OF_THE_SERVICE"]
     env = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
@@ -189,7 +191,7 @@ def test_environment_is_the_documented_one_and_nothing_of_the_service(node: SshN
     assert env["SSH_TELEPORT_HOST_UUID"].startswith("11111111")
     assert env["SSH_SESSION_WEBPROXY_ADDR"] == "proxy.example:443"
     assert len(env["SSH_SESSION_ID"]) == 36
-    assert (env["USER"], env["HOME"], env["SHELL"]) == ("postgres", "/var/lib/postgresql", "/bin/bash")
+    assert (env["USER"], env["HOME"], env["SHELL"]) == (OTHER, pwd.getpwnam(OTHER).pw_dir, "/bin/bash")
     assert env["SSH_CLIENT"].startswith("127.0.0.1 ")
     assert not {name for name in env if name.startswith(("CANARY", "PYTHON", "TELEPORT"))}
 

@@ -12,6 +12,7 @@ import paramiko.sftp_client
 import pytest
 
 from pkgs.agents.ssh.session.env import ClientEnv
+from tests.integration.os_user import OTHER
 from tests.integration.ssh_kit import (
     SshNode,
     User,
@@ -50,11 +51,11 @@ def test_a56_a_file_transfer_can_do_what_its_user_can_and_no_more(node: SshNode,
     tmp_path.chmod(0o755)
     got = user.folder / "got"
     for path in (str(secret), f"../../../../../../../..{secret}"):
-        done = _sftp(user, f"get {path} {got}\n", login="postgres")
+        done = _sftp(user, f"get {path} {got}\n", login=OTHER)
         assert done.returncode != 0
         assert not got.exists()
     link = f"/tmp/link-{os.getpid()}"
-    done = _sftp(user, f"symlink {secret} {link}\nput {user.key_file} {link}\n", login="postgres")
+    done = _sftp(user, f"symlink {secret} {link}\nput {user.key_file} {link}\n", login=OTHER)
     Path(link).unlink(missing_ok=True)
     assert done.returncode != 0
     assert secret.read_text() == "canary"

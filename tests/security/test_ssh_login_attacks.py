@@ -19,6 +19,7 @@ from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.signer import SshSigner, signers_of
 from pkgs.common.pki.sshcert import line_to_blob, sign_host_cert
 from pkgs.common.ssh import wire
+from tests.integration.os_user import OTHER
 from tests.integration.ssh_kit import (
     CLUSTER,
     SshNode,
@@ -149,7 +150,7 @@ def test_a08_the_login_name_may_not_change_between_requests(node: SshNode) -> No
     with Raw(node) as raw:
         raw.begin()
         key = paramiko.Ed25519Key.from_private_key_file(str(user.key_file))
-        assert raw.request("postgres", user.blob) == PK_OK
+        assert raw.request(OTHER, user.blob) == PK_OK
         assert raw.request("root", user.blob, key) == 0
         assert raw.hung_up()
 
