@@ -194,6 +194,8 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
         getattr(spec, name) == getattr(before, name)
         for name in (
             "cluster", "mfa_device", "impersonator", "force_command", "active_requests", "allowed_resources",
+            "device_id", "device_asset_tag", "bot_name", "bot_instance_id", "join_token", "renewable",
+            "generation",
         )
     )  # fmt: skip
     granted = {login for login in spec.logins if not login.startswith(NO_LOGIN_PREFIX)}
@@ -270,6 +272,10 @@ class UserIssuer:
                 and identity.mfa_device == spec.mfa_device
                 and identity.impersonator == spec.impersonator
                 and identity.disallow_reissue == spec.disallow_reissue
+                and identity.device_id == spec.device_id
+                and identity.bot_name == spec.bot_name
+                and identity.renewable == spec.renewable
+                and identity.generation == spec.generation
                 and identity.source_addr == spec.source_addr
             )
             if not as_meant:

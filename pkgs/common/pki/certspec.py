@@ -37,6 +37,13 @@ class UserCertSpec(msgspec.Struct, frozen=True, kw_only=True):
     disallow_reissue: bool = False
     active_requests: tuple[str, ...] = ()
     allowed_resources: tuple[str, ...] | None = None
+    device_id: str = ""
+    device_asset_tag: str = ""
+    bot_name: str = ""
+    bot_instance_id: str = ""
+    join_token: str = ""
+    renewable: bool = False
+    generation: int = 0
     extensions: tuple[str, ...] = DEFAULT_EXTENSIONS
     """Flag extensions of the SSH certificate."""
     force_command: str = ""
@@ -134,6 +141,13 @@ def spec_from_identity(identity: Identity, *, valid_after: float, **changes: Any
         disallow_reissue=identity.disallow_reissue,
         active_requests=identity.active_requests,
         allowed_resources=identity.allowed_resources,
+        device_id=identity.device_id,
+        device_asset_tag=identity.device_asset_tag,
+        bot_name=identity.bot_name,
+        bot_instance_id=identity.bot_instance_id,
+        join_token=identity.join_token,
+        renewable=identity.renewable,
+        generation=identity.generation,
         extensions=identity.extensions or DEFAULT_EXTENSIONS,
         force_command=identity.force_command,
     )
@@ -142,7 +156,7 @@ def spec_from_identity(identity: Identity, *, valid_after: float, **changes: Any
         raise InputError("a reissued certificate cannot live longer than the one it comes from")
     if (spec.user, spec.cluster) != (narrowed.user, narrowed.cluster):
         raise InputError("a reissued certificate is for the same user of the same cluster")
-    for pinned in ("source_addr", "mfa_device", "impersonator", "force_command"):
+    for pinned in ("source_addr", "mfa_device", "impersonator", "force_command", "device_id", "bot_name"):
         before = getattr(spec, pinned)
         if before and getattr(narrowed, pinned) != before:
             raise InputError(f"a reissued certificate keeps its {pinned}")

@@ -63,6 +63,18 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     active_requests: tuple[str, ...] = ()
     allowed_resources: tuple[str, ...] | None = None
     """Resource ids (`/cluster/kind/name`) this certificate is restricted to; None: no restriction."""
+    device_id: str = ""
+    """The enrolled device that the holder proved to be on; empty: none was proved."""
+    device_asset_tag: str = ""
+    bot_name: str = ""
+    """Set for a machine: the bot whose credentials these are."""
+    bot_instance_id: str = ""
+    join_token: str = ""
+    """Name of the token that the machine joined with, where that is no secret."""
+    renewable: bool = False
+    """A machine's own certificates, which it renews; what it makes from them is not renewable."""
+    generation: int = 0
+    """Counts renewals, so that a stolen copy shows; 0: no machine."""
     extensions: tuple[str, ...] = ()
     """Flag extensions of an SSH certificate: permit-pty, permit-agent-forwarding, ..."""
     force_command: str = ""

@@ -16,6 +16,8 @@ from pkgs.common.errors import TrustError
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
 from pkgs.common.pki.ssh import ext as sshext
 
+RENEWABLE = ObjectIdentifier("1.3.9999.1.13")
+GENERATION = ObjectIdentifier("1.3.9999.1.14")
 HOME_CLUSTER = ObjectIdentifier("1.3.9999.1.7")
 MFA_DEVICE = ObjectIdentifier("1.3.9999.1.8")
 LOGIN_IP = ObjectIdentifier("1.3.9999.1.9")
@@ -26,6 +28,11 @@ ALLOWED_RESOURCES = ObjectIdentifier("1.3.9999.2.10")
 SYSTEM_ROLE = ObjectIdentifier("1.3.9999.2.11")
 PREVIOUS_EXPIRY = ObjectIdentifier("1.3.9999.2.12")
 PINNED_IP = ObjectIdentifier("1.3.9999.2.15")
+BOT_NAME = ObjectIdentifier("1.3.9999.2.20")
+BOT_INSTANCE_ID = ObjectIdentifier("1.3.9999.2.21")
+JOIN_TOKEN = ObjectIdentifier("1.3.9999.2.22")
+DEVICE_ID = ObjectIdentifier("1.3.9999.3.1")
+DEVICE_ASSET_TAG = ObjectIdentifier("1.3.9999.3.2")
 
 _COMMON_NAME_BYTES = 64
 
@@ -48,6 +55,13 @@ def user_name(spec: UserCertSpec) -> x509.Name:
         (LOGIN_IP, spec.login_ip),
         (IMPERSONATOR, spec.impersonator),
         (PINNED_IP, spec.source_addr),
+        (DEVICE_ID, spec.device_id),
+        (DEVICE_ASSET_TAG, spec.device_asset_tag),
+        (BOT_NAME, spec.bot_name),
+        (BOT_INSTANCE_ID, spec.bot_instance_id),
+        (JOIN_TOKEN, spec.join_token),
+        (RENEWABLE, "true" if spec.renewable else ""),
+        (GENERATION, str(spec.generation) if spec.generation else ""),
     ]
     pairs += [(ACTIVE_REQUEST, request) for request in spec.active_requests]
     if spec.disallow_reissue:
@@ -113,6 +127,8 @@ def user_facts(fields: SubjectFields) -> sshext.UserFacts:
             optional["allowed_resources"] = _strings.decode(allowed)
         if previous := fields.one(PREVIOUS_EXPIRY):
             optional["previous_expires_at"] = sshext.read_time(previous)
+        if generation := fields.one(GENERATION):
+            optional["generation"] = sshext.read_generation(generation)
     except (msgspec.MsgspecError, ValueError) as error:
         raise TrustError(
             "certificate is not accepted", detail="a subject attribute does not parse"
@@ -125,5 +141,11 @@ def user_facts(fields: SubjectFields) -> sshext.UserFacts:
         impersonator=fields.one(IMPERSONATOR),
         disallow_reissue=fields.has(DISALLOW_REISSUE),
         active_requests=fields.many(ACTIVE_REQUEST),
+        device_id=fields.one(DEVICE_ID),
+        device_asset_tag=fields.one(DEVICE_ASSET_TAG),
+        bot_name=fields.one(BOT_NAME),
+        bot_instance_id=fields.one(BOT_INSTANCE_ID),
+        join_token=fields.one(JOIN_TOKEN),
+        renewable=fields.one(RENEWABLE) == "true",
         **optional,
     )

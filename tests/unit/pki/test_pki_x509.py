@@ -82,6 +82,13 @@ FULL = {
     "disallow_reissue": True,
     "active_requests": ("r1", "r2"),
     "allowed_resources": ("/demo/node/x",),
+    "device_id": "device-2",
+    "device_asset_tag": "C02ABC",
+    "bot_name": "ci",
+    "bot_instance_id": "instance-1",
+    "join_token": "github-ci",
+    "renewable": True,
+    "generation": 7,
     "serial": 77,
 }
 

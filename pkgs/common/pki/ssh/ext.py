@@ -11,6 +11,7 @@ from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.pki.ssh.wire import WireError
 
+_GENERATION_DIGITS = 12
 FLAGS = (
     "permit-pty",
     "permit-agent-forwarding",
@@ -50,6 +51,13 @@ class UserFacts(msgspec.Struct, frozen=True, kw_only=True):
     disallow_reissue: bool = False
     active_requests: tuple[str, ...] = ()
     allowed_resources: tuple[str, ...] | None = None
+    device_id: str = ""
+    device_asset_tag: str = ""
+    bot_name: str = ""
+    bot_instance_id: str = ""
+    join_token: str = ""
+    renewable: bool = False
+    generation: int = 0
     extensions: tuple[str, ...] = ()
 
     def identity(self, *, name: str, cluster: str, logins: tuple[str, ...], **rest: Any) -> Identity:
@@ -88,10 +96,19 @@ def to_extensions(spec: UserCertSpec) -> dict[str, str]:
     found["mfa-verified"] = spec.mfa_device
     found["login-ip"] = spec.login_ip
     found["impersonator"] = spec.impersonator
+    found["teleport-device-id"] = spec.device_id
+    found["teleport-device-asset-tag"] = spec.device_asset_tag
+    found["bot-name@goteleport.com"] = spec.bot_name
+    found["bot-instance-id@goteleport.com"] = spec.bot_instance_id
+    found["join-token@goteleport.com"] = spec.join_token
+    if spec.renewable:
+        found["renewable"] = ""
+    if spec.generation:
+        found["generation"] = str(spec.generation)
     return {name: value for name, value in found.items() if value or name in _MAY_BE_EMPTY}
 
 
-_MAY_BE_EMPTY = frozenset({*FLAGS, "disallow-reissue"})
+_MAY_BE_EMPTY = frozenset({*FLAGS, "disallow-reissue", "renewable"})
 
 
 def from_extensions(extensions: dict[str, str]) -> UserFacts:
@@ -122,6 +139,19 @@ def _flag(value: str) -> bool:
     return True  # whatever the value: the flag only restricts
 
 
+def _grant(value: str) -> bool:
+    if value:
+        raise ValueError("a flag that grants has no value")
+    return True
+
+
+def read_generation(text: str) -> int:
+    """A count of renewals; raises ValueError."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= _GENERATION_DIGITS and int(text) > 0):
+        raise ValueError("not a generation")
+    return int(text)
+
+
 _READERS: dict[str, tuple[str, Any]] = {
     "teleport-roles": ("roles", lambda value: tuple(_roles.decode(value).roles)),
     "teleport-traits": ("traits", _traits.decode),
@@ -136,4 +166,11 @@ _READERS: dict[str, tuple[str, Any]] = {
     "login-ip": ("login_ip", _text),
     "impersonator": ("impersonator", _text),
     "disallow-reissue": ("disallow_reissue", _flag),
+    "teleport-device-id": ("device_id", _text),
+    "teleport-device-asset-tag": ("device_asset_tag", _text),
+    "bot-name@goteleport.com": ("bot_name", _text),
+    "bot-instance-id@goteleport.com": ("bot_instance_id", _text),
+    "join-token@goteleport.com": ("join_token", _text),
+    "renewable": ("renewable", _grant),
+    "generation": ("generation", read_generation),
 }
