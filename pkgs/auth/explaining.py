@@ -115,12 +115,14 @@ class ExplainHandlers:
     def _as_if(self, user: User, roles: list[str], mfa: bool) -> tuple[Subject, Environment]:
         if len(roles) > limits.MAX_USER_ROLES:
             raise InputError(f"a user may have {limits.MAX_USER_ROLES} roles")
-        held = self._permissions.roles(roles or user.spec.roles)
+        holding = self._permissions.holding(user)
+        held = self._permissions.roles(roles or holding.roles)
         now = self._store.backend.clock()
         env = Environment(
             now=now, locks=self._permissions.locks(), auth_preference=self._permissions.auth_preference()
         )
-        return Subject(as_if(user, held, self._cluster, now, mfa=mfa), held), env
+        identity = as_if(user.name, held, holding.traits, self._cluster, now, mfa=mfa)
+        return Subject(identity, held), env
 
     def _nodes(self, name: str) -> list[Node]:
         """By id, or all of that host name."""

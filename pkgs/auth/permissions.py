@@ -5,6 +5,7 @@ the table of their system roles. Asked once before every call (`admit`) and agai
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
@@ -39,6 +40,13 @@ READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
 """What the cache of each kind of host needs, and so all that it may read. Never with secrets."""
 
 
+class Holding(NamedTuple):
+    """What a user holds by standing: what a login gives them, and the most that a renewal leaves them."""
+
+    roles: tuple[str, ...]
+    traits: dict[str, tuple[str, ...]]
+
+
 class Permissions:
     def __init__(self, store: Store, cluster_name: str, clock: Callable[[], float]) -> None:
         self._store = store
@@ -64,6 +72,11 @@ class Permissions:
                 raise DeniedError(f'role "{name}" does not exist any more', hint="log in again")
             found.append(role)
         return tuple(found)
+
+    def holding(self, user: User) -> Holding:
+        """The one place that says which roles and traits are a user's, wherever they come from."""
+        traits = {name: tuple(values) for name, values in user.spec.traits.items()}
+        return Holding(tuple(user.spec.roles), traits)
 
     def admit(self, caller: Caller) -> None:
         """Refuse every call of an identity that is locked, from elsewhere, or of a user who is no more."""

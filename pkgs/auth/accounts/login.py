@@ -97,11 +97,12 @@ class LoginHandler:
             else None,
         )
         try:
+            holding = self._permissions.holding(proof.user)
             order = Order(
                 user=proof.user.name,
                 cluster=self._issuer.cluster_name,
-                roles=self._permissions.roles(proof.user.spec.roles),
-                traits={name: tuple(values) for name, values in proof.user.spec.traits.items()},
+                roles=self._permissions.roles(holding.roles),
+                traits=holding.traits,
                 now=self._store.backend.clock(),
                 ttl_s=float(request.ttl_s) or parse_duration(preference.spec.default_session_ttl),
                 client_addr=address,

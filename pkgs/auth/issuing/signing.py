@@ -46,10 +46,10 @@ class SigningHandlers:
         """Roles, traits and logins are those of the old certificate that the user still has; the rest is
         kept as it was."""
         identity = caller.user()
-        user = self._user(identity.name)
-        held = tuple(name for name in identity.roles if name in user.spec.roles)
+        holding = self._permissions.holding(self._user(identity.name))
+        held = tuple(name for name in identity.roles if name in holding.roles)
         traits = {
-            name: tuple(value for value in values if value in user.spec.traits.get(name, ()))
+            name: tuple(value for value in values if value in holding.traits.get(name, ()))
             for name, values in identity.traits.items()
         }
         now = self._store.backend.clock()
@@ -78,11 +78,12 @@ class SigningHandlers:
             _require_unrestricted(caller.identity)
             # Signing for oneself must not be a renewal without its bounds.
             ttl_s = min(ttl_s, caller.identity.expires_at - now)
+        holding = self._permissions.holding(user)
         order = Order(
             user=user.name,
             cluster=self._issuer.cluster_name,
-            roles=self._permissions.roles(user.spec.roles),
-            traits={name: tuple(values) for name, values in user.spec.traits.items()},
+            roles=self._permissions.roles(holding.roles),
+            traits=holding.traits,
             now=now,
             ttl_s=ttl_s,
             max_ttl_s=limits.SIGNED_USER_TTL_MAX_S if caller.admin else limits.MAX_USER_TTL_S,

@@ -21,7 +21,6 @@ from pkgs.common.access.types import Decision, Environment, SeeNode, SshLogin, S
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.defaults import IMPLICIT_ROLE
-from pkgs.common.resources.kinds import User
 from pkgs.common.resources.role import Role
 
 HYPOTHETICAL_LIFE_S = 3600.0
@@ -64,16 +63,23 @@ class Explanation:
         return self.decision.allowed
 
 
-def as_if(user: User, roles: Sequence[Role], cluster: str, now: float, *, mfa: bool = False) -> Identity:
-    """The identity that `user` would have after logging in now with these roles."""
-    traits = {name: tuple(values) for name, values in user.spec.traits.items()}
+def as_if(
+    user: str,
+    roles: Sequence[Role],
+    traits: dict[str, tuple[str, ...]],
+    cluster: str,
+    now: float,
+    *,
+    mfa: bool = False,
+) -> Identity:
+    """The identity that `user` would have after logging in now with these roles and traits."""
     try:
         logins = logins_for(roles, traits, 0.0)
     except (DeniedError, InputError):
         logins = ()
     return Identity(
         kind=PeerKind.USER,
-        name=user.name,
+        name=user,
         cluster=cluster,
         roles=tuple(role.name for role in roles),
         traits=traits,

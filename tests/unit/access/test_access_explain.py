@@ -22,8 +22,6 @@ from pkgs.common.resources.kinds import (
     LockTarget,
     Node,
     ServerSpec,
-    User,
-    UserSpec,
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec, Rule
@@ -33,8 +31,7 @@ ENV = Environment(now=NOW)
 HOST_ID = "11111111-2222-4333-8444-555555555555"
 ACCESS, EDITOR, AUDITOR = preset_roles()
 STAR = {"*": "*"}
-TRAITS = {"logins": ["root"], "team": ["blue"], "email": ["alice@example.com"]}
-ALICE = User(metadata=Metadata(name="alice"), spec=UserSpec(roles=["r"], traits=TRAITS))
+TRAITS = {"logins": ("root",), "team": ("blue",), "email": ("alice@example.com",)}
 
 
 def role(name: str, allow: Any = None, deny: Any = None, **options: Any) -> Role:
@@ -49,7 +46,7 @@ def node(labels: dict[str, str] | None = None) -> Node:
 
 
 def subject(roles: list[Role], *, mfa: bool = False) -> Subject:
-    return Subject(as_if(ALICE, roles, "demo", NOW, mfa=mfa), roles)
+    return Subject(as_if("alice", roles, TRAITS, "demo", NOW, mfa=mfa), roles)
 
 
 def told(roles: list[Role], target: Target, env: Environment = ENV, *, mfa: bool = False) -> Explanation:
@@ -141,7 +138,7 @@ def test_a_lock_is_named_beside_what_roles_lack() -> None:
 
 
 def test_a_login_that_the_certificate_lacks() -> None:
-    who = msgspec.structs.replace(as_if(ALICE, [ACCESS], "demo", NOW), logins=())
+    who = msgspec.structs.replace(as_if("alice", [ACCESS], TRAITS, "demo", NOW), logins=())
     found = explain(Subject(who, [ACCESS]), SshLogin(node(), "root"), ENV)
     assert not found.allowed
     assert found.missing == (Missing("meet", "", "", "login is not among the certificate's principals"),)
@@ -197,7 +194,7 @@ class TestRules:
         assert found.missing == (Missing("remove", "never", "deny.rules[0]", "role update"),)
 
     def test_a_restricted_certificate(self) -> None:
-        who = msgspec.structs.replace(as_if(ALICE, [EDITOR], "demo", NOW), allowed_resources=())
+        who = msgspec.structs.replace(as_if("alice", [EDITOR], TRAITS, "demo", NOW), allowed_resources=())
         found = explain(Subject(who, [EDITOR]), UseRule("role", "update"), ENV)
         assert not found.allowed
         assert [step.change for step in found.missing] == ["meet"]
