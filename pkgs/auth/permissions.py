@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
-from pkgs.common.access.infrastructure import SELECTORS, sees
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.roleset import role_set
-from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
+from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
@@ -38,6 +37,10 @@ READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
     if role not in (SystemRole.BOT, SystemRole.MDM)
 }
 """What the cache of each kind of host needs, and so all that it may read. Never with secrets."""
+
+
+LISTED_BY_LABELS = frozenset({"app", "db", "kube_cluster", "windows_desktop", "remote_cluster"})
+"""Kinds that everybody's implicit role may list, so that labels decide which of them."""
 
 
 class Holding(NamedTuple):
@@ -120,9 +123,14 @@ class Permissions:
             return False
         try:
             compiled = role_set(identity, self.roles(identity.roles)).compiled
+            env = self.environment(caller)
         except (DeniedError, InputError):
             return True
-        return any(rule.denies(target, identity) for role in compiled for rule in role.deny_rules)
+        return any(
+            rule.denies(target, identity) and role.deny_in_force(env)
+            for role in compiled
+            for rule in role.deny_rules
+        )
 
     def require(
         self,
@@ -162,7 +170,7 @@ class Permissions:
         if identity is None or identity.kind is not PeerKind.USER:
             return lambda node: False
         subject, environment = self.subject(identity), self.environment(caller)
-        return lambda node: bool(decide(subject, SeeNode(node), environment))
+        return lambda node: bool(decide(subject, See(node), environment))
 
     def node_denials(self, caller: Caller, *verbs: str) -> Callable[[Node], bool] | None:
         """Everybody's implicit role may list servers, so that only a deny rule refuses it: DeniedError, or
@@ -177,12 +185,13 @@ class Permissions:
 
     def filter(self, caller: Caller, kind: str) -> Callable[[Resource], bool] | None:
         """Which resources of a kind this caller may see, where labels decide it; None: where they do not."""
-        if caller.admin or kind not in SELECTORS:
+        if caller.admin or kind not in LISTED_BY_LABELS:
             return None
         identity = caller.identity
-        if identity is None or identity.kind is not PeerKind.USER or identity.allowed_resources is not None:
+        if identity is None or identity.kind is not PeerKind.USER:
             return lambda resource: False
-        return sees(kind, self.roles(identity.roles), identity.traits)
+        subject, environment = self.subject(identity), self.environment(caller)
+        return lambda resource: bool(decide(subject, See(resource), environment))
 
     def host_may_read(self, caller: Caller, kind: str) -> bool:
         identity = caller.identity

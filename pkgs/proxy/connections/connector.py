@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.types import Environment, SeeNode, Subject
+from pkgs.common.access.types import Environment, See, Subject
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, DeniedError, NotFoundError, UnavailableError
 from pkgs.common.events.codes import AUTH_FAIL, SESSION_CONNECT
@@ -130,7 +130,7 @@ class Connector:
             locks_stale_s=cache.stale_for_s,
             auth_preference=cache.auth_preference,
         )
-        decisions = [(node, decide(subject, SeeNode(node), env)) for node in found]
+        decisions = [(node, decide(subject, See(node), env)) for node in found]
         visible = [node for node, decision in decisions if decision]
         if found and not visible:
             reasons = tuple(dict.fromkeys(reason for _, decision in decisions for reason in decision.reasons))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import Explanation, Missing, as_if, explain
-from pkgs.common.access.types import Environment, SeeNode, SshLogin, Subject, Target, UseRule
+from pkgs.common.access.types import Environment, See, SshLogin, Subject, Target, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.defaults import preset_roles
 from pkgs.common.resources.kinds import (
@@ -153,7 +153,7 @@ def test_roles_that_are_not_understood() -> None:
 
 def test_a_host_has_no_roles() -> None:
     host = Identity(kind=PeerKind.HOST, name=HOST_ID, cluster="demo", expires_at=NOW + 1)
-    found = explain(Subject(host, []), SeeNode(node()), ENV)
+    found = explain(Subject(host, []), See(node()), ENV)
     assert [step.value for step in found.missing] == ["only users have roles"]
 
 
@@ -254,7 +254,7 @@ _TARGETS = st.one_of(
     st.builds(
         lambda labels, login: SshLogin(node(labels), login), _LABELS, st.sampled_from(["root", "deploy"])
     ),
-    st.builds(lambda labels: SeeNode(node(labels)), _LABELS),
+    st.builds(lambda labels: See(node(labels)), _LABELS),
     st.builds(
         lambda kind, verb, resource: UseRule(kind, verb, resource=resource),
         st.sampled_from(["role", "user", "node"]),
@@ -389,7 +389,7 @@ def test_deny_always_wins(roles: list[Role], target: Target, deny: Any) -> None:
     assert alone or not decide(subject([everything, *more], mfa=True), target, ENV)
 
 
-@pytest.mark.parametrize("target", [SshLogin(node(), "root"), SeeNode(node()), UseRule("role", "read")])
+@pytest.mark.parametrize("target", [SshLogin(node(), "root"), See(node()), UseRule("role", "read")])
 def test_explaining_never_raises(target: Target) -> None:
     broken = role("b", {"rules": [Rule(resources=["role"], verbs=["read"], where="(")]})
     assert not told([broken], target).allowed
