@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
+from pkgs.common.access.explain import why_not
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.roleset import role_set
 from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
@@ -146,9 +147,22 @@ class Permissions:
             target = UseRule(kind=kind, verb=verb, resource=resource, any_object=any_object)
             decision = self.decide(caller, target)
             if not decision:
-                raise DeniedError(
-                    f'access denied to perform action "{verb}" on "{kind}"', reasons=decision.reasons
-                )
+                flat = f'access denied to perform action "{verb}" on "{kind}"'
+                raise DeniedError(flat + self._story(caller, target), reasons=decision.reasons)
+
+    def _story(self, caller: Caller, target: UseRule) -> str:
+        """Why, for those who may know; nothing for everybody else."""
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER:
+            return ""
+        env = self.environment(caller)
+        story = why_not(self.subject(identity), target, env, f"resource {target.kind} {target.verb}")
+        return f"\n{story}" if story else ""
+
+    def require_insight(self, caller: Caller) -> None:
+        """For those who may read every role and user: they may be told why, and about whom."""
+        for kind in ("role", "user"):
+            self.require(caller, kind, "read")
 
     def rule_filter(self, caller: Caller, kind: str, *verbs: str) -> Callable[[Resource], bool]:
         """Which objects of a kind the rules allow all of the verbs on; the roles are looked up once."""

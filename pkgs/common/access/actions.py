@@ -47,6 +47,8 @@ USAGE = {
     "desktop": "desktop LOGIN@DESKTOP",
     "cluster": "cluster LEAF",
 }
+RULE_USAGE = "resource KIND VERB [NAME]"
+"""Not about using a resource but about the API: asked as a rule."""
 _APP_FIELDS = {
     "aws-role": "aws_role_arn",
     "azure-identity": "azure_identity",
@@ -103,7 +105,7 @@ def parse_action(words: Sequence[str]) -> Action:
     if len(words) > MAX_WORDS or sum(map(len, words)) > MAX_TEXT:
         raise InputError(f"an action has at most {MAX_WORDS} words and {MAX_TEXT} characters")
     word, rest = words[0], list(words[1:])
-    if not rest:
+    if not rest or not all(rest):
         raise _refused(word)
     text = " ".join(words)
     if word == "kube":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pkgs.common.access.decide import barred, decide
 from pkgs.common.access.explaining.resources import about_resource
 from pkgs.common.access.explaining.rules import about_rule
-from pkgs.common.access.explaining.story import Finding, Missing, step_of
+from pkgs.common.access.explaining.story import Explained, Finding, Missing, step_of
 from pkgs.common.access.options import logins_for
 from pkgs.common.access.roleset import roles_of
 from pkgs.common.access.types import Decision, Environment, Subject, Target, UseRule
@@ -19,10 +19,16 @@ from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.role import Role
 
-__all__ = ["Explanation", "Finding", "Missing", "as_if", "explain"]
+__all__ = [
+    "Explained", "Explanation", "Finding", "Missing", "as_if", "explain", "may_be_told", "told", "why_not",
+]  # fmt: skip
 
 HYPOTHETICAL_LIFE_S = 3600.0
 ASSUMED_DEVICE = "assumed"
+MAX_STORY = 4000
+"""Characters of a story inside a denial."""
+MAX_LOGINS = 64
+"""As many as a certificate gets, whatever the roles say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,13 @@ def as_if(
     roles: Sequence[Role],
     traits: dict[str, tuple[str, ...]],
     cluster: str,
-    now: float,
+    env: Environment,
     *,
     mfa: bool = False,
+    device: bool = False,
 ) -> Identity:
     """The identity that `user` would have after logging in now with these roles and traits."""
+    now = env.now
     try:
         logins = logins_for(roles, traits, 0.0)
     except (DeniedError, InputError):
@@ -59,10 +67,11 @@ def as_if(
         cluster=cluster,
         roles=tuple(role.name for role in roles),
         traits=traits,
-        logins=logins,
+        logins=logins[:MAX_LOGINS],
         valid_after=now,
         expires_at=now + HYPOTHETICAL_LIFE_S,
         mfa_device=ASSUMED_DEVICE if mfa else "",
+        device_id=ASSUMED_DEVICE if device else "",
     )
 
 
@@ -82,3 +91,33 @@ def explain(subject: Subject, target: Target, env: Environment) -> Explanation:
         story = about_resource(subject, roles, target, env)
     steps = (*((step_of(bar),) if bar is not None else ()), *story.missing)
     return Explanation(decision, story.findings, story.conditions, steps)
+
+
+def told(found: Explanation, subject: Subject, action: str, resource_id: str = "") -> Explained:
+    """An explanation as people and programs get it."""
+    return Explained(
+        allowed=found.allowed,
+        user=subject.identity.name,
+        roles=[role.name for role in subject.roles],
+        action=action,
+        resource_id=resource_id,
+        reasons=list(found.decision.reasons),
+        findings=list(found.findings),
+        conditions=list(found.conditions),
+        principals={name: list(values) for name, values in found.decision.principals.items()},
+        missing=list(found.missing),
+    )
+
+
+def may_be_told(subject: Subject, env: Environment) -> bool:
+    """Whether somebody may know why: those who may read every role and every user."""
+    return all(decide(subject, UseRule(kind, "read"), env) for kind in ("role", "user"))
+
+
+def why_not(subject: Subject, target: Target, env: Environment, action: str) -> str:
+    """The story of a denial for whoever met it, if they may know; otherwise nothing. Lines, to stand below
+    the flat denial."""
+    if not may_be_told(subject, env):
+        return ""
+    text = "\n".join(told(explain(subject, target, env), subject, action).lines())
+    return text if len(text) <= MAX_STORY else text[:MAX_STORY] + " ..."

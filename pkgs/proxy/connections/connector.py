@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pkgs.common.access.decide import decide
+from pkgs.common.access.explain import why_not
 from pkgs.common.access.types import Environment, See, Subject
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, DeniedError, NotFoundError, UnavailableError
@@ -135,6 +136,9 @@ class Connector:
         if found and not visible:
             reasons = tuple(dict.fromkeys(reason for _, decision in decisions for reason in decision.reasons))
             await self._emit_denied(identity, found[0].spec.hostname, client_addr, login, reasons)
+            hostname = found[0].spec.hostname
+            if story := why_not(subject, See(found[0]), env, f"see {hostname}"):
+                raise DeniedError(f"access to {hostname} denied\n{story}", reasons=reasons)
         return choose(target, visible, networking, cache.cluster_name)
 
     async def _dial(self, node: Node, client_addr: str, service: str, target: str) -> Stream:

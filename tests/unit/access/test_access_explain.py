@@ -46,7 +46,7 @@ def node(labels: dict[str, str] | None = None) -> Node:
 
 
 def subject(roles: list[Role], *, mfa: bool = False) -> Subject:
-    return Subject(as_if("alice", roles, TRAITS, "demo", NOW, mfa=mfa), roles)
+    return Subject(as_if("alice", roles, TRAITS, "demo", ENV, mfa=mfa), roles)
 
 
 def told(roles: list[Role], target: Target, env: Environment = ENV, *, mfa: bool = False) -> Explanation:
@@ -138,7 +138,7 @@ def test_a_lock_is_named_beside_what_roles_lack() -> None:
 
 
 def test_a_login_that_the_certificate_lacks() -> None:
-    who = msgspec.structs.replace(as_if("alice", [ACCESS], TRAITS, "demo", NOW), logins=())
+    who = msgspec.structs.replace(as_if("alice", [ACCESS], TRAITS, "demo", ENV), logins=())
     found = explain(Subject(who, [ACCESS]), SshLogin(node(), "root"), ENV)
     assert not found.allowed
     assert found.missing == (Missing("meet", "", "", "login is not among the certificate's principals"),)
@@ -194,7 +194,7 @@ class TestRules:
         assert found.missing == (Missing("remove", "never", "deny.rules[0]", "role update"),)
 
     def test_a_restricted_certificate(self) -> None:
-        who = msgspec.structs.replace(as_if("alice", [EDITOR], TRAITS, "demo", NOW), allowed_resources=())
+        who = msgspec.structs.replace(as_if("alice", [EDITOR], TRAITS, "demo", ENV), allowed_resources=())
         found = explain(Subject(who, [EDITOR]), UseRule("role", "update"), ENV)
         assert not found.allowed
         assert [step.change for step in found.missing] == ["meet"]
