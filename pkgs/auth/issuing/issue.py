@@ -22,6 +22,7 @@ from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.options import SessionOptions, logins_for, merge_options
+from pkgs.common.access.options.login import cert_extensions
 from pkgs.common.api.login import UserCerts
 from pkgs.common.errors import DeniedError, InternalError
 from pkgs.common.events.codes import CERT_CREATE
@@ -68,6 +69,8 @@ class Grants(NamedTuple):
 
     options: SessionOptions
     logins: tuple[str, ...]
+    extensions: dict[str, str]
+    """Custom ones of the SSH certificate."""
 
 
 _grants: dict[tuple[object, ...], tuple[tuple[Role, ...], Grants]] = {}
@@ -83,7 +86,8 @@ def grants_of(roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]]) -> Gr
     if found is None:
         options = merge_options(roles)
         life = min(options.max_session_ttl_s, limits.MIN_TTL_S)
-        found = (roles, Grants(options, logins_for(roles, traits, life)))
+        logins, extensions = logins_for(roles, traits, life), cert_extensions(roles, traits)
+        found = (roles, Grants(options, logins, extensions))
         if len(_grants) >= limits.GRANTS_REMEMBERED:
             _grants.clear()
         _grants[key] = found
@@ -148,7 +152,14 @@ def set_extensions(order: Order, spec: UserCertSpec) -> UserCertSpec:
         flags.append("permit-port-forwarding")
     if options.x11:
         flags.append("permit-X11-forwarding")
-    return msgspec.structs.replace(spec, extensions=tuple(flags), oldssh=options.cert_format == "oldssh")
+    # What is for some resources only must not open whatever else reads these extensions (attack A22).
+    custom = order.grants.extensions if spec.allowed_resources is None else {}
+    return msgspec.structs.replace(
+        spec,
+        extensions=tuple(flags),
+        custom_extensions=custom,
+        oldssh=options.cert_format == "oldssh",
+    )
 
 
 def pin_source(order: Order, spec: UserCertSpec) -> UserCertSpec:

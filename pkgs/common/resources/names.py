@@ -6,6 +6,7 @@ import ipaddress
 import re
 
 MAX_LOGIN_LENGTH = 32
+MAX_WINDOWS_LOGIN_LENGTH = 256
 MAX_USER_NAME_BYTES = 64
 """X.509 gives a common name 64 bytes."""
 MAX_CLUSTER_NAME_LENGTH = 253
@@ -23,6 +24,47 @@ SYSTEM_ROLES = ("Auth", "Proxy", "Node", "Db", "App", "Kube", "WindowsDesktop", 
 """What hosts are; no role of people has such a name."""
 TOKEN_ROLES = (*SYSTEM_ROLES, "Trusted_Cluster")
 """What a join token may be for."""
+
+
+MAX_EXTENSION_BYTES = 1024
+"""Value of a custom extension of an SSH certificate."""
+_EXTENSION = re.compile(r"[!-~]{1,100}", re.ASCII)
+_OUR_EXTENSIONS = frozenset(
+    {
+        *("mfa-verified", "prev-identity-expires", "login-ip", "impersonator", "disallow-reissue"),
+        *("renewable", "generation", "private-key-policy"),
+        *("force-command", "source-address", "verify-required"),
+    }
+)
+_OUR_PREFIXES = ("permit-", "no-", "teleport-", "x-teleport-")
+_OUR_DOMAINS = ("@goteleport.com", "@openssh.com")
+_NOT_IN_WINDOWS = frozenset('"/\\[]:;|=,+*?<>')
+
+
+def valid_extension_name(name: str) -> bool:
+    """Whether a role may give an SSH extension this name: none that OpenSSH or the platform itself reads,
+    in whatever letter case, now or in newer versions."""
+    lowered = name.lower()
+    return (
+        _EXTENSION.fullmatch(name) is not None
+        and lowered not in _OUR_EXTENSIONS
+        and not lowered.startswith(_OUR_PREFIXES)
+        and not lowered.endswith(_OUR_DOMAINS)
+    )
+
+
+def valid_extension_value(value: str) -> bool:
+    return bool(value) and value.isprintable() and len(value.encode()) <= MAX_EXTENSION_BYTES
+
+
+def valid_windows_login(login: str) -> bool:
+    """Whether `login` may name an account or a group on Windows."""
+    return (
+        bool(login.strip(" ."))
+        and login.isprintable()
+        and len(login) <= MAX_WINDOWS_LOGIN_LENGTH
+        and _NOT_IN_WINDOWS.isdisjoint(login)
+    )
 
 
 def valid_login(login: str) -> bool:
