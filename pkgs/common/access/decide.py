@@ -4,7 +4,7 @@ unless a role says yes and nothing refuses.
 
 from __future__ import annotations
 
-from pkgs.common.access import ssh
+from pkgs.common.access import joining, ssh
 from pkgs.common.access.locks import STALE_LIMIT_S, matching_lock
 from pkgs.common.access.options import lock_mode
 from pkgs.common.access.roleset import RoleSet, role_set
@@ -59,7 +59,7 @@ def barred(subject: Subject, target: Target, env: Environment) -> Decision | Non
         return refusal
     if identity.allowed_resources is not None and not _is_allowed_resource(identity, target):
         return _RESTRICTED
-    if isinstance(target, SshLogin) and any(ssh.needs_company(role) for role in subject.roles):
+    if isinstance(target, SshLogin) and joining.needs_company("ssh", identity, subject.roles):
         return _ALONE
     return None
 

@@ -7,7 +7,6 @@ from pkgs.common.access.roleset import CompiledRole, RoleSet, requires_mfa
 from pkgs.common.access.types import Decision, Environment, SeeNode, SshLogin
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.names import valid_login
-from pkgs.common.resources.role import Role
 
 _NO_ROLE = Decision(False, ("no role allows this server with these labels",))
 _NO_ROLE_LOGIN = Decision(False, ("no role allows this server and this login together",))
@@ -67,14 +66,6 @@ def decide_login(identity: Identity, roles: RoleSet, target: SshLogin, env: Envi
     if granting:
         return Decision(True, (f"role {granting[0].name}: allow.logins and allow.node_labels",))
     return _NO_ROLE_LOGIN
-
-
-def needs_company(role: Role) -> bool:
-    """Whether the role lets SSH sessions run only while others watch. Roles before v5 know no such thing."""
-    return role.version not in {"v3", "v4"} and any(
-        policy.count > 0 and not {"ssh", "*"}.isdisjoint(policy.kinds)
-        for policy in role.spec.allow.require_session_join
-    )
 
 
 def unmet(role: CompiledRole, identity: Identity) -> str:

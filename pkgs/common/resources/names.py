@@ -26,6 +26,8 @@ TOKEN_ROLES = (*SYSTEM_ROLES, "Trusted_Cluster")
 """What a join token may be for."""
 
 
+REMOTE_USER_PREFIX = "remote-"
+"""Begins the names of users of other clusters, `remote-<user>-<cluster>`; no local user has such a name."""
 MAX_EXTENSION_BYTES = 1024
 """Value of a custom extension of an SSH certificate."""
 _EXTENSION = re.compile(r"[!-~]{1,100}", re.ASCII)
