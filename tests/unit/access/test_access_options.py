@@ -100,6 +100,26 @@ class TestMerge:
             merged = merge_options(order)
             assert (merged.port_forward_local, merged.port_forward_remote) == (local, remote)
 
+    @pytest.mark.parametrize(
+        ("dormant", "local", "remote"),
+        [
+            (role(), False, False),
+            (role(port_forwarding=True), False, False),
+            (role(ssh_port_forwarding=modes(True, False)), False, False),
+        ],
+    )
+    def test_port_forwarding_by_roles_that_are_not_in_force(
+        self, dormant: Role, local: bool, remote: bool
+    ) -> None:
+        merged = merge_options([dormant], in_force=lambda found: False)
+        assert (merged.port_forward_local, merged.port_forward_remote) == (local, remote)
+        # Its no still counts beside a role that is in force.
+        serving = msgspec.structs.replace(role(), metadata=Metadata(name="serving"))
+        merged = merge_options([dormant, serving], in_force=lambda found: found is serving)
+        explicit_no = dormant.spec.options.ssh_port_forwarding is not None
+        assert merged.port_forward_local
+        assert merged.port_forward_remote is not explicit_no
+
     def test_agent_forwarding_needs_the_login_in_the_same_role(self) -> None:
         forwarding = role({"logins": ["{{internal.logins}}"]}, forward_agent=True)
         other = role({"logins": ["guest"]})
