@@ -87,7 +87,10 @@ def cert_extensions(roles: Sequence[Role], traits: Traits, in_force: InForce = a
     found: dict[str, str] = {}
     for role in by_name(granting(roles, in_force)):
         for extension in role.spec.options.cert_extensions:
-            value = next(iter(expand(extension.value, traits).values), "")
+            expanded = expand(extension.value, traits)
+            value = next(iter(expanded.values), "")
+            if value == "*" and expanded.from_trait:
+                continue
             if valid_extension_name(extension.name) and valid_extension_value(value):
                 found[extension.name] = value
     return found
