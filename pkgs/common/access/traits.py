@@ -36,6 +36,7 @@ MAX_TEMPLATE_LENGTH = 1000
 MAX_REPLACED_LENGTH = 10_000
 """Longest text that a replacement makes: nested ones would multiply."""
 _MAX_DEPTH = 8
+_NOT_IN_ADDRESS = frozenset(' @<>()[]:;,\\"')
 
 
 class Expanded(NamedTuple):
@@ -111,18 +112,26 @@ def _local(value: str) -> str:
 def email_local(value: str) -> str | None:
     """The part before the @ of an e-mail address; None for anything else."""
     local, at, domain = value.partition("@")
-    return local if local and at and domain and "@" not in domain else None
+    good = local and at and domain and value.isprintable() and _NOT_IN_ADDRESS.isdisjoint(local + domain)
+    return local if good else None
 
 
 def regexp_replace(values: Sequence[str], regex: Any, replacement: str) -> list[str]:
-    """Values that do not match are dropped; `$1` and `${name}` stand for captures. Raises InputError when
-    the result is longer than anything that is compared."""
+    """Every match replaced; values without one are dropped; `$1` and `${name}` stand for captures. Raises
+    InputError when the result is longer than anything that is compared."""
     replaced = []
     for value in values:
-        match = regex.search(value)
-        if match is not None:
-            filled = fill_captures(replacement, match)
-            replaced.append(value[: match.start()] + filled + value[match.end() :])
+        parts, at, length = [], -1, 0
+        for match in regex.finditer(value):
+            if match.end() == at:  # nothing, right after a match
+                continue
+            parts += [value[max(at, 0) : match.start()], fill_captures(replacement, match)]
+            at = match.end()
+            length += len(parts[-1])
+            if length > MAX_REPLACED_LENGTH:
+                raise _too_long()
+        if at >= 0:
+            replaced.append("".join(parts) + value[at:])
     return replaced
 
 
@@ -142,8 +151,12 @@ def fill_captures(replacement: str, match: Any) -> str:
         parts.append(group or "")
         length += len(parts[-1])
         if length > MAX_REPLACED_LENGTH:
-            raise InputError(f"the result of a replacement is longer than {MAX_REPLACED_LENGTH} characters")
+            raise _too_long()
     return "".join(parts)
+
+
+def _too_long() -> InputError:
+    return InputError(f"the result of a replacement is longer than {MAX_REPLACED_LENGTH} characters")
 
 
 def captures_in(replacement: str) -> list[str]:

@@ -198,6 +198,7 @@ class TestTemplates:
         "bad": ("al", "x@y@z"),
         "a b": ("v",),
         "group": ("team-red", "other"),
+        "ends": ("a-b", "a-c", "c-b"),
     }
 
     @pytest.mark.parametrize(
@@ -219,6 +220,10 @@ class TestTemplates:
             ('{{regexp.replace(external.group, "^team-(.*)$", "$2$$1${")}}', ("$1",)),
             ('{{regexp.replace(email.local(external.email), "^(.).*$", "${1}")}}', ("a", "b")),
             ('{{regexp.replace(external.group, "^\\"$", "")}}', ()),
+            # Every match, and the trap of anchors that hold one branch each.
+            ('{{regexp.replace(external.ends, "^a|b$", "x")}}', ("x-x", "x-c", "c-x")),
+            ('{{regexp.replace(external.ends, "^a*|$", "x")}}', ("x-bx", "x-cx", "xc-bx")),
+            ('{{regexp.replace(external.ends, "*", "<$0>")}}', ("<a-b>", "<a-c>", "<c-b>")),
         ],
     )
     def test_expansion(self, text: str, values: tuple[str, ...]) -> None:
@@ -257,6 +262,18 @@ class TestTemplates:
             return
         with pytest.raises(InputError):
             expand(text, self.TRAITS)
+
+    @pytest.mark.parametrize(
+        "value", ["", "al", "@x", "al@", "a@b@c", "Al <al@x>", "a b@x", "a\n@x", '"al"@x', "al@x;y", "al,b@x"]
+    )
+    def test_what_is_no_address(self, value: str) -> None:
+        assert expand("{{email.local(external.e)}}", {"e": ("bo@example.com", value)}).values == ()
+
+    @pytest.mark.parametrize("replacement", ["$1$1", "$1"])
+    def test_a_replacement_is_bounded(self, replacement: str) -> None:
+        entry = '{{regexp.replace(external.e, "^(.*)$", "' + replacement + '")}}'
+        with pytest.raises(InputError, match="longer than 10000"):
+            expand(entry, {"e": ("x" * (10_001 // replacement.count("$") + 1),)})
 
     @pytest.mark.fuzz
     @given(st.text(max_size=60), st.text(max_size=20))
