@@ -24,17 +24,18 @@ from pkgs.common.access.options.merge import selects
 from pkgs.common.access.options.principals import PrincipalKind, principals_for
 from pkgs.common.access.rolemap import as_local
 from pkgs.common.access.types import Environment, SshLogin, Subject
-from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.errors import DeniedError, InputError, TrustError
 from pkgs.common.membership.member import Member
-from pkgs.common.pki import certspec, sshcert
+from pkgs.common.pki import certspec, sshcert, x509
 from pkgs.common.pki.authority import new_authority, without_secrets
 from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
-from pkgs.common.pki.keys import new_ssh_key
+from pkgs.common.pki.keys import new_ssh_key, new_tls_key
 from pkgs.common.pki.signer import signers_of
 from pkgs.common.pki.ssh import ext
 from pkgs.common.pki.ssh.key import line_to_blob
 from pkgs.common.pki.ssh.parse import parse_cert
+from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.defaults import preset_roles
 from pkgs.common.resources.kinds import Node, ServerSpec, TrustedCluster
 from pkgs.common.resources.kinds.clusters import RoleMapping, TrustedClusterSpec
@@ -44,8 +45,8 @@ from pkgs.common.resources.role import CertExtension, Conditions, JoinPolicy, Re
 from pkgs.common.rpc.calls import Caller
 from tests.harness.wait import until
 from tests.integration.auth_kit import auth, run
+from tests.integration.membership_kit import leaf_der, process_of, small_auth
 from tests.integration.membership_kit import node as node_resource
-from tests.integration.membership_kit import process_of, small_auth
 from tests.unit.access.role_kit import role
 
 # A24, A25: one function per templated field: what a template in it gives with these traits.
@@ -305,6 +306,39 @@ def test_a44_the_roots_word_for_a_local_user_is_not_taken() -> None:
     forged = Participant(alice, [role("visitor")], "peer")
     assert not may_join(session, forged)
     assert not may_join(session, Participant(here, [role("visitor")], "peer"))
+
+
+def test_a44_a_tls_certificate_cannot_name_another_cluster_than_its_authority() -> None:
+    ours, theirs = (new_authority("user", cluster, time.time()) for cluster in ("alpha", "beta"))
+    trust = Trust.from_authorities([ours, theirs], "alpha")
+    signer = signers_of(theirs).tls
+    assert signer is not None
+    for claimed in ("alpha", "beta"):
+        spec = UserCertSpec(
+            user="mira",
+            cluster=claimed,
+            roles=("access",),
+            logins=("root",),
+            valid_after=time.time() - 60,
+            valid_before=time.time() + 600,
+        )
+        der = leaf_der(x509.sign_user_tls(signer, spec, new_tls_key().public_pem))
+        if claimed == "beta":
+            assert x509.verify_peer(der, trust=trust, now=time.time()).cluster == "beta"
+        else:
+            with pytest.raises(TrustError):
+                x509.verify_peer(der, trust=trust, now=time.time())
+
+
+@pytest.mark.parametrize("allowed", [("/root.example/node/n",), ("/root.example/node/n", "/x/node/n"), ()])
+def test_a22_a44_what_was_allowed_in_the_root_is_not_allowed_here(allowed: tuple[str, ...]) -> None:
+    """A server of the leaf with the name of one of the root is another server."""
+    alice = person("alice", "guest", cluster="root.example", logins=("root",), allowed_resources=allowed)
+    here = as_local(alice, trusted("guest", "visitor"), cluster="leaf.example", locks=(), now=1.0)
+    everything = role("visitor", {"logins": ["root"], "node_labels": {"*": "*"}})
+    target = SshLogin(Node(metadata=Metadata(name="n"), spec=ServerSpec(hostname="n")), "root")
+    decision = decide(Subject(here, [everything]), target, Environment(now=1.0))
+    assert decision.reasons == ("the certificate is restricted to other resources",)
 
 
 def test_a44_the_auth_api_knows_no_user_of_another_cluster(short_tmp: Path) -> None:

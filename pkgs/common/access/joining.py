@@ -71,8 +71,10 @@ def begin(kind: Kind, owner: Identity, roles: Iterable[Role]) -> Session:
     return Session(kind, owner, tuple(sets))
 
 
-def needs_company(kind: Kind, owner: Identity, roles: Iterable[Role]) -> bool:
+def needs_company(kind: Kind, owner: Identity, roles: Sequence[Role]) -> bool:
     """Whether such a session may run only while others are present."""
+    if not any(role.spec.allow.require_session_join for role in roles):
+        return False
     return not may_run(begin(kind, owner, roles), ())
 
 

@@ -244,3 +244,40 @@ class TestAsLocal:
             local(**asked)
         over = msgspec.structs.replace(lock.spec, expires=datetime.fromtimestamp(10, UTC))
         local(**{**asked, "locks": [msgspec.structs.replace(lock, spec=over)]})
+
+    @given(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "source_addr": st.sampled_from(["", "192.0.2.1"]),
+                "mfa_device": st.sampled_from(["", "m"]),
+                "device_id": st.sampled_from(["", "d"]),
+                "impersonator": st.sampled_from(["", "noor"]),
+                "allowed_resources": st.none()
+                | st.lists(st.sampled_from(["/leaf.example/node/x", "/root.example/node/x"])).map(tuple),
+                "active_requests": st.lists(st.sampled_from("pq")).map(tuple),
+                "force_command": st.sampled_from(["", "uptime"]),
+                "bot_name": st.sampled_from(["", "ci"]),
+                "disallow_reissue": st.booleans(),
+                "roles": st.lists(st.sampled_from(["dev", "ops", "*", "guest"]), min_size=1).map(tuple),
+            },
+        )
+    )
+    @settings(max_examples=60)
+    def test_nothing_is_gained_and_no_restriction_lost(self, fields: dict[str, Any]) -> None:
+        before = msgspec.structs.replace(ROOT, **fields)
+        try:
+            after = local(before, trusted(("dev", ["a"]), ("ops", ["b"])))
+        except DeniedError:
+            assert not {"dev", "ops"} & set(before.roles)
+            return
+        assert set(after.roles) <= {"a", "b"}
+        assert after.cluster == before.cluster
+        assert after.disallow_reissue
+        kept = ("source_addr", "mfa_device", "device_id", "active_requests", "force_command", "bot_name")
+        for name in (*kept, "expires_at", "valid_after", "logins", "extensions"):
+            assert getattr(after, name) == getattr(before, name)
+        assert bool(after.impersonator) is bool(before.impersonator)
+        if before.allowed_resources is not None:
+            assert after.allowed_resources is not None
+            assert set(after.allowed_resources) <= set(before.allowed_resources)
