@@ -16,13 +16,15 @@ from pkgs.auth.issuing.issue import MODIFIERS, Order, start
 from pkgs.common.access.decide import decide
 from pkgs.common.access.joining import Participant, begin, may_join, may_run
 from pkgs.common.access.matchers import compile_matchers
-from pkgs.common.access.options.database import db_user
 from pkgs.common.access.options.desktop import desktop_options
 from pkgs.common.access.options.hostuser import host_user
 from pkgs.common.access.options.login import cert_extensions
 from pkgs.common.access.options.merge import selects
 from pkgs.common.access.options.principals import PrincipalKind, principals_for
+from pkgs.common.access.protocols import db
+from pkgs.common.access.protocols.grants import Protocol
 from pkgs.common.access.rolemap import as_local
+from pkgs.common.access.roleset import compile_roles
 from pkgs.common.access.types import Environment, SshLogin, Subject
 from pkgs.common.errors import DeniedError, InputError, TrustError
 from pkgs.common.membership.member import Member
@@ -47,7 +49,7 @@ from tests.harness.wait import until
 from tests.integration.auth_kit import auth, run
 from tests.integration.membership_kit import leaf_der, process_of, small_auth
 from tests.integration.membership_kit import node as node_resource
-from tests.unit.access.role_kit import role
+from tests.unit.access.access_kit import role
 
 # A24, A25: one function per templated field: what a template in it gives with these traits.
 
@@ -64,7 +66,7 @@ def principal(kind: PrincipalKind) -> Callable[[Traits], set[str]]:
 def labels(field: str) -> Callable[[Traits], set[str]]:
     def given(traits: Traits) -> set[str]:
         found = role("r", {field: {"k": TEMPLATE}})
-        return {value for value in CANDIDATES if selects(found, field, {"k": value}, traits)}
+        return {value for value in CANDIDATES if selects(found, Protocol("x", field), {"k": value}, traits)}
 
     return given
 
@@ -72,7 +74,7 @@ def labels(field: str) -> Callable[[Traits], set[str]]:
 def label_keys(field: str) -> Callable[[Traits], set[str]]:
     def given(traits: Traits) -> set[str]:
         found = role("r", {field: {TEMPLATE: "v"}})
-        return {key for key in CANDIDATES if selects(found, field, {key: "v"}, traits)}
+        return {key for key in CANDIDATES if selects(found, Protocol("x", field), {key: "v"}, traits)}
 
     return given
 
@@ -92,7 +94,8 @@ def of_desktop(traits: Traits) -> set[str]:
 
 def of_database(traits: Traits) -> set[str]:
     found = role("r", {"db_labels": DEV, "db_roles": [TEMPLATE]}, create_db_user=True)
-    return set(db_user([found], DEV, traits).roles)
+    grants = compile_roles([found], traits).grants(db.PROTOCOL)
+    return set(db.auto_user(grants, DEV, Environment(now=1.0)).roles)
 
 
 def of_matchers(traits: Traits) -> set[str]:

@@ -14,7 +14,7 @@ from typing import Literal
 from pkgs.common.access.contexts.participants import passes
 from pkgs.common.access.matchers import compile_matchers
 from pkgs.common.access.options.merge import InForce, always
-from pkgs.common.access.roleset import applies_here, requires_mfa
+from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, applies_here, requires_mfa
 from pkgs.common.access.types import Decision
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity
@@ -30,8 +30,6 @@ MAY_END: frozenset[Mode] = frozenset({"moderator"})
 """Beside the owner, who may type and end. Everybody who has joined may watch."""
 
 _TOO_OLD = frozenset({"v1", "v2", "v3", "v4"})
-_NEEDS_MFA = "session MFA required"
-_NEEDS_DEVICE = "trusted device required"
 _LONGEST_SHOWN = 200
 
 
@@ -64,18 +62,20 @@ class Participant:
 
 def begin(kind: Kind, owner: Identity, roles: Iterable[Role]) -> Session:
     """The session of an owner with these roles. They demand whether or not they are in force."""
-    sets = [
-        PolicySet(role.name, tuple(role.spec.allow.require_session_join) if _takes_part(role) else ())
-        for role in roles
-    ]
-    return Session(kind, owner, tuple(sets))
+    return Session(kind, owner, tuple(map(_set_of, roles)))
 
 
-def needs_company(kind: Kind, owner: Identity, roles: Sequence[Role]) -> bool:
-    """Whether such a session may run only while others are present."""
-    if not any(role.spec.allow.require_session_join for role in roles):
-        return False
-    return not may_run(begin(kind, owner, roles), ())
+def needs_company(kind: Kind, roles: Iterable[Role]) -> bool:
+    """Whether a session of somebody with these roles may run only while others are present."""
+    for role in roles:
+        policies = _applicable(_set_of(role), kind)
+        if policies and all(policy.count > 0 for policy in policies):
+            return True
+    return False
+
+
+def _set_of(role: Role) -> PolicySet:
+    return PolicySet(role.name, tuple(role.spec.allow.require_session_join) if _takes_part(role) else ())
 
 
 # Joining.
@@ -101,12 +101,12 @@ def may_join(
         and requires_mfa(auth_preference.spec.require_session_mfa)
         and not identity.mfa_device
     ):
-        return Decision(False, (_NEEDS_MFA,))
+        return Decision(False, (NEEDS_MFA,), ("mfa",))
     for role in granting:
         if requires_mfa(role.spec.options.require_session_mfa) and not identity.mfa_device:
-            return Decision(False, (f"role {role.name}: {_NEEDS_MFA}",))
+            return Decision(False, (f"role {role.name}: {NEEDS_MFA}",), ("mfa",))
         if role.spec.options.device_trust_mode == "required" and not identity.device_id:
-            return Decision(False, (f"role {role.name}: {_NEEDS_DEVICE}",))
+            return Decision(False, (f"role {role.name}: {NEEDS_DEVICE}",), ("device",))
     if _is_owner(session, identity):
         return Decision(True, ("one's own session",))
     return Decision(True, (f"role {granting[0].name}: allow.join_sessions",))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pkgs.common.access.contexts.participants import parse_filter
 from pkgs.common.access.matchers import compile_matchers
+from pkgs.common.access.protocols import kube
 from pkgs.common.access.rolemap import check_mappings
-from pkgs.common.access.roleset import compile_role
+from pkgs.common.access.roleset import PROTOCOLS, compile_roles
 from pkgs.common.access.traits import parse_template
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import Resource, TrustedCluster
@@ -43,13 +44,17 @@ def validate(resource: Resource) -> None:
 def _validate_role(role: Role) -> None:
     where = f"role/{role.name}"
     try:
-        for side, conditions in (("allow", role.spec.allow), ("deny", role.spec.deny)):
+        for conditions in (role.spec.allow, role.spec.deny):
             _check_templates(conditions)
+        compiled = compile_roles([role], {})
+        for protocol in dict.fromkeys(PROTOCOLS.values()):
+            compiled.grants(protocol)
+        for side, conditions in (("allow", role.spec.allow), ("deny", role.spec.deny)):
+            kube.check_patterns(conditions.kubernetes_resources, f"{side}.kubernetes_resources")
             _check_matchers(conditions, side)
             _check_filters(conditions, side)
         for extension in role.spec.options.cert_extensions:
             parse_template(extension.value)
-        compile_role(role, {})
     except InputError as error:
         message = error.message.removeprefix(f"role {role.name}: ")
         raise InputError(f"{where}: {message}", hint=error.hint) from None

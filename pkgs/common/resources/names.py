@@ -6,7 +6,6 @@ import ipaddress
 import re
 
 MAX_LOGIN_LENGTH = 32
-MAX_WINDOWS_LOGIN_LENGTH = 256
 MAX_USER_NAME_BYTES = 64
 """X.509 gives a common name 64 bytes."""
 MAX_CLUSTER_NAME_LENGTH = 253
@@ -40,7 +39,6 @@ _OUR_EXTENSIONS = frozenset(
 )
 _OUR_PREFIXES = ("permit-", "no-", "teleport-", "x-teleport-")
 _OUR_DOMAINS = ("@goteleport.com", "@openssh.com")
-_NOT_IN_WINDOWS = frozenset('"/\\[]:;|=,+*?<>')
 
 
 def valid_extension_name(name: str) -> bool:
@@ -57,16 +55,6 @@ def valid_extension_name(name: str) -> bool:
 
 def valid_extension_value(value: str) -> bool:
     return bool(value) and value.isprintable() and len(value.encode()) <= MAX_EXTENSION_BYTES
-
-
-def valid_windows_login(login: str) -> bool:
-    """Whether `login` may name an account or a group on Windows."""
-    return (
-        bool(login.strip(" ."))
-        and login.isprintable()
-        and len(login) <= MAX_WINDOWS_LOGIN_LENGTH
-        and _NOT_IN_WINDOWS.isdisjoint(login)
-    )
 
 
 def valid_login(login: str) -> bool:

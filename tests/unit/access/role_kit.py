@@ -1,28 +1,10 @@
-"""Roles for the tests of options, made from plain words."""
+"""What the tests of options need beside `access_kit`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import (
-    Conditions,
-    PortForwardingMode,
-    Role,
-    RoleOptions,
-    RoleSpec,
-    SshPortForwarding,
-)
-
-
-def role(
-    name: str = "r", allow: Any = None, deny: Any = None, *, version: str = "v7", **options: Any
-) -> Role:
-    spec = RoleSpec(
-        options=RoleOptions(**options), allow=Conditions(**(allow or {})), deny=Conditions(**(deny or {}))
-    )
-    return Role(metadata=Metadata(name=name), version=version, spec=spec)
+from pkgs.common.resources.role import PortForwardingMode, Role, SshPortForwarding
 
 
 def modes(local: bool | None, remote: bool | None) -> SshPortForwarding:

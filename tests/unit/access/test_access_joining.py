@@ -28,7 +28,8 @@ from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import AuthPreference, AuthPreferenceSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import JoinPolicy, RequirePolicy, Role
-from tests.unit.access.role_kit import only, role
+from tests.unit.access.access_kit import role
+from tests.unit.access.role_kit import only
 
 
 def person(name: str, *roles: str, cluster: str = "demo", **fields: Any) -> Identity:
@@ -260,11 +261,11 @@ class TestMayRun:
         assert bool(may_run(session, [who])) is holds
 
     def test_roles_before_v5_demand_nothing(self) -> None:
-        assert not needs_company("ssh", ALICE, [demanding(require(1), version="v4")])
-        assert needs_company("ssh", ALICE, [demanding(require(1), version="v5")])
-        assert not needs_company("ssh", ALICE, [demanding(require(0), require(1))])
-        assert not needs_company("k8s", ALICE, [demanding(require(1))])
-        assert needs_company("k8s", ALICE, [demanding(require(1, kinds=("*",)))])
+        assert not needs_company("ssh", [demanding(require(1), version="v4")])
+        assert needs_company("ssh", [demanding(require(1), version="v5")])
+        assert not needs_company("ssh", [demanding(require(0), require(1))])
+        assert not needs_company("k8s", [demanding(require(1))])
+        assert needs_company("k8s", [demanding(require(1, kinds=("*",)))])
 
 
 class TestLeaving:

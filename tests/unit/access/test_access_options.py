@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.access.options import logins_for, max_session_ttl, merge_options
+from pkgs.common.access.options.merge import serving
 from pkgs.common.access.traits import expand
+from pkgs.common.access.types import Environment
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.resources.defaults import IMPLICIT_ROLE, default_singletons, preset_roles
@@ -30,6 +32,7 @@ from pkgs.common.resources.role import (
     RoleSpec,
     Rule,
     SshPortForwarding,
+    TimeWindow,
 )
 
 STAR = {"*": "*"}
@@ -119,6 +122,24 @@ class TestMerge:
         explicit_no = dormant.spec.options.ssh_port_forwarding is not None
         assert merged.port_forward_local
         assert merged.port_forward_remote is not explicit_no
+
+    def test_a_role_outside_of_its_hours_and_networks_gives_nothing(self) -> None:
+        """08:00 UTC on a Friday, from 10.0.0.5."""
+        env = Environment(now=1_800_000_000.0, source_addr="10.0.0.5")
+        for allow, serves in (
+            ({}, True),
+            ({"when": [TimeWindow(days=["fri"], hours="07:00-09:00")]}, True),
+            ({"when": [TimeWindow(days=["fri"], hours="09:00-10:00")]}, False),
+            ({"source": ["10.0.0.0/8"]}, True),
+            ({"source": ["192.0.2.0/24"]}, False),
+            ({"source": ["nonsense"]}, False),
+        ):
+            found = role(allow, permit_x11_forwarding=True, max_sessions=3)
+            merged = merge_options([found], in_force=serving(env))
+            assert merged.x11 is merged.file_copy is merged.port_forward_local is serves
+            assert merged.max_sessions == 3
+        nowhere = serving(Environment(now=env.now))
+        assert not merge_options([role({"source": ["10.0.0.0/8"]})], in_force=nowhere).file_copy
 
     def test_agent_forwarding_needs_the_login_in_the_same_role(self) -> None:
         forwarding = role({"logins": ["{{internal.logins}}"]}, forward_agent=True)

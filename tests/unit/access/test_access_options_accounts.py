@@ -1,4 +1,4 @@
-"""Accounts that are made for a session: on servers, on desktops, in databases."""
+"""Accounts that are made for a session, on servers and on desktops."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.common.access.options.database import DbUser, chosen_db_roles, db_user
 from pkgs.common.access.options.desktop import desktop_options
 from pkgs.common.access.options.hostuser import NO_HOST_USER, host_user
-from pkgs.common.errors import DeniedError, InputError
-from tests.unit.access.role_kit import only, role
+from pkgs.common.errors import InputError
+from tests.unit.access.access_kit import role
+from tests.unit.access.role_kit import only
 
 DEV = {"env": "dev"}
 STAR = {"*": "*"}
@@ -91,13 +91,23 @@ class TestHostUser:
             ({"host_groups": ["*"]}, ()),
             ({"host_groups": ["wheel"], "node_labels": {"env": "prod"}}, ("dev", "wheel")),
         ):
-            # A role of nothing but denies counts everywhere, one that names servers for these.
+            # A deny counts everywhere, one that names servers for these.
             assert host_user([maker, role("c", deny=deny)], DEV, {}, only("a")).groups == expected
 
-    def test_a_deny_of_a_role_about_other_servers_is_not_for_this_one(self) -> None:
+    def test_a_deny_counts_everywhere_unless_it_names_servers(self) -> None:
         maker = role("a", on_dev(host_groups=["wheel"]), create_host_user_mode="keep")
-        other = role("b", {"node_labels": {"env": "prod"}}, {"host_groups": ["wheel"]})
-        assert host_user([maker, other], DEV, {}).groups == ("wheel",)
+        deny = {"host_groups": ["wheel"]}
+        for allow, labels, counts in (
+            ({"node_labels": {"env": "prod"}}, {}, True),
+            ({"node_labels": {"env": "prod"}}, {"node_labels": {"env": "prod"}}, False),
+            ({}, {"node_labels_expression": 'labels["env"] == "prod"'}, False),
+            ({}, {"node_labels": DEV}, True),
+            ({}, {"node_labels_expression": 'labels["env"] == "dev"'}, True),
+        ):
+            found = host_user([maker, role("b", allow, {**deny, **labels})], DEV, {})
+            assert found.groups == (() if counts else ("wheel",))
+        both = role("b", on_dev(), {**deny, "node_labels": {"env": "prod"}}, create_host_user_mode="keep")
+        assert host_user([maker, both], DEV, {}).groups == ()
 
     def test_sudoers_in_the_order_of_role_names(self) -> None:
         roles = [
@@ -146,96 +156,48 @@ class TestDesktop:
         assert desktop_options([yes, clear], DEV, TRAITS).groups == ()
 
 
-class TestDatabase:
-    @pytest.mark.parametrize(
-        ("options", "on", "expected"),
-        [
-            ([{"create_db_user_mode": "keep"}], "abc", "keep"),
-            ([{"create_db_user_mode": m} for m in ("off", "keep")], "abc", "keep"),
-            ([{"create_db_user_mode": m} for m in ("best_effort_drop", "keep")], "abc", "best_effort_drop"),
-            ([{"create_db_user_mode": m} for m in ("best_effort_drop", "keep")], "b", "keep"),
-            ([{}, {"create_db_user": True}], "abc", "keep"),
-            ([{"create_db_user": True, "create_db_user_mode": "off"}], "abc", "off"),
-            ([{}], "abc", "off"),
-            ([{"create_db_user_mode": "keep"}], "", "off"),
-        ],
-    )
-    def test_mode(self, options: list[dict[str, Any]], on: str, expected: str) -> None:
-        roles = [role(n, {"db_labels": DEV}, **found) for n, found in zip("abc", options, strict=False)]
-        for order in permutations(roles):
-            assert db_user(order, DEV, {}, only(*on)).mode == expected
-            assert db_user(order, {"env": "prod"}, {}, only(*on)).mode == "off"
-
-    def test_roles_of_those_that_enable_it_minus_deny(self) -> None:
-        roles = [
-            role(
-                "a", {"db_labels": DEV, "db_roles": ["reader", "*", "{{external.star}}"]}, create_db_user=True
-            ),
-            role("b", {"db_labels": DEV, "db_roles": ["owner"]}),
-            role("c", {"db_labels": STAR, "db_roles": ["writer", "x\ny"]}, create_db_user_mode="keep"),
-        ]
-        assert db_user(roles, DEV, {"star": ("*",)}).roles == ("reader", "writer")
-        deny = role("d", deny={"db_roles": ["writer"]})
-        assert db_user([*roles, deny], DEV, {}, only("a", "b", "c")).roles == ("reader",)
-        assert db_user([*roles, role("d", deny={"db_roles": ["*"]})], DEV, {}).roles == ()
-
-    def test_a_user_chooses_among_them(self) -> None:
-        user = DbUser("keep", ("reader", "writer"))
-        assert chosen_db_roles(user, []) == ("reader", "writer")
-        assert chosen_db_roles(user, ["writer", "writer"]) == ("writer",)
-        with pytest.raises(DeniedError, match="owner"):
-            chosen_db_roles(user, ["reader", "owner"])
-
-
 HOST_MODES = st.sampled_from(["", "off", "keep", "insecure-drop"])
-DB_MODES = st.sampled_from(["", "off", "keep", "best_effort_drop"])
 NAMES = st.lists(st.sampled_from(["p", "q", "s"]), max_size=2, unique=True)
 MAKERS = st.lists(
-    st.tuples(st.booleans(), HOST_MODES, DB_MODES, st.booleans(), NAMES, NAMES, st.booleans()), max_size=4
+    st.tuples(st.booleans(), HOST_MODES, st.booleans(), NAMES, NAMES, st.booleans()), max_size=4
 )
 
 
 @given(MAKERS)
 @settings(max_examples=200)
 def test_against_a_naive_reading(drawn: list[Any]) -> None:
-    """Matches the labels?, modes, desktop?, what it gives, what it denies, in force?"""
+    """Matches the labels?, mode, desktop?, what it gives, what it denies, in force?"""
     roles = []
-    for i, (matches, host, db, desk, gives, denies, _) in enumerate(drawn):
+    for i, (matches, host, desk, gives, denies, _) in enumerate(drawn):
         labels = DEV if matches else {"env": "prod"}
-        fields = ("node_labels", "db_labels", "windows_desktop_labels")
-        lists = ("host_groups", "host_sudoers", "db_roles", "desktop_groups")
+        lists = ("host_groups", "host_sudoers", "desktop_groups")
         roles.append(
             role(
                 f"r{i}",
-                {**dict.fromkeys(fields, labels), **dict.fromkeys(lists, gives)},
+                {
+                    **dict.fromkeys(("node_labels", "windows_desktop_labels"), labels),
+                    **dict.fromkeys(lists, gives),
+                },
                 dict.fromkeys(lists, denies),
                 create_host_user_mode=host,
-                create_db_user_mode=db,
                 create_desktop_user=desk,
             )
         )
-    on = only(*(f"r{i}" for i, found in enumerate(drawn) if found[6]))
+    on = only(*(f"r{i}" for i, found in enumerate(drawn) if found[5]))
     here = [found for found in drawn if found[0]]
-    denied = {name for found in here for name in found[5]}
+    denied = {name for found in drawn for name in found[4]}
 
-    giving = [found for found in here if found[6]]
+    giving = [found for found in here if found[5]]
     refused = not giving or any(found[1] in ("", "off") for found in here)
     user = host_user(roles, DEV, {}, on)
     assert (user.mode == "off") is refused
     if not refused:
         assert user.mode == ("keep" if any(f[1] == "keep" for f in giving) else "insecure-drop")
-        named = [name for found in giving for name in found[4] if name not in denied]
+        named = [name for found in giving for name in found[3] if name not in denied]
         assert set(user.groups) == set(named)
         assert user.sudoers == tuple(dict.fromkeys(named))
 
-    makers = [found for found in giving if found[2] not in ("", "off")]
-    database = db_user(roles, DEV, {}, on)
-    modes = {found[2] for found in makers}
-    best = "best_effort_drop" if "best_effort_drop" in modes else "keep" if modes else "off"
-    assert database.mode == best
-    assert set(database.roles) == {name for found in makers for name in found[4]} - denied
-
     desk_user = desktop_options(roles, DEV, {}, on)
-    assert desk_user.create_user is (bool(giving) and all(found[3] for found in here))
+    assert desk_user.create_user is (bool(giving) and all(found[2] for found in here))
     if desk_user.create_user:
-        assert set(desk_user.groups) == {name for found in giving for name in found[4]} - denied
+        assert set(desk_user.groups) == {name for found in giving for name in found[3]} - denied

@@ -35,7 +35,8 @@ from pkgs.common.resources.role import (
     Role,
     SamlIdpOption,
 )
-from tests.unit.access.role_kit import modes, only, role
+from tests.unit.access.access_kit import role
+from tests.unit.access.role_kit import modes, only
 
 DURATIONS = st.sampled_from(["", "0", "never", "5m", "1h", "8h", "30h0m0s"])
 COUNTS = st.integers(0, 4)

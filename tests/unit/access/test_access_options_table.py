@@ -26,7 +26,8 @@ from pkgs.common.resources.kinds import AuthPreference, AuthPreferenceSpec
 from pkgs.common.resources.kinds.settings import DeviceTrust, Idp, Switch
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import CertExtension, IdpOptions, RecordSession, Role, SamlIdpOption
-from tests.unit.access.role_kit import only, role
+from tests.unit.access.access_kit import role
+from tests.unit.access.role_kit import only
 
 Options = dict[str, Any]
 DEVICE_REQUIRED = DeviceTrust(mode="required")

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pkgs.common.access.options.merge import InForce, always, granting, selects, subtracts
+from pkgs.common.access.protocols.desktop import PROTOCOL, valid_login
 from pkgs.common.access.traits import Traits, expand
-from pkgs.common.resources.names import valid_windows_login
 from pkgs.common.resources.role import Role
-
-FIELD = "windows_desktop_labels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ def desktop_options(
     match the desktop's labels say so; its groups are theirs minus what is denied. Raises InputError."""
     options = [role.spec.options for role in roles]
     some = bool(granting(roles, in_force))
-    matching = [role for role in roles if selects(role, FIELD, labels, traits)]
+    matching = [role for role in roles if selects(role, PROTOCOL, labels, traits)]
     giving = granting(matching, in_force)
     create = bool(giving) and all(role.spec.options.create_desktop_user for role in matching)
     return DesktopOptions(
@@ -48,7 +46,7 @@ def _groups(
     denied = {
         value
         for role in roles
-        if subtracts(role, FIELD, labels, traits)
+        if subtracts(role, PROTOCOL, labels, traits)
         for entry in role.spec.deny.desktop_groups
         for value in expand(entry, traits).values
     }
@@ -60,6 +58,6 @@ def _groups(
         for role in giving
         for entry in role.spec.allow.desktop_groups
         for value in expand(entry, traits).values
-        if valid_windows_login(value) and value.casefold() not in folded
+        if valid_login(value) and value.casefold() not in folded
     }
     return tuple(sorted(allowed))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pkgs.common.access.options.merge import InForce, always, by_name, granting, selects, subtracts
+from pkgs.common.access.protocols.ssh import PROTOCOL
 from pkgs.common.access.traits import Traits, expand, parse_template
 from pkgs.common.resources.names import valid_login
 from pkgs.common.resources.role import Role, RoleOptions
 
-FIELD = "node_labels"
 _WILDCARD = "*"
 _HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@/-]*", re.ASCII)
 """What a trait may put into the middle of a sudoers line: nothing that separates or widens (attack A25)."""
@@ -39,7 +39,7 @@ def host_user(
 ) -> HostUser:
     """Over the roles whose node labels match: `off` or nothing in any of them refuses, `keep` beats
     `insecure-drop`. Shell: the first by role name. Raises InputError."""
-    matching = by_name(role for role in roles if selects(role, FIELD, labels, traits))
+    matching = by_name(role for role in roles if selects(role, PROTOCOL, labels, traits))
     modes = {_mode(role.spec.options) for role in matching}
     giving = granting(matching, in_force)
     if not giving or "off" in modes:
@@ -47,7 +47,7 @@ def host_user(
     keep = any(_mode(role.spec.options) == "keep" for role in giving)
     named = [role.spec.options.create_host_user_default_shell for role in giving]
     shells = list(dict.fromkeys(shell for shell in named if shell))
-    denying = [role for role in roles if subtracts(role, FIELD, labels, traits)]
+    denying = [role for role in roles if subtracts(role, PROTOCOL, labels, traits)]
     return HostUser(
         mode="keep" if keep else "insecure-drop",
         shell=shells[0] if shells else "",

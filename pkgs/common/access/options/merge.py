@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pkgs.common.access.contexts.labelexpr import compile_label_expression
-from pkgs.common.access.labels import compile_selector
-from pkgs.common.access.roleset import applies_here
+from pkgs.common.access.circumstances import compile_circumstances
+from pkgs.common.access.protocols.grants import Protocol, compile_grant
 from pkgs.common.access.traits import Traits
+from pkgs.common.access.types import Environment
 from pkgs.common.errors import InputError
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.role import Role
@@ -19,6 +19,19 @@ restricts."""
 
 def always(role: Role) -> bool:
     return True
+
+
+def serving(env: Environment) -> InForce:
+    """The roles whose allow side counts now and from here; one that is not understood does not."""
+
+    def in_force(role: Role) -> bool:
+        try:
+            found = compile_circumstances(role.spec.allow, "allow")
+        except InputError:
+            return False
+        return found is None or found.hold(env.now, env.source_addr, unknown=False)
+
+    return in_force
 
 
 def smallest(values: Iterable[float]) -> float:
@@ -36,33 +49,21 @@ def by_name(roles: Iterable[Role]) -> list[Role]:
     return sorted(roles, key=lambda role: role.name)
 
 
-def selects(role: Role, field: str, labels: Mapping[str, str], traits: Traits, *, deny: bool = False) -> bool:
-    """Whether one side of a role names what has these labels, by `field` (`node_labels`, ...) and its
-    expression: both where both are set in allow, either one in deny. Raises InputError."""
-    side = role.spec.deny if deny else role.spec.allow
-    selector, text = getattr(side, field), getattr(side, f"{field}_expression")
-    found = []
-    if selector:
-        found.append(compile_selector(selector, traits, deny=deny).matches(labels))
-    if text:
-        try:
-            found.append(compile_label_expression(text, traits, deny=deny)(labels))
-        except InputError as error:
-            where = f"{'deny' if deny else 'allow'}.{field}_expression"
-            raise InputError(f"role {role.name}: {where}: {error.message}") from None
-    if deny:
-        return any(found)
-    return bool(found) and all(found) and applies_here(role.spec.allow)
+def selects(
+    role: Role, protocol: Protocol, labels: Mapping[str, str], traits: Traits, *, deny: bool = False
+) -> bool:
+    """Whether one side of a role names what has these labels. Raises InputError."""
+    grant = compile_grant(role, protocol, traits, None, None)
+    return bool(grant.refusal(labels)) if deny else grant.selects(labels)
 
 
-def subtracts(role: Role, field: str, labels: Mapping[str, str], traits: Traits) -> bool:
-    """Whether what a role denies beside labels (groups, sudoers, database roles) counts for what has these
-    labels: where either of its sides names it, and everywhere when neither side names anything. So a role of
-    nothing but `deny: {host_sudoers: ['*']}` is heeded."""
-    sides = (role.spec.allow, role.spec.deny)
-    if not any(getattr(side, name) for side in sides for name in (field, f"{field}_expression")):
+def subtracts(role: Role, protocol: Protocol, labels: Mapping[str, str], traits: Traits) -> bool:
+    """Whether what a role denies beside labels (groups, sudoers) counts for what has these labels: everywhere,
+    as a denied login does; where its deny names labels, for what either side names. Raises InputError."""
+    deny = role.spec.deny
+    if not (getattr(deny, protocol.labels) or getattr(deny, protocol.expression)):
         return True
-    return selects(role, field, labels, traits) or selects(role, field, labels, traits, deny=True)
+    return selects(role, protocol, labels, traits) or selects(role, protocol, labels, traits, deny=True)
 
 
 def granting(roles: Sequence[Role], in_force: InForce) -> list[Role]:

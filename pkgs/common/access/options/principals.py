@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pkgs.common.access.options.merge import InForce, always
-from pkgs.common.access.roleset import applies_here, compile_role
+from pkgs.common.access.protocols import app, db, desktop, kube, ssh
+from pkgs.common.access.protocols.grants import Principal, applies_here, matchers
 from pkgs.common.access.traits import Traits, expand
 from pkgs.common.errors import DeniedError
 from pkgs.common.resources.durations import parse_duration
-from pkgs.common.resources.names import valid_login, valid_windows_login
+from pkgs.common.resources.names import valid_login
 from pkgs.common.resources.role import Role
 
 PrincipalKind = Literal[
@@ -28,32 +28,10 @@ PrincipalKind = Literal[
 ]
 """Each is a field of `allow` and of `deny`."""
 WILDCARD = "*"
-
-
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    fit: Callable[[str], bool]
-    wildcard: bool = False
-    """A role may write `*` in allow."""
-    fold: bool = False
-    """Upper and lower case are the same."""
-
-
-def _plain(name: str) -> bool:
-    return bool(name) and name.isprintable()
-
-
-_RULES: dict[PrincipalKind, _Rules] = {
-    "logins": _Rules(valid_login),
-    "windows_desktop_logins": _Rules(valid_windows_login),
-    "linux_desktop_logins": _Rules(valid_login),
-    "kubernetes_users": _Rules(_plain),
-    "kubernetes_groups": _Rules(_plain),
-    "db_users": _Rules(_plain, wildcard=True),
-    "db_names": _Rules(_plain, wildcard=True),
-    "aws_role_arns": _Rules(_plain),
-    "azure_identities": _Rules(_plain, fold=True),
-    "gcp_service_accounts": _Rules(_plain),
+_RULES: dict[str, Principal] = {
+    principal.field: principal
+    for protocol in (ssh.PROTOCOL, db.PROTOCOL, app.PROTOCOL, kube.PROTOCOL, desktop.PROTOCOL)
+    for principal in (*protocol.principals, Principal("linux_desktop_logins", valid=valid_login))
 }
 
 
@@ -61,9 +39,7 @@ def logins_for(
     roles: Sequence[Role], traits: Traits, ttl_s: float, in_force: InForce = always
 ) -> tuple[str, ...]:
     """OS logins for a certificate of this life. Empty when no role gives any; DeniedError when some would,
-    but not for so long. Raises InputError for a role that is not understood, whatever it is about."""
-    for role in roles:
-        compile_role(role, traits)
+    but not for so long. Raises InputError."""
     found = principals_for("logins", roles, traits, ttl_s, in_force)
     if not found and principals_for("logins", roles, traits, 0.0, in_force):
         raise _too_long()
@@ -83,41 +59,33 @@ def principals_for(
     return found
 
 
-def allowed_values(kind: PrincipalKind, role: Role, traits: Traits) -> frozenset[str]:
-    """What one role allows. A `*` counts only where the role itself writes it and the kind knows it: none
-    comes from a trait (attack A25)."""
-    rules = _RULES[kind]
-    found: set[str] = set()
-    for entry in getattr(role.spec.allow, kind) if applies_here(role.spec.allow) else ():
-        expanded = expand(entry, traits)
-        for value in expanded.values:
-            if value == WILDCARD:
-                if rules.wildcard and not expanded.from_trait:
-                    found.add(value)
-            elif rules.fit(value):
-                found.add(value)
-    return frozenset(found)
-
-
-def denied_values(kind: PrincipalKind, role: Role, traits: Traits) -> frozenset[str]:
-    """What one role denies; `*`, wherever it comes from, is everything."""
-    return frozenset(
-        value for entry in getattr(role.spec.deny, kind) for value in expand(entry, traits).values
-    )
-
-
 def _collected(
     kind: PrincipalKind, allowing: Sequence[Role], roles: Sequence[Role], traits: Traits, in_force: InForce
 ) -> tuple[str, ...]:
-    denied = {value for role in roles for value in denied_values(kind, role, traits)}
-    allowed = {value for role in allowing if in_force(role) for value in allowed_values(kind, role, traits)}
-    if WILDCARD in denied:
-        return ()
-    if not _RULES[kind].fold:
-        return tuple(sorted(allowed - denied))
-    folded = {value.casefold() for value in denied}
-    found = {value.casefold(): value for value in sorted(allowed, reverse=True)}
-    return tuple(sorted(value for key, value in found.items() if key not in folded))
+    principal = _RULES[kind]
+    allowed = {value for role in allowing if in_force(role) for value in _allowed(principal, role, traits)}
+    denied = [matchers(role, principal, traits)[1] for role in roles]
+    kept = {
+        principal.comparable(value): value
+        for value in sorted(allowed, reverse=True)
+        if not any(deny.matches(principal.comparable(value)) for deny in denied)
+    }
+    return tuple(sorted(kept.values()))
+
+
+def _allowed(principal: Principal, role: Role, traits: Traits) -> Iterator[str]:
+    """What one role allows, as it is written. A `*` counts only where the role itself writes it and the kind
+    knows it: in a list of names one out of a trait would be taken for everything (attack A25)."""
+    if not applies_here(role.spec.allow):
+        return
+    for entry in principal.entries(role.spec.allow):
+        expanded = expand(entry, traits)
+        for value in expanded.values:
+            if value == WILDCARD:
+                if principal.allow_any and not expanded.from_trait:
+                    yield value
+            elif value.isprintable() and (principal.valid is None or principal.valid(value)):
+                yield value
 
 
 def _covers(role: Role, ttl_s: float) -> bool:

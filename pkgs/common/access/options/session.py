@@ -14,7 +14,8 @@ from pkgs.common.access.options.login import (
     pins_source,
 )
 from pkgs.common.access.options.merge import InForce, always, granting, shortest, smallest
-from pkgs.common.access.roleset import compile_role
+from pkgs.common.access.protocols.grants import matchers
+from pkgs.common.access.protocols.ssh import LOGINS
 from pkgs.common.access.traits import Traits
 from pkgs.common.resources.kinds import AuthPreference, NetworkingConfig
 from pkgs.common.resources.role import PortForwardingMode, Role, SshPortForwarding
@@ -84,7 +85,7 @@ def merge_options(
 def forwards_agent(roles: Sequence[Role], login: str, traits: Traits, in_force: InForce = always) -> bool:
     """Any role; asked for a login, one that allows that login too. Raises InputError."""
     return any(
-        role.spec.options.forward_agent and (not login or login in compile_role(role, traits).allow_logins)
+        role.spec.options.forward_agent and (not login or matchers(role, LOGINS, traits)[0].matches(login))
         for role in granting(roles, in_force)
     )
 
