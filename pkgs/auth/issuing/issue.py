@@ -23,6 +23,8 @@ from pkgs.auth.issuing.authorities import Authorities
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.options import SessionOptions, logins_for, merge_options
 from pkgs.common.access.options.login import cert_extensions
+from pkgs.common.access.options.merge import serving
+from pkgs.common.access.types import Environment
 from pkgs.common.api.login import UserCerts
 from pkgs.common.errors import DeniedError, InternalError
 from pkgs.common.events.codes import CERT_CREATE
@@ -57,7 +59,8 @@ class Order:
 
     @cached_property
     def grants(self) -> Grants:
-        return grants_of(self.roles, self.traits)
+        env = Environment(now=self.now, source_addr=self.client_addr)
+        return grants_of(self.roles, self.traits, tuple(map(serving(env), self.roles)))
 
     @property
     def options(self) -> SessionOptions:
@@ -76,17 +79,22 @@ class Grants(NamedTuple):
 _grants: dict[tuple[object, ...], tuple[tuple[Role, ...], Grants]] = {}
 
 
-def grants_of(roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]]) -> Grants:
+def grants_of(
+    roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]], in_force: tuple[bool, ...]
+) -> Grants:
     """Worked out once while these very roles are in use: thousands of logins share a few combinations.
 
-    An entry holds its roles, so that an id is never taken over by another object. The logins are those for
-    a life that every role allows; a certificate's life is cut to that before its logins are set."""
-    key = (*map(id, roles), *sorted(traits.items()))
+    Extensions come from the roles that are `in_force` now: for whatever reads them later asks nobody. An
+    entry holds its roles, so that an id is never taken over by another object. The logins are those for a
+    life that every role allows; a certificate's life is cut to that before its logins are set."""
+    key = (*map(id, roles), in_force, *sorted(traits.items()))
     found = _grants.get(key)
     if found is None:
-        options = merge_options(roles)
+        now = {id(role) for role, serves in zip(roles, in_force, strict=True) if serves}
+        options = merge_options(roles, in_force=lambda role: id(role) in now)
         life = min(options.max_session_ttl_s, limits.MIN_TTL_S)
-        logins, extensions = logins_for(roles, traits, life), cert_extensions(roles, traits)
+        logins = logins_for(roles, traits, life)
+        extensions = cert_extensions(roles, traits, lambda role: id(role) in now)
         found = (roles, Grants(options, logins, extensions))
         if len(_grants) >= limits.GRANTS_REMEMBERED:
             _grants.clear()

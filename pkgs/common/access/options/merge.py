@@ -58,8 +58,9 @@ def selects(
 
 
 def subtracts(role: Role, protocol: Protocol, labels: Mapping[str, str], traits: Traits) -> bool:
-    """Whether what a role denies beside labels (groups, sudoers) counts for what has these labels: everywhere,
-    as a denied login does; where its deny names labels, for what either side names. Raises InputError."""
+    """Whether what a role denies beside labels (groups, sudoers) counts for what has these labels: it does
+    everywhere, as a denied login does; where its deny names labels, for what either side names. Raises
+    InputError."""
     deny = role.spec.deny
     if not (getattr(deny, protocol.labels) or getattr(deny, protocol.expression)):
         return True
