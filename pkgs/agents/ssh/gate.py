@@ -16,6 +16,7 @@ from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import why_not
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.options import SessionOptions, merge_options
+from pkgs.common.access.options.merge import serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.output.sanitize import inert
@@ -108,14 +109,16 @@ class Gate:
             locks_stale_s=self.cache.stale_for_s,
         )
 
-    def options(self, identity: Identity, login: str) -> SessionOptions:
-        """What the roles say about the session. Raises DeniedError."""
+    def options(self, identity: Identity, login: str, source_addr: str) -> SessionOptions:
+        """What the roles say about the session now; those that do not count now give nothing. Raises
+        DeniedError."""
         return merge_options(
             self.cache.roles_of(identity),
             login,
             traits=identity.traits,
             networking=self.cache.networking,
             auth_preference=self.cache.auth_preference,
+            in_force=serving(self._environment(source_addr)),
         )
 
     def may_copy(self, options: SessionOptions) -> bool:

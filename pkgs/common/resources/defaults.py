@@ -199,7 +199,9 @@ def preset_roles() -> list[Role]:
 IMPLICIT_ROLE = Role(
     metadata=Metadata(name="default-implicit-role"),
     spec=RoleSpec(
-        options=RoleOptions(port_forwarding=False, record_session=RecordSession(desktop=False)),
+        options=RoleOptions(
+            port_forwarding=False, record_session=RecordSession(desktop=False), enhanced_recording=()
+        ),
         allow=Conditions(
             rules=[
                 *_rules(_IMPLICIT_RO, RO),
