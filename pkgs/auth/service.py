@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.calls import AccessListHandlers
 from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.accounts.login import LoginHandler
@@ -107,6 +108,7 @@ class AuthService:
     def _build_handlers(self) -> None:
         store, authorities, log = self.store, self.authorities, self.audit_log
         permissions = self.permissions = Permissions(store, self.cluster_name, self._now)
+        self._closers.append(permissions.lists.close)
         journal = self.journal = Journal(log, self.cluster_name, self.host_id, self._now)
         accounts, attempts = Accounts(self.backend), AttemptLog(self.backend)
         logins, invites = (Gate(limits.GUESSES_PER_MINUTE, limits.GUESSES_BURST) for _ in range(2))
@@ -130,6 +132,7 @@ class AuthService:
             recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),
+            lists=AccessListHandlers(store, permissions, journal),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))
