@@ -39,6 +39,7 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
+from pkgs.auth.state.presets import top_up_presets
 from pkgs.auth.state.store import Store
 from pkgs.auth.status import StatusHandlers
 from pkgs.common.access.locks import matching_lock
@@ -98,6 +99,7 @@ class AuthService:
         auth = self._config.auth_service
         cluster = await ensure_cluster(self.store, self.backend, auth.cluster_name)
         self.cluster_name = cluster.spec.cluster_name
+        await top_up_presets(self.store, self.backend)
         await apply_settings(self.store, auth)
         self.authorities = Authorities(self.store, self.cluster_name)
         self._closers.append(self.authorities.close)
