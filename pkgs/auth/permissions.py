@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pkgs.auth.accesslists.index import AccessLists, together
+from pkgs.auth.state.accesslists import AccessLists, together
 from pkgs.auth.state.store import Store
 from pkgs.common.access.accesslists import NOTHING, Standing
 from pkgs.common.access.decide import decide

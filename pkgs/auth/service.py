@@ -36,6 +36,7 @@ from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.registry import Handlers, build_registry
 from pkgs.auth.resources.calls import ResourceHandlers
+from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
@@ -123,7 +124,15 @@ class AuthService:
         self.handlers = Handlers(
             login=login,
             signup=SignupHandlers(
-                store, accounts, passwords, permissions, journal, invites, self.cluster_name, self.proxy_addr
+                store,
+                accounts,
+                passwords,
+                permissions,
+                journal,
+                invites,
+                self.cluster_name,
+                self.proxy_addr,
+                change_events,
             ),
             signing=SigningHandlers(store, permissions, issuer, authorities, journal),
             join=JoinHandlers(store, Hosts(self.backend), authorities, journal, joins),

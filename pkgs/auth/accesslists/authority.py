@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pkgs.auth.accesslists.index import AccessLists
 from pkgs.auth.permissions import Permissions
+from pkgs.auth.state.accesslists import AccessLists
 from pkgs.auth.state.store import Store
 from pkgs.common.access.accesslists import Person, node_of
 from pkgs.common.access.listreviews import is_reviewed

@@ -11,13 +11,13 @@ import msgspec
 from pkgs.auth.accesslists import limits
 from pkgs.auth.accesslists.authority import KIND, ListAuthority, check_reviewed
 from pkgs.auth.accesslists.events import member_event
-from pkgs.auth.accesslists.index import together
 from pkgs.auth.accesslists.reviews import ReviewLog
 from pkgs.auth.accesslists.views import ListViews, explained
 from pkgs.auth.accesslists.writing import ListWriter, moment
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
+from pkgs.auth.state.accesslists import together
 from pkgs.auth.state.store import Store, delete_operation, update_operation
 from pkgs.common.access.accesslists import LIST_KIND, USER_KIND
 from pkgs.common.access.listreviews import after_review, needs_review

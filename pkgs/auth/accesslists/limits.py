@@ -15,7 +15,3 @@ OPERATIONS_AT_ONCE = 400
 """Of what is cleared away in one commit; leaves room for what the commit is about."""
 EVENTS_AT_ONCE = 256
 """Events of one change that are written together."""
-HELD_ROLES_MAX = 300
-"""Roles of one user, their own and those that lists give."""
-HELD_TRAIT_VALUES_MAX = 2000
-"""The same for the values of all traits together, where lists give some."""

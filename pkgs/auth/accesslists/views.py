@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pkgs.auth.accesslists.index import AccessLists, is_machine
 from pkgs.auth.accesslists.reviews import ReviewLog
 from pkgs.auth.accesslists.writing import moment
+from pkgs.auth.state.accesslists import AccessLists, is_machine
 from pkgs.auth.state.store import Store
 from pkgs.common.access.accesslists import Standing, Status, aware, is_list, node_of
 from pkgs.common.access.listreviews import days_left

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 from pkgs.auth.accesslists import limits
-from pkgs.auth.accesslists.index import AccessLists
 from pkgs.auth.backend.interface import Backend, Operation
+from pkgs.auth.state.accesslists import AccessLists
 from pkgs.auth.state.store import Store, delete_operation, update_operation
 from pkgs.common.access.accesslists import LIST_KIND, USER_KIND, Node, is_current, node_of
 from pkgs.common.access.listreviews import is_reviewed, next_audit

@@ -16,7 +16,6 @@ from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
 from pkgs.auth.gate import Gate
 from pkgs.auth.permissions import Permissions
-from pkgs.auth.resources.changes import change_events
 from pkgs.auth.state.store import Store, create_operation, update_operation
 from pkgs.common.api.login import (
     CreateUser,
@@ -29,10 +28,14 @@ from pkgs.common.api.login import (
 )
 from pkgs.common.errors import AlreadyExistsError, ConflictError, DeniedError, InputError, NotFoundError
 from pkgs.common.events.codes import MFA_ADD, PASSWORD_CHANGE, RESET_TOKEN_CREATE
+from pkgs.common.events.types import Event
 from pkgs.common.resources.durations import format_duration
-from pkgs.common.resources.kinds import User, UserSpec
+from pkgs.common.resources.kinds import Resource, User, UserSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.rpc.calls import Caller
+
+Changed = Callable[[Journal, str, Resource | None, Resource | None], list[Event]]
+"""The audit events of a change of a resource: before and after."""
 
 
 class SignupHandlers:
@@ -46,6 +49,7 @@ class SignupHandlers:
         gate: Gate,
         cluster_name: str,
         proxy_addr: Callable[[], str],
+        changed: Changed,
     ) -> None:
         self._store = store
         self._accounts = accounts
@@ -55,6 +59,7 @@ class SignupHandlers:
         self._gate = gate
         self._cluster = cluster_name
         self._proxy_addr = proxy_addr
+        self._changed = changed
         self._lists = GenericLists(store, permissions, journal)
 
     async def create_user(self, caller: Caller, request: CreateUser) -> Invitation:
@@ -68,6 +73,8 @@ class SignupHandlers:
             self._store,
         )
         self._permissions.require(caller, "user", "create", resource=user)
+        if self._store.get("user", user.name) is not None:
+            raise already_registered(user.name)
         actor = self._journal.actor(caller)
         # Nothing secret of an earlier user of this name may come to life again, nor what lists gave them.
         before = await self._accounts.removal(user.name)
@@ -78,7 +85,7 @@ class SignupHandlers:
         except AlreadyExistsError:
             raise already_registered(user.name) from None
         await self._journal.write(
-            *change_events(self._journal, actor, None, user),
+            *self._changed(self._journal, actor, None, user),
             self._journal.event(
                 RESET_TOKEN_CREATE, name=user.name, ttl=format_duration(request.ttl_s), user=actor
             ),

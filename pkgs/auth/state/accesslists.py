@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from pkgs.auth.accesslists import limits
+from pkgs.auth import limits
 from pkgs.auth.backend.fanout import Change
 from pkgs.auth.state.store import PREFIX, Store, decode, expires_of
 from pkgs.common.access.accesslists import NOTHING, ListGraph, Person, Standing
