@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
-from pkgs.common.resources.kinds import AccessList, AccessListMember
+from pkgs.common.resources.kinds import AccessList, AccessListMember, Resource
 from pkgs.common.resources.kinds.requests import Grants, ListOwner, Requires
 
 MAX_DEPTH = 10
@@ -333,8 +333,9 @@ def _height(start: str, following: Callable[[str], Iterable[str]]) -> int:
     return height
 
 
-def restorable(lists: Sequence[AccessList]) -> list[AccessList]:
+def restorable(resources: Sequence[Resource]) -> list[AccessList]:
     """In an order in which each list comes after the lists that own it; a circle stays as it is."""
+    lists = [found for found in resources if isinstance(found, AccessList)]
     by_name = {access_list.name: access_list for access_list in lists}
     done: dict[str, AccessList] = {}
     for first in lists:

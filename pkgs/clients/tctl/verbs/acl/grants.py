@@ -107,8 +107,8 @@ def applied(args: Parsed, before: AccessList) -> AccessList:
     spec = before.spec
     changes: dict[str, Any] = {n: args.text(n) for n in ("title", "description") if n in args.given}
     kept = {
-        kind: [o for o in spec.owners if (o.membership_kind == kind) == (kind == _LIST)]
-        for kind in (_USER, _LIST)
+        _USER: [owner for owner in spec.owners if owner.membership_kind != _LIST],
+        _LIST: [owner for owner in spec.owners if owner.membership_kind == _LIST],
     }
     for flag, kind in (("owners", _USER), ("owner-access-lists", _LIST)):
         if flag in args.given:
