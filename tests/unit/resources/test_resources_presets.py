@@ -13,8 +13,9 @@ from pkgs.common.resources.presets import FIRST_PRESETS, preset_roles, with_miss
 from pkgs.common.resources.role import Role, Rule
 
 GOLDEN = Path(__file__).with_name("presets.yaml")
-NO_PRINCIPALS = ("reviewer", "requester", "group-access", "list-access-request-resources", "device-admin",
-                 "device-enroll", "terraform-provider", "wildcard-workload-identity-issuer", "editor")  # fmt: skip
+NO_PRINCIPALS = ("reviewer", "requester", "group-access", "list-access-request-resources",
+                 "device-admin", "device-enroll", "terraform-provider", "wildcard-workload-identity-issuer",
+                 "editor")  # fmt: skip
 
 
 def preset(name: str) -> Role:
