@@ -15,15 +15,19 @@ from pkgs.common.api.accesslists import (
     ExplainLists,
     GetAccessList,
     ListAccessLists,
+    ListMembers,
     ListReviews,
     RemoveMember,
     ReviewList,
+    SummarizeLists,
 )
+from pkgs.common.api.login import SignUserCerts
 from pkgs.common.api.resources import DeleteResource, GetResource, PutResource
 from pkgs.common.errors import (
     AlreadyExistsError,
     DeniedError,
 )
+from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import AccessList
 from pkgs.common.resources.role import Conditions, Rule
 from tests.integration.auth_kit import auth, events, listed, role, run
@@ -181,5 +185,63 @@ def test_a34_nothing_of_an_earlier_user_or_list_comes_to_life_again(tmp_path: Pa
             assert [(m.sub_kind, m.name) for m in await listed(kit.admin, "access_list_member")] == [
                 ("team", "bob")
             ]
+
+    run(main)
+
+
+def test_a39_a40_hosts_and_nobody_reach_no_list(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with auth(tmp_path) as kit:
+            await people(kit, "alice")
+            await put(kit.admin, access_list("team", "extra"))
+            callers = [
+                kit.nobody(),
+                kit.as_host(await kit.join()),
+                kit.as_host(await kit.join(SystemRole.PROXY)),
+            ]
+            for client in callers:
+                for request in (
+                    GetAccessList(name="team"),
+                    AddMember(access_list="team", name="alice"),
+                    RemoveMember(access_list="team", name="alice"),
+                    ReviewList(access_list="team"),
+                    ExplainLists(user="alice"),
+                    GetResource(kind="access_list_member", name="alice", sub_kind="team"),
+                ):
+                    with pytest.raises(DeniedError):
+                        await client.call(request)  # type: ignore[arg-type]
+                for listing in (
+                    ListAccessLists(),
+                    SummarizeLists(),
+                    ListMembers(access_list="team"),
+                    ListReviews(access_list="team"),
+                ):
+                    with pytest.raises(DeniedError):
+                        _ = [part async for part in client.stream(listing)]  # type: ignore[var-annotated,arg-type]
+            assert await listed(kit.admin, "access_list_member") == []
+
+    run(main)
+
+
+def test_a36_nobody_acts_as_an_owner_in_anothers_name(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with auth(tmp_path) as kit:
+            olga, _ = await people(kit, "alice")
+            await put(kit.admin, access_list("team", "extra"))
+            sign = Conditions(rules=[Rule(resources=["user"], verbs=["use"])])
+            await put(kit.admin, role("signer", sign))
+            signer = await kit.user("signer", "signer")
+            request = SignUserCerts(
+                user="olga", ssh_public_key=olga.ssh_key.public_line, tls_public_key=olga.tls_key.public_pem
+            )
+            borrowed = await kit.as_user(signer).call(request)
+            for name in ("alice", "signer"):
+                with pytest.raises(DeniedError):
+                    await kit.as_user(olga, borrowed).call(AddMember(access_list="team", name=name))
+            with pytest.raises(DeniedError):
+                await kit.as_user(olga, borrowed).call(GetAccessList(name="team"))
+            # The administrator on the Auth host signs without being named: that is olga's own certificate.
+            own = await kit.admin.call(request)
+            await kit.as_user(olga, own).call(AddMember(access_list="team", name="alice"))
 
     run(main)
