@@ -63,6 +63,10 @@ MAX_USER_ROLES = 100
 MAX_TRAITS = 100
 MAX_TRAIT_VALUES = 1000
 MAX_TRAIT_TEXT = 1000
+HELD_ROLES_MAX = 300
+"""Roles of one user, their own and those that access lists give."""
+HELD_TRAIT_VALUES_MAX = 2000
+"""The same for the values of all traits together, where lists give some."""
 
 # Inventory.
 HEARTBEAT_TTL_MIN_S = 10

@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pkgs.auth.state.accesslists import AccessLists, together
 from pkgs.auth.state.store import Store
+from pkgs.common.access.accesslists import NOTHING, Standing
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import why_not
 from pkgs.common.access.locks import matching_lock
@@ -49,6 +51,8 @@ class Holding(NamedTuple):
 
     roles: tuple[str, ...]
     traits: dict[str, tuple[str, ...]]
+    from_lists: Standing = NOTHING
+    """What of it access lists give, and which lists give nothing though they should."""
 
 
 class Permissions:
@@ -56,6 +60,7 @@ class Permissions:
         self._store = store
         self._cluster = cluster_name
         self._clock = clock
+        self.lists = AccessLists(store)
 
     def locks(self) -> list[Lock]:
         return [lock for lock in self._store.all("lock") if isinstance(lock, Lock)]
@@ -78,9 +83,11 @@ class Permissions:
         return tuple(found)
 
     def holding(self, user: User) -> Holding:
-        """The one place that says which roles and traits are a user's, wherever they come from."""
-        traits = {name: tuple(values) for name, values in user.spec.traits.items()}
-        return Holding(tuple(user.spec.roles), traits)
+        """The one place that says which roles and traits are a user's, wherever they come from: their record
+        and the access lists that they are in or own now."""
+        standing = self.lists.standing(user, self._clock())
+        roles, traits = together(user, standing)
+        return Holding(roles, traits, standing)
 
     def admit(self, caller: Caller) -> None:
         """Refuse every call of an identity that is locked, from elsewhere, or of a user who is no more."""

@@ -15,7 +15,7 @@ from pkgs.common.access.traits import expand
 from pkgs.common.access.types import Environment
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import DeniedError, InputError
-from pkgs.common.resources.defaults import IMPLICIT_ROLE, default_singletons, preset_roles
+from pkgs.common.resources.defaults import IMPLICIT_ROLE, default_singletons
 from pkgs.common.resources.kinds import (
     AuthPreference,
     AuthPreferenceSpec,
@@ -23,6 +23,7 @@ from pkgs.common.resources.kinds import (
     NetworkingSpec,
 )
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import (
     Conditions,
     PortForwardingMode,

@@ -19,6 +19,7 @@ from pkgs.clients.tctl.verbs.tokens import add as tokens_add
 from pkgs.clients.tctl.verbs.tokens import ls as tokens_ls
 from pkgs.clients.tctl.verbs.users import add as users_add
 from pkgs.clients.tctl.verbs.users import invitation
+from pkgs.clients.tctl.verbs.users import update as users_update
 from pkgs.clients.tctl.verbs.users.traits import TRAITS, traits_of
 from pkgs.clients.tsh.main import TOOL as TSH
 from pkgs.common.access.explain import Explained, Finding, Missing
@@ -225,3 +226,28 @@ class TestAccess:
             "  lock l: gone",
             "  role access: session MFA required",
         ]
+
+
+def test_users_have_every_trait_flag_of_the_field() -> None:
+    fields = [
+        "logins",
+        "windows-logins",
+        "kubernetes-users",
+        "kubernetes-groups",
+        "db-users",
+        "db-names",
+        "db-roles",
+        "aws-role-arns",
+        "azure-identities",
+        "gcp-service-accounts",
+        "host-user-uid",
+        "host-user-gid",
+        "mcp-tools",
+    ]
+    adding = {flag.name for flag in users_add.SPEC.flags}
+    assert adding == {*fields, "roles", "ttl", "format"}
+    assert {flag.name for flag in users_update.SPEC.flags} == {f"set-{name}" for name in (*fields, "roles")}
+    given = args(users_update.SPEC, "bob", *(f"--set-{name}=a,b" for name in fields))
+    traits = traits_of(given, "set-", TRAITS)
+    assert set(traits) == {name.replace("-", "_") for name in fields}
+    assert all(values == ["a", "b"] for values in traits.values())
