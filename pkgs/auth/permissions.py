@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
 from pkgs.common.access.infrastructure import SELECTORS, sees
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.roleset import role_set
 from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError, InputError
@@ -86,12 +86,15 @@ class Permissions:
         if identity.cluster != self._cluster:
             raise DeniedError("this cluster does not know you")
         check_source(identity, caller.remote_addr)
-        server_id = identity.name if identity.kind is PeerKind.HOST else ""
-        lock = matching_lock(self.locks(), identity, self._clock(), server_id=server_id)
-        if lock is not None:
-            raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+        self.check_locks(Interaction(identity))
         if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
             raise DeniedError("this user does not exist any more")
+
+    def check_locks(self, interaction: Interaction) -> None:
+        """DeniedError with the text of a lock that is in force for this (attack A14)."""
+        lock = matching_lock(self.locks(), interaction, self._clock())
+        if lock is not None:
+            raise DeniedError(lock_text(lock), detail=lock_reason(lock))
 
     def subject(self, identity: Identity) -> Subject:
         return Subject(identity, self.roles(identity.roles))

@@ -180,6 +180,7 @@ class FakeCache:
         self.auth_preference = AuthPreference(metadata=Metadata(name="p"))
         self.networking = NetworkingConfig(metadata=Metadata(name="n"))
         self.stale_for_s = 0.0
+        self._callbacks: list[Callable[[str], None]] = []
 
     def roles_of(self, identity: Identity) -> tuple[Role, ...]:
         try:
@@ -188,7 +189,13 @@ class FakeCache:
             raise DeniedError("access denied") from exc
 
     def on_change(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        return lambda: None
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    def tell(self, kind: str) -> None:
+        """Something of this kind was changed here."""
+        for callback in list(self._callbacks):
+            callback(kind)
 
 
 class FakeAuth:

@@ -1,7 +1,8 @@
 """Who may log in here, and what they may do: every question of the SSH Service, answered from the cache.
 
 Certificate -> identity -> current roles -> locks -> decision, always in this order and always in this file;
-asked when a certificate is offered, when it is proven, and again for every session and forwarding.
+asked when a certificate is offered, when it is proven, again for every session and forwarding, and again and
+again while the connection lasts.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.options import SessionOptions, merge_options
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError
+from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.sshcert import unverified_facts, verify_user_cert
 from pkgs.common.pki.trust import Trust
@@ -70,17 +71,17 @@ class Gate:
         decision = self.decide(identity, login, source_addr)
         if not decision:
             text = f"access denied to {login} connecting to {self.node().spec.hostname} on {identity.cluster}"
-            return Verdict(None, "; ".join(decision.reasons), identity.name, text)
+            return Verdict(None, "; ".join(decision.reasons), identity.name, decision.text or text)
         if refusal := self.cannot_become(login):
             return Verdict(None, refusal, identity.name, refusal)
         return Verdict(identity)
 
-    def decide(self, identity: Identity, login: str, source_addr: str) -> Decision:
-        """The one decision, with the roles and locks of this moment."""
+    def decide(self, identity: Identity, login: str, source_addr: str, *, live: bool = False) -> Decision:
+        """The one decision, with the roles and locks of this moment. `live`: about what goes on already."""
         try:
             subject = Subject(identity, self.cache.roles_of(identity))
         except DeniedError as problem:
-            return Decision(False, (problem.message, *problem.reasons))
+            return Decision(False, (problem.message, *problem.reasons), inert(problem.message))
         environment = Environment(
             now=self.now(),
             source_addr=source_addr,
@@ -88,8 +89,20 @@ class Gate:
             locks=self.cache.locks,
             auth_preference=self.cache.auth_preference,
             locks_stale_s=self.cache.stale_for_s,
+            live=live,
         )
-        return decide(subject, SshLogin(self.node(), login), environment)
+        decision = decide(subject, SshLogin(self.node(), login), environment)
+        return replace(decision, text=inert(decision.text)) if decision.text else decision
+
+    def still_trusts(self, blob: bytes, identity: Identity, login: str, source_addr: str) -> bool:
+        """Whether the certificate of what goes on is of an authority that is trusted now. Its time alone
+        does not matter: that is what `disconnect_expired_cert` is for."""
+        when = min(self.now(), identity.expires_at - 1.0)
+        try:
+            verify_user_cert(blob, trust=self.cache.trust, login=login, source_addr=source_addr, now=when)
+        except AccessError:
+            return False
+        return True
 
     def options(self, identity: Identity, login: str) -> SessionOptions:
         """What the roles say about the session. Raises DeniedError."""
@@ -99,6 +112,13 @@ class Gate:
             traits=identity.traits,
             networking=self.cache.networking,
             auth_preference=self.cache.auth_preference,
+        )
+
+    def ends_expired(self, identity: Identity) -> bool:
+        """Whether roles or cluster let no connection outlive its certificate. Raises DeniedError."""
+        preference = self.cache.auth_preference.spec
+        return preference.disconnect_expired_cert or any(
+            role.spec.options.disconnect_expired_cert for role in self.cache.roles_of(identity)
         )
 
     def may_copy(self, options: SessionOptions) -> bool:
@@ -112,10 +132,6 @@ class Gate:
             and "permit-port-forwarding" in identity.extensions
             and not identity.force_command
         )
-
-    def lock_of(self, identity: Identity, login: str) -> Lock | None:
-        """A lock that ends what this identity has open (attack A14)."""
-        return matching_lock(self.cache.locks, identity, self.now(), server_id=self.node().name, login=login)
 
     @staticmethod
     def cannot_become(login: str) -> str:

@@ -5,7 +5,7 @@ unless a role says yes and nothing refuses.
 from __future__ import annotations
 
 from pkgs.common.access import ssh
-from pkgs.common.access.locks import STALE_LIMIT_S, matching_lock
+from pkgs.common.access.locks import STALE_TEXT, Interaction, is_stale, lock_reason, lock_text, matching_lock
 from pkgs.common.access.options import lock_mode
 from pkgs.common.access.roleset import RoleSet, role_set
 from pkgs.common.access.types import Decision, Environment, SeeNode, SshLogin, Subject, Target, UseRule
@@ -18,7 +18,7 @@ _EXPIRED = Decision(False, ("the certificate has expired",))
 _NOT_YET = Decision(False, ("the certificate is not valid yet",))
 _SOURCE = Decision(False, ("the certificate is pinned to another address",))
 _ALONE = Decision(False, ("a role requires others to be present, which sessions cannot wait for yet",))
-_STALE = Decision(False, ("the view of the locks is too old for strict locking",))
+_STALE = Decision(False, ("the view of the locks is too old for strict locking",), STALE_TEXT)
 _RESTRICTED = Decision(False, ("the certificate is restricted to other resources",))
 _NO_RULE = Decision(False, ("no role has a rule that allows this",))
 _CLOCK_TOLERANCE_S = 30.0
@@ -48,7 +48,7 @@ def barred(subject: Subject, target: Target, env: Environment) -> Decision | Non
     identity = subject.identity
     if identity.kind is not PeerKind.USER:
         return _NOT_A_USER
-    if env.now >= identity.expires_at:
+    if not env.live and env.now >= identity.expires_at:
         return _EXPIRED
     if env.now + _CLOCK_TOLERANCE_S < identity.valid_after:
         return _NOT_YET
@@ -66,17 +66,19 @@ def barred(subject: Subject, target: Target, env: Environment) -> Decision | Non
 
 def _locked(subject: Subject, target: Target, env: Environment) -> Decision | None:
     """Locks of this user, role, device, login or server; with strict locking also a stale view."""
-    if env.locks_stale_s > STALE_LIMIT_S and lock_mode(subject.roles, env.auth_preference) == "strict":
+    if is_stale(env.locks_stale_s) and lock_mode(subject.roles, env.auth_preference) == "strict":
         return _STALE
     if not env.locks:
         return None
-    login = target.login if isinstance(target, SshLogin) else ""
-    server_id = env.server_id if isinstance(target, UseRule) else target.node.name
-    for server in dict.fromkeys((server_id, env.server_id)):
-        lock = matching_lock(env.locks, subject.identity, env.now, server_id=server, login=login)
-        if lock is not None:
-            return Decision(False, (f"lock {lock.name}: {lock.spec.message or 'locked'}",))
-    return None
+    lock = matching_lock(env.locks, _interaction(subject.identity, target, env), env.now)
+    return None if lock is None else Decision(False, (lock_reason(lock),), lock_text(lock))
+
+
+def _interaction(identity: Identity, target: Target, env: Environment) -> Interaction:
+    """What locks can name of this question."""
+    if isinstance(target, UseRule):
+        return Interaction(identity, (env.server_id,))
+    return Interaction(identity, (target.node.name, env.server_id), target.login)
 
 
 def _is_allowed_resource(identity: Identity, target: SshLogin | SeeNode) -> bool:

@@ -36,6 +36,8 @@ class Environment:
     locks_stale_s: float = 0.0
     """Age of the view of the locks; in strict locking mode an old one refuses everything."""
     auth_preference: AuthPreference | None = None
+    live: bool = False
+    """Asked again for what was allowed before and goes on: an expired certificate alone does not end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class SeeNode:
     """List a node, or be routed to it."""
 
     node: Node
+    login: str = ""
+    """What for, where it is known and locks may name it. It gives nothing and needs no role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class Decision:
     allowed: bool
     reasons: tuple[str, ...] = field(default=())
     """For the log and for those entitled: role and field that decided."""
+    text: str = ""
+    """What the refused one may read about it, a lock's message say; empty: only that it is refused."""
 
     def __bool__(self) -> bool:
         return self.allowed

@@ -6,7 +6,7 @@ import pytest
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.infrastructure import SELECTORS, sees
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction, matching_lock
 from pkgs.common.access.types import Environment, SshLogin, Subject, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.codec import load_documents
@@ -34,7 +34,7 @@ def role(spec: str, version: str = "v7") -> Role:
 
 def locked(**target: str) -> bool:
     lock = Lock(metadata=Metadata(name="l"), spec=LockSpec(target=LockTarget(**target)))
-    return matching_lock([lock], ALICE, 0.0, login="root") is not None
+    return matching_lock([lock], Interaction(ALICE, login="root"), 0.0) is not None
 
 
 def test_a_lock_on_what_does_not_exist_yet_stops_nobody() -> None:

@@ -389,6 +389,16 @@ class Session:
         elif not self._started:
             self._finish()
 
+    def farewell(self, text: str) -> None:
+        """The connection is about to end: say why where the user looks, on the terminal or the error stream,
+        as far as the client's window allows."""
+        if self._over or not self._started or self._gone:
+            return
+        if self._master >= 0:
+            self._emit(f"\r\n{text}\r\n".encode(), stderr=False)
+        else:
+            self.channel.send(f"{text}\r\n".encode(), stderr=True)
+
     def kill(self) -> None:
         """What runs is ended now; for a process that is told to go."""
         if self._process is not None:

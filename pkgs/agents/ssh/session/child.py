@@ -232,6 +232,8 @@ class Child:
     def _told_to_end(self, text: str) -> None:
         if self._link.closed:
             self.loop.unwatch(self._link.fileno())
+        for session in tuple(self._sessions):
+            session.farewell(text)
         self._connection.end(text)
 
     def _pushed(self, message: Message, fds: list[int]) -> None:
