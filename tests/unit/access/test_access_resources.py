@@ -37,7 +37,7 @@ def locked(**target: str) -> bool:
     return matching_lock([lock], Interaction(ALICE, login="root"), 0.0) is not None
 
 
-def test_a_lock_on_what_does_not_exist_yet_stops_nobody() -> None:
+def test_a_lock_on_what_nobody_here_carries_stops_nobody() -> None:
     """Least of all everybody, as a lock without the fields that are understood would."""
     for target in ("windows_desktop", "linux_desktop", "device", "bot_instance_id", "join_token"):
         assert not locked(**{target: "x"})

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pkgs.agents.ssh.limits import EXIT_WAIT_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
+from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
 from pkgs.agents.ssh.messages import (
     Account,
     FileOperation,
@@ -232,9 +232,12 @@ class Child:
     def _told_to_end(self, text: str) -> None:
         if self._link.closed:
             self.loop.unwatch(self._link.fileno())
-        for session in tuple(self._sessions):
-            session.farewell(text)
-        self._connection.end(text)
+        told = [session.farewell(text) for session in tuple(self._sessions)]
+        if any(told):
+            # OpenSSH drops what it has not shown yet as soon as it sees the end.
+            self.loop.call_soon(lambda: self.loop.after(FAREWELL_S, lambda: self._connection.end(text)))
+        else:
+            self._connection.end(text)
 
     def _pushed(self, message: Message, fds: list[int]) -> None:
         close_all(fds)
