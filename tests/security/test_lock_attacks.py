@@ -189,6 +189,7 @@ def test_a14_a_file_transfer_ends(node: SshNode) -> None:
         node.lock(user="finn", message="stop")
         assert client.stderr.readline().startswith(b"Connected to")
         assert b'User:"finn" is in force: stop' in client.stderr.readline()
+        ended(node, "finn")
         client.stdin.write(b"ls\n")  # it looks at its connection only when there is something to do
         client.stdin.close()
         assert client.wait(PROMISED_S) != 0
