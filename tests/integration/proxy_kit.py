@@ -105,6 +105,7 @@ class Authorities:
         source_addr: str = "",
         ttl_s: float = 3600,
         began_ago_s: float = 60,
+        **facts: Any,
     ) -> Credentials:
         key = new_tls_key()
         now = time.time()
@@ -116,6 +117,7 @@ class Authorities:
             valid_after=now - began_ago_s,
             valid_before=now + ttl_s,
             source_addr=source_addr,
+            **facts,
         )
         return Credentials(
             sign_user_tls(self._signers["user"].tls, spec, key.public_pem), key.private_pem, self.roots
