@@ -52,9 +52,14 @@ class Permissions:
         self._store = store
         self._cluster = cluster_name
         self._clock = clock
+        self._locks: tuple[Lock, ...] = ()
 
-    def locks(self) -> list[Lock]:
-        return [lock for lock in self._store.all("lock") if isinstance(lock, Lock)]
+    def locks(self) -> tuple[Lock, ...]:
+        """The same object for as long as they are the same locks: `matching_lock` keeps an index of it."""
+        found = tuple(lock for lock in self._store.all("lock") if isinstance(lock, Lock))
+        if found != self._locks:
+            self._locks = found
+        return self._locks
 
     def auth_preference(self) -> AuthPreference:
         for preference in self._store.all("cluster_auth_preference"):

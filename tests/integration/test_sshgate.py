@@ -31,7 +31,7 @@ from pkgs.common.resources.kinds import Node
 from pkgs.common.runtime.clock import SystemClock
 from pkgs.proxy.sshgate.child import parse_subsystem
 from pkgs.proxy.sshgate.gate import SshGate
-from tests.integration.ssh_kit import CLUSTER, Events, SshNode, User, wait_until
+from tests.integration.ssh_kit import CLUSTER, Events, SshNode, User, change_role, wait_until
 
 pytestmark = [
     pytest.mark.needs("ssh", "sftp"),
@@ -248,10 +248,46 @@ def test_a14_a_lock_ends_a_jump(node: SshNode, gate: Gate) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"up\n"
-        node.lock(user="loki")
+        node.lock(user="loki", message="why")
         gate.tell("lock")
-        assert client.wait(15) != 0
-    assert ssh(gate, user, "node", "id").returncode == 255
+        assert client.wait(5) != 0
+    done = ssh(gate, user, "node", "id")
+    assert done.returncode == 255
+    assert b'lock targeting User:"loki" is in force: why' in done.stderr
+
+
+def test_a14_a_jump_is_cut_when_its_server_does_not_end_it(node: SshNode, gate: Gate) -> None:
+    user = node.user("lyra")
+    argv = ["ssh", "-F", str(config_of(gate, user)), "node", "echo up; sleep 60"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"up\n"
+        gate.connector.allows = Decision(False, ("lock no: stolen",))
+        try:
+            gate.tell("lock")
+            assert client.wait(5) != 0
+        finally:
+            gate.connector.allows = Decision(True)
+    (event,) = wait_until(
+        lambda: [e for e in gate.events.named("client.disconnect") if e.fields.get("user") == "lyra"],
+        "the audit event",
+    )
+    assert event.fields["reason"] == "lock no: stolen"
+
+
+def test_f07_strict_refuses_at_the_gate_when_the_locks_are_not_known(node: SshNode, gate: Gate) -> None:
+    kept = node.state.roles["access"]
+    user = node.user("sven")
+    node.state.stale_for_s = 301.0
+    try:
+        assert ssh(gate, user, "node", "echo in").stdout == b"in\n"
+        change_role(node, "access", lock="strict")
+        done = ssh(gate, user, "node", "echo in")
+        assert done.returncode == 255
+        assert b"not known for certain" in done.stderr
+    finally:
+        node.state.stale_for_s = 0.0
+        node.state.roles["access"] = kept
 
 
 def test_processes_of_the_gate_have_no_power(node: SshNode, gate: Gate) -> None:

@@ -116,10 +116,8 @@ class Gate:
 
     def ends_expired(self, identity: Identity) -> bool:
         """Whether roles or cluster let no connection outlive its certificate. Raises DeniedError."""
-        preference = self.cache.auth_preference.spec
-        return preference.disconnect_expired_cert or any(
-            role.spec.options.disconnect_expired_cert for role in self.cache.roles_of(identity)
-        )
+        roles = self.cache.roles_of(identity)
+        return merge_options(roles, auth_preference=self.cache.auth_preference).disconnect_expired_cert
 
     def may_copy(self, options: SessionOptions) -> bool:
         return self.file_copy and options.file_copy

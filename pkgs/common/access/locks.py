@@ -140,14 +140,15 @@ def _candidates(locks: tuple[Lock, ...], interaction: Interaction) -> Iterator[L
     """The locks whose first set field matches. The index of the newest tuple is remembered; it holds that
     tuple, so that the identity of the object is enough to know it again."""
     global _last
-    if _last[0] is not locks:
+    last = _last
+    if last[0] is not locks:
         index: dict[tuple[str, str], list[Lock]] = {}
         for lock in locks:
             fields = set_fields(lock.spec.target)
             key = (fields[0], getattr(lock.spec.target, fields[0])) if fields else ("", "")
             index.setdefault(key, []).append(lock)
-        _last = (locks, {key: tuple(found) for key, found in index.items()})
-    found = _last[1]
+        last = _last = (locks, {key: tuple(found) for key, found in index.items()})
+    found = last[1]
     if not found:
         return
     yield from found.get(("", ""), ())

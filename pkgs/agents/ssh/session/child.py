@@ -234,10 +234,13 @@ class Child:
             self.loop.unwatch(self._link.fileno())
         told = [session.farewell(text) for session in tuple(self._sessions)]
         if any(told):
-            # OpenSSH drops what it has not shown yet as soon as it sees the end.
-            self.loop.call_soon(lambda: self.loop.after(FAREWELL_S, lambda: self._connection.end(text)))
+            self.loop.call_soon(lambda: self._end_soon(text))
         else:
             self._connection.end(text)
+
+    def _end_soon(self, text: str) -> None:
+        # OpenSSH drops what it has not shown yet as soon as it sees the end.
+        self.loop.after(FAREWELL_S, lambda: self._connection.end(text))
 
     def _pushed(self, message: Message, fds: list[int]) -> None:
         close_all(fds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import uuid
@@ -29,7 +30,7 @@ from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.names import valid_host_id
 from pkgs.common.rpc.calls import BlockingClient
 
-_TARGETS = (
+TARGETS = (
     Flag("user", "User, and what they impersonate", metavar="NAME"),
     Flag("role", "Everybody with this role", metavar="NAME"),
     Flag("login", "OS login, on every server", metavar="LOGIN"),
@@ -45,7 +46,7 @@ _TARGETS = (
 SPEC = Spec(
     "Lock somebody or something out at once, running sessions included. Several targets in one lock must all"
     " match. See 'tctl get locks', take away with 'tctl rm lock/<id>'.",
-    *_TARGETS,
+    *TARGETS,
     Flag("message", "What the locked ones read", metavar="TEXT"),
     Flag("expires", "When the lock ends (RFC 3339)", metavar="TIME"),
     Flag("ttl", "How long the lock holds", metavar="DURATION"),
@@ -54,9 +55,9 @@ SPEC = Spec(
 
 def run(args: Parsed) -> int:
     """Create the lock."""
-    target = {flag.name.replace("-", "_"): value for flag in _TARGETS if (value := args.text(flag.name))}
+    target = {flag.name.replace("-", "_"): value for flag in TARGETS if (value := args.text(flag.name))}
     if not target:
-        names = ", --".join(flag.name for flag in _TARGETS)
+        names = ", --".join(flag.name for flag in TARGETS)
         raise InputError("what is to be locked?", hint=f"use one of --{names}")
     end = _end(args)
     with connect(args) as client:
@@ -65,7 +66,7 @@ def run(args: Parsed) -> int:
         spec = LockSpec(
             target=LockTarget(**target),
             message=args.text("message"),
-            expires=datetime.fromtimestamp(end, UTC) if end else None,
+            expires=datetime.fromtimestamp(math.ceil(end), UTC) if end else None,
         )
         client.call(PutResource(resource=Lock(metadata=Metadata(name=name), spec=spec), mode="create"))
     sys.stdout.write(f'Created a lock with name "{name}".\n')
@@ -92,7 +93,7 @@ def _resolved(client: BlockingClient, target: dict[str, str]) -> dict[str, str]:
         for kind in ("node", "proxy", "auth_server"):
             if found := server_ids(fetch_all(client, kind), server):
                 break
-        ids["server_id"] = the_one(found, f'server "{server}"', "--server-id=UUID")
+        ids["server_id"] = the_one(found, f'server "{server}"', "--server-id=UUID if it is not connected now")
     device = target.get("device", "")
     if device and not valid_host_id(device):
         devices = [d for d in fetch_all(client, "device") if isinstance(d, Device)]
@@ -110,7 +111,7 @@ def server_ids(resources: Iterable[Resource], hostname: str) -> list[str]:
 def the_one(found: list[str], what: str, flag: str) -> str:
     """The only id; raises when there is none, or when it is not clear which is meant."""
     if not found:
-        raise NotFoundError(f"{what} not found", hint=f"write {flag} for one that is not connected now")
+        raise NotFoundError(f"{what} not found", hint=f"write {flag}")
     if len(found) > 1:
         raise InputError(
             f"{what} is not the only one of its name: {', '.join(found[:10])}", hint=f"write {flag}"
