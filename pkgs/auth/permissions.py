@@ -13,7 +13,7 @@ from pkgs.common.access.infrastructure import SELECTORS, sees
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.roleset import role_set
 from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
-from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.errors import DeniedError, InputError, LockedError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
 from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource, User
@@ -96,10 +96,10 @@ class Permissions:
             raise DeniedError("this user does not exist any more")
 
     def check_locks(self, interaction: Interaction) -> None:
-        """DeniedError with the text of a lock that is in force for this (attack A14)."""
+        """LockedError with the text of a lock that is in force for this (attack A14)."""
         lock = matching_lock(self.locks(), interaction, self._clock())
         if lock is not None:
-            raise DeniedError(lock_text(lock), detail=lock_reason(lock))
+            raise LockedError(lock_text(lock), detail=lock_reason(lock))
 
     def subject(self, identity: Identity) -> Subject:
         return Subject(identity, self.roles(identity.roles))

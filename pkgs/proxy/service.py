@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Sequence
 from aiohttp import web
 
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
-from pkgs.common.errors import AccessError, DeniedError, TrustError
+from pkgs.common.errors import AccessError, LockedError, TrustError
 from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
@@ -265,7 +265,7 @@ class ProxyService:
     def _check_lock(self, identity: Identity) -> None:
         """An agent that is locked has no tunnel here (attack A14)."""
         if (lock := self._lock_of(identity)) is not None:
-            raise DeniedError(lock_text(lock), detail=lock_reason(lock))
+            raise LockedError(lock_text(lock), detail=lock_reason(lock))
 
     def _lock_of(self, identity: Identity) -> Lock | None:
         return matching_lock(self._member.cache.locks, Interaction(identity), self._process.clock.now())

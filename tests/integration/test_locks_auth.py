@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pkgs.common.access.locks import Interaction, matching_lock
 from pkgs.common.api.join import RenewHostCerts
 from pkgs.common.api.login import ReissueUserCerts, SignUserCerts
 from pkgs.common.api.resources import CreateToken, DeleteResource, GetResource, Heartbeat, PutResource
@@ -18,7 +19,8 @@ from pkgs.common.api.system import GetClusterStatus
 from pkgs.common.errors import AlreadyExistsError, DeniedError, InputError, UnavailableError
 from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import SystemRole
-from pkgs.common.pki.keys import new_tls_key
+from pkgs.common.pki.keys import new_ssh_key, new_tls_key
+from pkgs.common.pki.sshcert import line_to_blob, verify_user_cert
 from pkgs.common.pki.x509 import sign_user_tls
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
@@ -98,6 +100,35 @@ def test_a14_a_lock_refuses_every_call_and_every_renewal(short_tmp: Path, target
             await kit.as_user(other).call(GetClusterStatus())
             await kit.admin.call(DeleteResource(kind="lock", name=lock.name))
             await holder(kit, **facts).call(GetClusterStatus())
+
+    run(main)
+
+
+@pytest.mark.parametrize("target", CARRIED)
+def test_a34_a_renewal_does_not_shake_a_lock_off(short_tmp: Path, target: str) -> None:
+    """What a lock can name stays in the renewed certificate, in both its forms."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await kit.user("mira", "access", login=False)
+            facts, value = CARRIED[target]
+            ssh_key, tls_key = new_ssh_key(), new_tls_key()
+            certs = await holder(kit, **facts).call(
+                ReissueUserCerts(
+                    ssh_public_key=ssh_key.public_line, tls_public_key=tls_key.public_pem, ttl_s=600
+                )
+            )
+            lock = await put_lock(kit, **{target: value})
+            renewed = kit.client(certs.tls_cert, tls_key.private_pem)
+            await refused(lambda: renewed.call(GetClusterStatus()), value)
+            seen = verify_user_cert(
+                line_to_blob(certs.ssh_cert),
+                trust=kit.service.authorities.trust,
+                login=None,
+                source_addr="127.0.0.1",
+                now=kit.clock.now(),
+            )
+            assert matching_lock((lock,), Interaction(seen), kit.clock.now()) == lock
 
     run(main)
 

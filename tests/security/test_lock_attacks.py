@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import paramiko
 import pytest
 
 from pkgs.common.errors import DeniedError
@@ -240,6 +241,21 @@ def test_a14_forwardings_and_every_channel_end_with_it(node: SshNode, elsewhere:
         "the end of the forwarding",
     )
     assert [event.fields["addr"] for event in stopped] == [f"{elsewhere}:7007"]
+
+
+def test_a14_new_channels_of_an_open_connection_are_refused_at_once(node: SshNode) -> None:
+    """Between the lock and the end of the connection."""
+    with node.user("nell").logged_in() as transport:
+        node.call(node.reviews._live.clear)
+        lock = node.lock(user="nell", message="stop")
+        channel = transport.open_session()
+        channel.exec_command("echo in")
+        assert channel.recv_exit_status() == 255
+        assert channel.recv_stderr(200) == b'lock targeting User:"nell" is in force: stop\r\n'
+        with pytest.raises(paramiko.ChannelException, match="Administratively prohibited"):
+            transport.open_channel("direct-tcpip", ("192.0.2.1", 80), ("127.0.0.1", 1), timeout=20)
+    assert ended(node, "nell", "session.rejected").fields["reason"] == f"lock {lock.name}: stop"
+    assert lock.name in str(ended(node, "nell", "port").fields["error"])
 
 
 def test_a14_a_lock_that_runs_out_lets_in_again(node: SshNode) -> None:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from pkgs.common.api.resources import WatchItem, WatchResources
-from pkgs.common.errors import AccessError, DeniedError, NotFoundError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, LockedError, NotFoundError, UnavailableError
 from pkgs.common.membership import limits
 from pkgs.common.membership.cachefile import Saved, load_saved, save
 from pkgs.common.pki.identity import Identity, PeerKind
@@ -89,7 +89,7 @@ class ClusterCache:
         self._ready = asyncio.Event()
         self._live = False
         self._cut_off = ""
-        """Why the cluster will not have us any more (a lock on this server, say); empty: it has us."""
+        """The text of the lock by which the cluster has cut this host off; empty: it has not."""
         self._current_at: float | None = None
         """Monotonic time at which the state was last known to be current; None: never in this run."""
         self._save_at: float | None = None
@@ -251,7 +251,7 @@ class ClusterCache:
             try:
                 await self._watch(backoff)
             except AccessError as error:
-                if isinstance(error, DeniedError) and not self._cut_off:
+                if isinstance(error, LockedError) and not self._cut_off:
                     self._cut_off = error.message
                     self._changed("lock")
                 problem = f"{error} ({error.detail})" if error.detail else str(error)

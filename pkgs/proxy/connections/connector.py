@@ -16,7 +16,7 @@ from pkgs.common.access.decide import decide
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.types import Decision, Environment, SeeNode, Subject
 from pkgs.common.api.tunnel import DialHeader
-from pkgs.common.errors import AccessError, DeniedError, NotFoundError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, LockedError, NotFoundError, UnavailableError
 from pkgs.common.events.codes import AUTH_FAIL, CLIENT_DISCONNECT, SESSION_CONNECT
 from pkgs.common.events.format import new_event
 from pkgs.common.events.types import Emitter
@@ -134,7 +134,7 @@ class Connector:
         lock = matching_lock(self._cache.locks, interaction, self._clock.now())
         if lock is not None:
             await self._emit_denied(identity, "", client_addr, login, (lock_reason(lock),))
-            raise DeniedError(inert(lock_text(lock)), detail=lock_reason(lock))
+            raise LockedError(inert(lock_text(lock)), detail=lock_reason(lock))
 
     def _environment(self, client_addr: str, *, live: bool = False) -> Environment:
         cache = self._cache
