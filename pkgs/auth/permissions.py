@@ -12,10 +12,10 @@ from pkgs.auth.state.store import Store
 from pkgs.common.access.accesslists import NOTHING, Standing
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import why_not
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.roleset import role_set
 from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
-from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.errors import DeniedError, InputError, LockedError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
 from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource, User
@@ -61,9 +61,14 @@ class Permissions:
         self._cluster = cluster_name
         self._clock = clock
         self.lists = AccessLists(store)
+        self._locks: tuple[Lock, ...] = ()
 
-    def locks(self) -> list[Lock]:
-        return [lock for lock in self._store.all("lock") if isinstance(lock, Lock)]
+    def locks(self) -> tuple[Lock, ...]:
+        """The same object for as long as they are the same locks: `matching_lock` keeps an index of it."""
+        found = tuple(lock for lock in self._store.all("lock") if isinstance(lock, Lock))
+        if found != self._locks:
+            self._locks = found
+        return self._locks
 
     def auth_preference(self) -> AuthPreference:
         for preference in self._store.all("cluster_auth_preference"):
@@ -97,12 +102,15 @@ class Permissions:
         if identity.cluster != self._cluster:
             raise DeniedError("this cluster does not know you")
         check_source(identity, caller.remote_addr)
-        server_id = identity.name if identity.kind is PeerKind.HOST else ""
-        lock = matching_lock(self.locks(), identity, self._clock(), server_id=server_id)
-        if lock is not None:
-            raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+        self.check_locks(Interaction(identity))
         if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
             raise DeniedError("this user does not exist any more")
+
+    def check_locks(self, interaction: Interaction) -> None:
+        """LockedError with the text of a lock that is in force for this (attack A14)."""
+        lock = matching_lock(self.locks(), interaction, self._clock())
+        if lock is not None:
+            raise LockedError(lock_text(lock), detail=lock_reason(lock))
 
     def subject(self, identity: Identity) -> Subject:
         return Subject(identity, self.roles(identity.roles))

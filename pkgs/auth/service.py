@@ -43,7 +43,7 @@ from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tok
 from pkgs.auth.state.presets import top_up_presets
 from pkgs.auth.state.store import Store
 from pkgs.auth.status import StatusHandlers
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction, matching_lock
 from pkgs.common.errors import AccessError
 from pkgs.common.membership.identity import host_uuid
 from pkgs.common.net.listener import Accepted, HeaderCheck, Listener, bind
@@ -53,7 +53,7 @@ from pkgs.common.net.sockets import split_host_port
 from pkgs.common.net.tls import server_context
 from pkgs.common.pki import x509
 from pkgs.common.pki.certspec import HostCertSpec
-from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.pki.identity import Identity, SystemRole
 from pkgs.common.pki.keys import new_tls_key
 from pkgs.common.resources.kinds import AuthServer, Proxy, ServerSpec
 from pkgs.common.resources.metadata import Metadata
@@ -118,7 +118,7 @@ class AuthService:
         joins = Gate(limits.JOINS_PER_MINUTE, limits.JOINS_BURST)
         passwords = PasswordPool()
         self._closers.append(passwords.close)
-        issuer = self.issuer = UserIssuer(authorities, journal, permissions.locks)
+        issuer = self.issuer = UserIssuer(authorities, journal, permissions.check_locks)
         login = LoginHandler(store, accounts, attempts, passwords, permissions, issuer, journal, logins)
         self._closers.append(login.close)
         self.handlers = Handlers(
@@ -135,7 +135,9 @@ class AuthService:
                 change_events,
             ),
             signing=SigningHandlers(store, permissions, issuer, authorities, journal),
-            join=JoinHandlers(store, Hosts(self.backend), authorities, journal, joins),
+            join=JoinHandlers(
+                store, Hosts(self.backend), authorities, journal, joins, permissions.check_locks
+            ),
             inventory=InventoryHandlers(store),
             resources=ResourceHandlers(store, accounts, attempts, permissions, journal, self._enforce_locks),
             watch=WatchHandler(store, permissions),
@@ -289,10 +291,7 @@ class AuthService:
 
         def is_locked(caller: Caller) -> bool:
             identity = caller.identity
-            if identity is None:
-                return False
-            server_id = identity.name if identity.kind is PeerKind.HOST else ""
-            return matching_lock(locks, identity, now, server_id=server_id) is not None
+            return identity is not None and matching_lock(locks, Interaction(identity), now) is not None
 
         dropped = self.rpc.drop(is_locked)
         if dropped:

@@ -8,7 +8,7 @@ chooses its steps. Nothing is handed out before its audit events are durable.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction
 from pkgs.common.access.options import SessionOptions, logins_for, merge_options
 from pkgs.common.access.options.login import cert_extensions
 from pkgs.common.access.options.merge import serving
@@ -34,7 +34,6 @@ from pkgs.common.pki import sshcert, x509
 from pkgs.common.pki.certspec import NO_LOGIN_PREFIX, UserCertSpec, spec_from_identity
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.keys import check_public_line, check_public_pem
-from pkgs.common.resources.kinds import Lock
 from pkgs.common.resources.role import Role
 
 
@@ -237,11 +236,11 @@ class UserIssuer:
     """The one place that signs certificates for users."""
 
     def __init__(
-        self, authorities: Authorities, journal: Journal, locks: Callable[[], Sequence[Lock]]
+        self, authorities: Authorities, journal: Journal, check_locks: Callable[[Interaction], None]
     ) -> None:
         self._authorities = authorities
         self._journal = journal
-        self._locks = locks
+        self._check_locks = check_locks
 
     @property
     def cluster_name(self) -> str:
@@ -299,9 +298,7 @@ class UserIssuer:
             )
             if not as_meant:
                 raise InternalError("a certificate did not come out as meant and was withheld")
-            lock = matching_lock(self._locks(), identity, order.now)
-            if lock is not None:
-                raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+            self._check_locks(Interaction(identity))
 
     def _event(self, spec: UserCertSpec, user_agent: str) -> Event:
         return self._journal.event(

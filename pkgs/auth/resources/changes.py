@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.join import masked
+from pkgs.common.access.locks import set_fields
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import rfc3339
@@ -139,7 +140,8 @@ def change_events(
         fields["kube_labels"] = dict(resource.metadata.labels)
     elif isinstance(resource, Lock):
         target = resource.spec.target
-        fields["target"] = {
-            name: str(getattr(target, name)) for name in target.__struct_fields__ if getattr(target, name)
+        fields |= {
+            "target": {name: str(getattr(target, name)) for name in set_fields(target)},
+            "message": resource.spec.message or None,
         }
     return [journal.event(kind, **fields)]

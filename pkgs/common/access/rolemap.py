@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pkgs.common.access import patterns
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction, matching_lock
 from pkgs.common.access.traits import captures_in, fill_captures
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind
@@ -105,7 +105,7 @@ def as_local(
         disallow_reissue=True,
         renewable=False,
     )
-    lock = matching_lock(locks, remote, now, server_id=server_id, login=login)
+    lock = matching_lock(locks, Interaction(remote, (server_id,), login), now)
     if lock is not None:
         raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
     try:

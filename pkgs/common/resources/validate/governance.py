@@ -23,11 +23,15 @@ MAX_LIST_ROLES = 50
 MAX_LIST_TRAITS = 50
 MAX_LIST_TRAIT_VALUES = 500
 MAX_LIST_TEXT = 1000
+MAX_LOCK_MESSAGE = 1000
+"""It is shown on terminals, and sent to every service."""
 
 
 def check_lock(lock: Lock, where: str) -> None:
     if lock.spec.target == type(lock.spec.target)():
         raise InputError(f"{where}: spec.target: nothing is locked", hint="set user, role, login, ...")
+    if len(lock.spec.message) > MAX_LOCK_MESSAGE:
+        raise InputError(f"{where}: spec.message: longer than {MAX_LOCK_MESSAGE} characters")
 
 
 def check_request(request: AccessRequest, where: str) -> None:
