@@ -32,6 +32,7 @@ from pkgs.common.errors import (
 from pkgs.common.pki import sshcert
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key
+from pkgs.common.resources.documents.owned import with_revision
 from pkgs.common.resources.kinds import (
     AuthPreference,
     CertAuthority,
@@ -132,7 +133,9 @@ def test_resources_create_update_conflict_delete(short_tmp: Path) -> None:
                 await kit.admin.call(PutResource(resource=changed, mode="update"))
             got = (await kit.admin.call(GetResource(kind="roles", name="dev"))).resource
             assert got == updated
-            await kit.admin.call(PutResource(resource=made, mode="upsert"))
+            with pytest.raises(ConflictError, match="leave out metadata"):
+                await kit.admin.call(PutResource(resource=made, mode="upsert"))
+            await kit.admin.call(PutResource(resource=with_revision(made, ""), mode="upsert"))
             await kit.user("mira", "dev")
             with pytest.raises(InputError, match="used by 1 user"):
                 await kit.admin.call(DeleteResource(kind="role", name="dev"))

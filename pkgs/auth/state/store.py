@@ -151,6 +151,10 @@ class Store:
         except NotFoundError:
             raise NotFoundError(f'{kind} "{name}" not found') from None
 
+    async def remove(self, resource: Resource, *also: Operation) -> None:
+        """Delete what was read, if it is still what it was; `also` is done in the same commit."""
+        await self._write(resource, Delete(key_for(resource), int(resource.metadata.revision)), *also)
+
     async def _write(self, resource: R, *operations: Operation) -> R:
         try:
             revision = await self.backend.commit(operations)

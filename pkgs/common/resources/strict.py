@@ -18,7 +18,8 @@ from msgspec import inspect as mi
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pkgs.common.errors import InputError
-from pkgs.common.resources.yamlnodes import MAX_DEPTH, MAX_NODES, compose_documents, line_number
+from pkgs.common.resources.limits import MAX_DEPTH, MAX_NODES
+from pkgs.common.resources.yamlnodes import compose_documents, line_number
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ def convert_node(node: Node, type: type[T], source: str) -> T:
         text = str(error)
         what, _, at = text.partition(" - at `$")
         path = at.rstrip("`").removeprefix(".")
-        raise _error(source, _find(node, path), path, what.lower()) from None
+        raise _error(source, find_node(node, path), path, what.lower()) from None
 
 
 @lru_cache(maxsize=1024)
@@ -68,10 +69,11 @@ def _type_info(type: Any) -> mi.Type:
 def line_of(text: str, path: str, source: str = "<input>") -> int:
     """The line of a dotted path with `[i]` indexes, or of its nearest existing parent; 0 for no document."""
     documents = compose_documents(text, source)
-    return line_number(_find(documents[0], path)) if documents else 0
+    return line_number(find_node(documents[0], path)) if documents else 0
 
 
-def _find(node: Node, path: str) -> Node:
+def find_node(node: Node, path: str) -> Node:
+    """The node at a dotted path, or its nearest existing parent."""
     rest = path
     while rest:
         if isinstance(node, SequenceNode):

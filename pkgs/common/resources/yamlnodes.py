@@ -20,15 +20,12 @@ from yaml.events import (
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pkgs.common.errors import InputError
-
-MAX_TEXT_BYTES = 32 * 1024 * 1024
-"""All documents of one input together."""
-MAX_RESOURCE_BYTES = 1_000_000
-"""One document: one resource, or one configuration file."""
-MAX_DOCUMENTS = 50_000
-MAX_DEPTH = 64
-MAX_NODES = 200_000
-"""Nodes visited in one document, each alias counted as often as it is used."""
+from pkgs.common.resources.limits import (
+    MAX_DEPTH,
+    MAX_DOCUMENTS,
+    MAX_RESOURCE_BYTES,
+    MAX_TEXT_BYTES,
+)
 
 _TAG = "tag:yaml.org,2002:"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -13,6 +13,13 @@ from pkgs.common.errors import InputError
 from pkgs.common.resources import kinds, registry, versions
 from pkgs.common.resources.codec import to_json
 from pkgs.common.resources.kinds import CertAuthority, ClusterName, Node, Proxy, Resource, User
+from pkgs.common.resources.limits import (
+    MAX_DESCRIPTION,
+    MAX_LABEL_LENGTH,
+    MAX_LABELS,
+    MAX_NAME_LENGTH,
+    MAX_RESOURCE_BYTES,
+)
 from pkgs.common.resources.metadata import Base
 from pkgs.common.resources.names import (
     RESOURCE_NAME,
@@ -23,13 +30,10 @@ from pkgs.common.resources.names import (
 )
 from pkgs.common.resources.registry import SINGLETONS
 from pkgs.common.resources.role import Role
+from pkgs.common.resources.secrets import shown_name
 from pkgs.common.resources.validate import clusters, governance, joining, roles, targets, words
 from pkgs.common.resources.validate.words import short
-from pkgs.common.resources.yamlnodes import MAX_RESOURCE_BYTES
 
-MAX_NAME_LENGTH = 255
-MAX_LABELS = 1000
-MAX_LABEL_LENGTH = 1000
 _WITH_SUB_KIND = (CertAuthority, Node, kinds.AccessListMember, kinds.Integration, kinds.ServerInfo)
 _CHECKS: dict[type[Base], Callable[[Any, str], None]] = {
     Role: roles.check_role,
@@ -76,7 +80,7 @@ _CHECKS: dict[type[Base], Callable[[Any, str], None]] = {
 
 def check_fields(resource: Resource) -> None:
     """Raises InputError naming kind, name and field of the first problem."""
-    where = f"{resource.kind}/{short(resource.name)}"
+    where = f"{resource.kind}/{short(shown_name(resource))}"
     _check_metadata(resource, where)
     if resource.sub_kind and not isinstance(resource, _WITH_SUB_KIND):
         # It would be stored beside the resource of the same name and stand in for it.
@@ -115,7 +119,9 @@ def _check_metadata(resource: Resource, where: str) -> None:
         )
     labels = resource.metadata.labels
     if len(labels) > MAX_LABELS:
-        raise InputError(f"{where}: metadata.labels: more than {MAX_LABELS} labels")
+        raise InputError(f"{where}: metadata.labels: {len(labels):,} labels, at most {MAX_LABELS:,}")
+    if len(resource.metadata.description) > MAX_DESCRIPTION:
+        raise InputError(f"{where}: metadata.description: longer than {MAX_DESCRIPTION:,} characters")
     for key, value in labels.items():
         if not words.valid_label_key(key) or len(key) > MAX_LABEL_LENGTH:
             raise InputError(

@@ -26,6 +26,7 @@ from pkgs.common.resources.kinds import (
     UiConfig,
     VnetConfig,
 )
+from pkgs.common.resources.kinds.connectors import RedirectSettings
 from pkgs.common.resources.names import valid_cluster_name, valid_login
 from pkgs.common.resources.validate import words
 from pkgs.common.resources.validate.roles import check_mfa
@@ -85,8 +86,15 @@ def check_github(connector: Github, where: str) -> None:
     words.filled(spec.client_id, f"{where}: spec.client_id")
     words.url(spec.endpoint_url, ("https", "http"), f"{where}: spec.endpoint_url")
     words.url(spec.api_endpoint_url, ("https", "http"), f"{where}: spec.api_endpoint_url")
+    _check_redirects(spec.client_redirect_settings, where)
     for index, team in enumerate(spec.teams_to_roles):
         words.filled(team.roles, f"{where}: spec.teams_to_roles[{index}].roles")
+
+
+def _check_redirects(settings: RedirectSettings | None, where: str) -> None:
+    for index, text in enumerate(settings.insecure_allowed_cidr_ranges if settings is not None else ()):
+        at = f"{where}: spec.client_redirect_settings.insecure_allowed_cidr_ranges[{index}]"
+        words.network(text, at)
 
 
 def check_oidc(connector: Oidc, where: str) -> None:
@@ -94,6 +102,9 @@ def check_oidc(connector: Oidc, where: str) -> None:
     words.url(spec.issuer_url, ("https", "http"), f"{where}: spec.issuer_url")
     words.filled(spec.client_id, f"{where}: spec.client_id")
     parse_duration(spec.max_age, f"{where}: spec.max_age")
+    if spec.mfa is not None:
+        parse_duration(spec.mfa.max_age, f"{where}: spec.mfa.max_age")
+    _check_redirects(spec.client_redirect_settings, where)
     for index, claim in enumerate(spec.claims_to_roles):
         words.filled(claim.claim, f"{where}: spec.claims_to_roles[{index}].claim")
         words.filled(claim.roles, f"{where}: spec.claims_to_roles[{index}].roles")

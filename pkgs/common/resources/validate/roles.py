@@ -14,7 +14,7 @@ from pkgs.common.resources.role import (
     SpiffeCondition,
     Threshold,
 )
-from pkgs.common.resources.validate import words
+from pkgs.common.resources.validate import rulekinds, words
 from pkgs.common.resources.versions import MFA_MODES
 
 MAX_REQUEST_S = 14 * 86400.0
@@ -87,6 +87,8 @@ def _check_conditions(role: Role, found: Conditions, side: str, where: str) -> N
     for index, rule in enumerate(found.rules):
         words.filled(rule.resources, f"{where}.rules[{index}].resources")
         words.filled(rule.verbs, f"{where}.rules[{index}].verbs")
+    if not allow:
+        rulekinds.check_denied(found.rules, where)
     for index, item in enumerate(found.kubernetes_resources):
         _check_kubernetes(role.version, item, f"{where}.kubernetes_resources[{index}]")
     if found.db_permissions and found.db_roles:
@@ -117,18 +119,20 @@ def _check_kubernetes(version: str, item: KubernetesResource, where: str) -> Non
             raise InputError(f"{where}.kind: found {words.short(item.kind)!r}", hint=f"allowed: {allowed}")
         if item.api_group:
             raise InputError(f"{where}.api_group: only from role version v8 on")
-    for verb in item.verbs:
+    for index, verb in enumerate(item.verbs):
         if verb not in _KUBE_VERBS:
             allowed = ", ".join(sorted(_KUBE_VERBS))
-            raise InputError(f"{where}.verbs: found {words.short(verb)!r}", hint=f"allowed: {allowed}")
+            raise InputError(
+                f"{where}.verbs[{index}]: found {words.short(verb)!r}", hint=f"allowed: {allowed}"
+            )
 
 
 def _check_spiffe(item: SpiffeCondition, where: str) -> None:
     path = item.path
     if not path.startswith("/") and not (path.startswith("^") and path.endswith("$") and len(path) > 1):
         raise InputError(f"{where}.path: starts with / or stands between ^ and $")
-    for text in item.ip_sans:
-        words.network(text, f"{where}.ip_sans")
+    for index, text in enumerate(item.ip_sans):
+        words.network(text, f"{where}.ip_sans[{index}]")
 
 
 def _check_sessions(found: Conditions, where: str) -> None:
