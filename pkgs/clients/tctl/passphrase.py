@@ -9,7 +9,7 @@ import stat
 import sys
 
 from pkgs.clients.tsh.login.ask import hidden
-from pkgs.common.errors import InputError, NotFoundError
+from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki import limits
@@ -38,16 +38,25 @@ def sealed(text: str, passphrase: str) -> str:
     return seal(text.encode("utf-8", "surrogatepass"), passphrase, secrets.token_bytes)
 
 
-def opened(text: str, args: Parsed, source: str) -> str:
-    """The text itself, or what is sealed in it; asks for the passphrase only then."""
+def opened(text: str, args: Parsed, source: str, known: list[str] | None = None) -> str:
+    """The text itself, or what is sealed in it; asks for the passphrase only then. `known` keeps what was
+    asked for, for the next text."""
     if not is_sealed(text):
         return text
-    if args.text(FLAG.name):
+    if known:
+        passphrase = known[0]
+    elif args.text(FLAG.name):
         passphrase = _from_file(args.text(FLAG.name))
     else:
         passphrase = hidden(f"Passphrase of {inert(source)}: ", _OTHERWISE)
+    if known is not None and not known:
+        known.append(passphrase)
     try:
-        return unseal(text, passphrase).decode("utf-8", "surrogatepass")
+        plain = unseal(text, passphrase)
+    except AccessError as error:
+        raise type(error)(f"{source}: {error.message}", hint=error.hint) from None
+    try:
+        return plain.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         raise InputError(f"{source}: what is sealed in it is no text") from None
 
