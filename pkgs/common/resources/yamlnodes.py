@@ -40,7 +40,7 @@ def line_number(node: Node) -> int:
 def compose_documents(text: str, source: str) -> list[Node]:
     """The documents of a YAML or JSON text; empty ones are left out. Raises InputError with the line."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
-        raise InputError(f"{source}: larger than {MAX_TEXT_BYTES} bytes")
+        raise InputError(f"{source}: larger than {MAX_TEXT_BYTES:,} bytes")
     if text.lstrip()[:1] in {"{", "["}:
         found = _from_json(text, source)
         if found is not None:
@@ -75,11 +75,11 @@ def _check_shape(text: str, source: str) -> None:
             depth -= 1
             size = end.index - begin if end is not None else 0
             if depth == 0 and not is_list and size > MAX_RESOURCE_BYTES:
-                raise InputError(f"{source}: a document is larger than {MAX_RESOURCE_BYTES} bytes")
+                raise InputError(f"{source}: a document is larger than {MAX_RESOURCE_BYTES:,} bytes")
         elif isinstance(event, DocumentStartEvent):
             documents += 1
             if documents > MAX_DOCUMENTS:
-                raise InputError(f"{source}: more than {MAX_DOCUMENTS} documents")
+                raise InputError(f"{source}: more than {MAX_DOCUMENTS:,} documents")
 
 
 def _is_empty(node: Node) -> bool:

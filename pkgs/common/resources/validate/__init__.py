@@ -106,8 +106,9 @@ def check_fields(resource: Resource) -> None:
             raise InputError(f"{where}: metadata.name: expected a host id (a UUID)")
         if not resource.spec.hostname:
             raise InputError(f"{where}: spec.hostname: missing")
-    if len(to_json(resource, with_secrets=True)) > MAX_RESOURCE_BYTES:
-        raise InputError(f"{where}: larger than {MAX_RESOURCE_BYTES} bytes")
+    size = len(to_json(resource, with_secrets=True))
+    if size > MAX_RESOURCE_BYTES:
+        raise InputError(f"{where}: {size:,} bytes, at most {MAX_RESOURCE_BYTES:,} bytes")
 
 
 def _check_metadata(resource: Resource, where: str) -> None:
@@ -120,8 +121,11 @@ def _check_metadata(resource: Resource, where: str) -> None:
     labels = resource.metadata.labels
     if len(labels) > MAX_LABELS:
         raise InputError(f"{where}: metadata.labels: {len(labels):,} labels, at most {MAX_LABELS:,}")
-    if len(resource.metadata.description) > MAX_DESCRIPTION:
-        raise InputError(f"{where}: metadata.description: longer than {MAX_DESCRIPTION:,} characters")
+    described = len(resource.metadata.description)
+    if described > MAX_DESCRIPTION:
+        raise InputError(
+            f"{where}: metadata.description: {described:,} characters, at most {MAX_DESCRIPTION:,}"
+        )
     for key, value in labels.items():
         if not words.valid_label_key(key) or len(key) > MAX_LABEL_LENGTH:
             raise InputError(

@@ -39,6 +39,7 @@ def check_preference(preference: AuthPreference, where: str) -> None:
     spec = preference.spec
     parse_duration(spec.default_session_ttl, f"{where}: spec.default_session_ttl")
     check_mfa(spec.require_session_mfa, f"{where}: spec.require_session_mfa")
+    words.prose(spec.message_of_the_day, f"{where}: spec.message_of_the_day")
     users = spec.stable_unix_user_config
     if users is not None and users.enabled and not 0 < users.first_uid <= users.last_uid:
         raise InputError(f"{where}: spec.stable_unix_user_config: first_uid is above last_uid, or 0")
@@ -47,6 +48,7 @@ def check_preference(preference: AuthPreference, where: str) -> None:
 def check_networking(config: NetworkingConfig, where: str) -> None:
     names = ("client_idle_timeout", "web_idle_timeout", "keep_alive_interval", "session_control_timeout")
     words.durations(config.spec, (*names, "proxy_ping_interval", "ssh_dial_timeout"), where)
+    words.prose(config.spec.client_idle_timeout_message, f"{where}: spec.idle_timeout_message")
     words.at_least(config.spec.keep_alive_count_max, 0, f"{where}: spec.keep_alive_count_max")
 
 

@@ -55,6 +55,7 @@ def _check_options(role: Role, where: str) -> None:
         parse_duration(getattr(options, name), f"{where}: spec.options.{name}")
     for name in ("max_sessions", "max_connections", "max_kubernetes_connections"):
         words.at_least(getattr(options, name), 0, f"{where}: spec.options.{name}")
+    words.prose(options.request_prompt, f"{where}: spec.options.request_prompt")
     check_mfa(options.require_session_mfa, f"{where}: spec.options.require_session_mfa")
     names = [extension.name for extension in options.cert_extensions]
     for index, extension in enumerate(options.cert_extensions):
@@ -169,6 +170,7 @@ def _check_request(request: RequestConditions, where: str) -> None:
         words.filled(claim.claim, f"{where}.claims_to_roles[{index}].claim")
         words.filled(claim.roles, f"{where}.claims_to_roles[{index}].roles")
     check_thresholds(request.thresholds, f"{where}.thresholds")
+    words.prose(request.reason.prompt, f"{where}.reason.prompt")
 
 
 def check_thresholds(thresholds: list[Threshold], where: str) -> None:
