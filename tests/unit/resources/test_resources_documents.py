@@ -198,7 +198,18 @@ class TestDifferences:
 class TestKindsInRules:
     def test_the_presets_know_what_they_name(self) -> None:
         for role in (*preset_roles(), IMPLICIT_ROLE):
-            nothing = "role/r: spec.{}: nothing here is of kind {!r}, so the rule does nothing for it{}"
+            assert warnings_of(role) == []
+
+    def rules(self, allow: list[str], deny: list[str]) -> Role:
+        def side(kinds: list[str]) -> Conditions:
+            return Conditions(rules=[Rule(resources=kinds, verbs=["read"])] if kinds else [])
+
+        return Role(metadata=Metadata(name="r"), spec=RoleSpec(allow=side(allow), deny=side(deny)))
+
+    def test_an_unknown_kind_is_kept_with_a_warning(self) -> None:
+        role = self.rules(["node", "rolle", "quantum_gate"], ["quantum_gate"])
+        check_fields(role)
+        nothing = "role/r: spec.{}: nothing here is of kind {!r}, so the rule does nothing for it{}"
         assert warnings_of(role) == [
             nothing.format("allow.rules[0].resources[1]", "rolle", "; did you mean role?"),
             nothing.format("allow.rules[0].resources[2]", "quantum_gate", ""),
