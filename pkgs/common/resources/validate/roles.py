@@ -82,9 +82,10 @@ def _check_conditions(role: Role, found: Conditions, side: str, where: str) -> N
         if name.endswith("_labels"):
             words.selector(getattr(found, name), f"{where}.{name}")
     for name in (*_NO_WILDCARD, *_NO_WILDCARD_CLOUD) if allow else ():
-        if "*" in getattr(found, name):
+        entries = getattr(found, name)
+        if "*" in entries:
             hint = "name the logins, or {{internal.logins}}" if name == "logins" else "name each one"
-            raise InputError(f"{where}.{name}: '*' is not allowed", hint=hint)
+            raise InputError(f"{where}.{name}[{entries.index('*')}]: '*' is not allowed", hint=hint)
     for index, rule in enumerate(found.rules):
         words.filled(rule.resources, f"{where}.rules[{index}].resources")
         words.filled(rule.verbs, f"{where}.rules[{index}].verbs")
