@@ -162,10 +162,15 @@ class TestDifferences:
         assert told(old, new) == {"spec.allow.db_labels.*": ("", "*")}
 
     def test_making_and_deleting(self) -> None:
-        made = told(None, self.role(logins=["a"]))
-        assert made["spec.allow.logins"] == ("", '["a"]')
-        assert "metadata.name" not in made and "kind" not in made
-        assert told(self.role(logins=["a"]), None)["spec.allow.logins"] == ('["a"]', "")
+        role = self.role(logins=["a"])
+        assert told(None, role) == {"spec.allow.logins": ("", '["a"]')}
+        assert told(role, None) == {"spec.allow.logins": ('["a"]', "")}
+        lock = one("kind: lock\nmetadata: {name: l}\nspec: {target: {user: eve}}")
+        assert told(None, lock)["spec.target.user"] == ("", "eve")
+        bot = Bot(metadata=Metadata(name="b"), status=BotStatus())
+        assert all(path.startswith("status") for path in told(None, bot))
+        leaf = RemoteCluster(metadata=Metadata(name="leaf", labels={"a": "b"}))
+        assert told(None, leaf) == {"metadata.labels.a": ("", "b")}
 
     def test_secrets_are_named_and_never_shown(self) -> None:
         text = "kind: oidc\nmetadata: {{name: o}}\nspec: {{issuer_url: 'https://i', client_id: c, {}}}"

@@ -15,6 +15,7 @@ import msgspec
 from pkgs.common.resources import limits
 from pkgs.common.resources.codec import to_builtins
 from pkgs.common.resources.kinds import Resource
+from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.secrets import changed_secrets
 
 _ABSENT = object()
@@ -34,19 +35,41 @@ class Difference(NamedTuple):
 def differences(before: Resource | None, after: Resource | None) -> list[Difference]:
     """At most `limits.MAX_DIFFERENCES` of them, in the order of the document; the last one tells how many
     more there are."""
-    old: Any = to_builtins(before) if before is not None else _ABSENT
-    new: Any = to_builtins(after) if after is not None else _ABSENT
-    found = [
-        Difference(path, _text(one), _text(two))
-        for path, one, two in _walk(old, new, "")
-        if path not in _NEVER
-    ]
+    if before is None or after is None:
+        found = _whole(before, after)
+    else:
+        walked = _walk(to_builtins(before), to_builtins(after), "")
+        found = [Difference(path, _text(one), _text(two)) for path, one, two in walked if path not in _NEVER]
     for path in changed_secrets(before, after):
         found.append(Difference(f"spec.{path}", SECRET, SECRET))
     if len(found) > limits.MAX_DIFFERENCES:
         more = len(found) - limits.MAX_DIFFERENCES + 1
         found = [*found[: limits.MAX_DIFFERENCES - 1], Difference("...", "", f"{more} more changes")]
     return found
+
+
+def _whole(before: Resource | None, after: Resource | None) -> list[Difference]:
+    """What was made or deleted: all that it says beyond the defaults of its kind."""
+    resource = after or before
+    if resource is None:
+        return []
+    walked = _walk(_defaults(resource), to_builtins(resource), "")
+    said = [(path, _text(two)) for path, _, two in walked if path not in _NEVER]
+    return [Difference(path, *(("", text) if before is None else (text, ""))) for path, text in said]
+
+
+def _defaults(resource: Resource) -> Any:
+    """The document of the same kind that says nothing."""
+    fields = {field.name: field for field in msgspec.structs.fields(type(resource))}
+    spec = getattr(resource, "spec", None)
+    if spec is not None and any(field.required for field in msgspec.structs.fields(type(spec))):
+        return _ABSENT
+    empty: dict[str, Any] = {"metadata": Metadata(name="")}
+    if spec is not None:
+        empty["spec"] = type(spec)()
+    if "status" in fields:
+        empty["status"] = fields["status"].default
+    return to_builtins(msgspec.structs.replace(resource, sub_kind="", **empty))
 
 
 def _walk(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
