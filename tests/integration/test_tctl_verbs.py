@@ -161,3 +161,22 @@ def test_a_warning_about_what_is_kept_and_does_nothing(short_tmp: Path) -> None:
             assert "<stdin>:3: role/w: spec.deny.rules[0].resources[0]: unknown kind 'rolle'" in refused.err
 
     run(main)
+
+
+def test_what_the_service_refuses_of_an_edit_names_the_line(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with auth(short_tmp / "a") as kit:
+            text = "kind: role\nmetadata: {name: ed}\nspec: {allow: {logins: [a]}}\n"
+            (await tctl(kit, "create", stdin=text)).ok()
+            editor(kit, monkeypatch, "sed -i 's/^    - a$/    - \"{{internal.}}\"/' \"$1\"")
+            refused = await tctl(kit, "edit", "role/ed")
+            assert refused.status == 2
+            found = re.search(r"the edited text:(\d+): role/ed: spec\.allow\.logins\[0\]: ", refused.err)
+            assert found, refused.err
+            kept = re.search(r"kept in (\S+)", refused.err)
+            assert kept
+            assert "{{internal.}}" in Path(kept[1]).read_text().splitlines()[int(found[1]) - 1]
+
+    run(main)

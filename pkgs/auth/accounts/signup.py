@@ -26,6 +26,7 @@ from pkgs.common.api.login import (
 )
 from pkgs.common.errors import AlreadyExistsError, ConflictError, DeniedError, InputError, NotFoundError
 from pkgs.common.events.codes import MFA_ADD, PASSWORD_CHANGE, RESET_TOKEN_CREATE, USER_CREATE
+from pkgs.common.resources.documents.differences import changes_of
 from pkgs.common.resources.durations import format_duration
 from pkgs.common.resources.kinds import User, UserSpec
 from pkgs.common.resources.metadata import Metadata
@@ -74,7 +75,12 @@ class SignupHandlers:
         actor = self._journal.actor(caller)
         await self._journal.write(
             self._journal.event(
-                USER_CREATE, name=user.name, roles=list(user.spec.roles), connector="local", user=actor
+                USER_CREATE,
+                name=user.name,
+                roles=list(user.spec.roles),
+                connector="local",
+                user=actor,
+                changes=changes_of(None, user),
             ),
             self._journal.event(
                 RESET_TOKEN_CREATE, name=user.name, ttl=format_duration(request.ttl_s), user=actor

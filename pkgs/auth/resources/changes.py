@@ -7,7 +7,7 @@ from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import rfc3339
 from pkgs.common.events.types import Event, FieldValue
-from pkgs.common.resources.documents.differences import differences
+from pkgs.common.resources.documents.differences import changes_of
 from pkgs.common.resources.kinds import (
     AccessList,
     AccessListMember,
@@ -141,11 +141,5 @@ def change_events(
         fields["target"] = {
             name: str(getattr(target, name)) for name in target.__struct_fields__ if getattr(target, name)
         }
-    fields["changes"] = changes(before, after)
+    fields["changes"] = changes_of(before, after)
     return [journal.event(kind, **fields)]
-
-
-def changes(before: Resource | None, after: Resource | None) -> dict[str, str | list[str]]:
-    """Changed paths with their values before and after, bounded, secrets masked. An empty text is a value
-    that was not there, or is there no more."""
-    return {change.path: [change.before, change.after] for change in differences(before, after)}

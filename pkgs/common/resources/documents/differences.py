@@ -48,6 +48,11 @@ def differences(before: Resource | None, after: Resource | None) -> list[Differe
     return found
 
 
+def changes_of(before: Resource | None, after: Resource | None) -> dict[str, str | list[str]]:
+    """The same as a field of an audit event: path to the values before and after."""
+    return {change.path: [change.before, change.after] for change in differences(before, after)}
+
+
 def _whole(before: Resource | None, after: Resource | None) -> list[Difference]:
     """What was made or deleted: all that it says beyond the defaults of its kind."""
     resource = after or before
