@@ -170,7 +170,7 @@ def test_what_the_service_refuses_of_an_edit_names_the_line(
         async with auth(short_tmp / "a") as kit:
             text = "kind: role\nmetadata: {name: ed}\nspec: {allow: {logins: [a]}}\n"
             (await tctl(kit, "create", stdin=text)).ok()
-            editor(kit, monkeypatch, "sed -i 's/^    - a$/    - \"{{internal.}}\"/' \"$1\"")
+            editor(kit, monkeypatch, 'sed -i \'s/^    - a$/    - "{{internal.}}"/\' "$1"')
             refused = await tctl(kit, "edit", "role/ed")
             assert refused.status == 2
             found = re.search(r"the edited text:(\d+): role/ed: spec\.allow\.logins\[0\]: ", refused.err)
