@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from pkgs.common.api.resources import GetResource, PutResource
-from pkgs.common.errors import NotFoundError
+from pkgs.common.errors import ConflictError, NotFoundError
+from pkgs.common.pki.sealing import unseal
 from pkgs.common.resources.codec import load_documents
-from pkgs.common.resources.kinds import Github, User
+from pkgs.common.resources.kinds import Github, Resource, User
 from tests.integration.auth_kit import auth, events, run
 from tests.integration.tctl_kit import PASSPHRASE, passphrase_file, tctl
+from tests.integration.terminal import Terminal
+
+ROOT = Path(__file__).resolve().parents[2]
 
 BASE = {
     # The user is read before the role that it has.
@@ -248,8 +256,6 @@ def test_what_the_server_says_is_left_to_it(short_tmp: Path) -> None:
 
 
 async def _lock_out(kit: object, name: str) -> None:
-    import msgspec
-
     store = kit.service.store  # type: ignore[attr-defined]
     user = store.must("user", name)
     status = msgspec.structs.replace(user.spec.status, is_locked=True, locked_message="too many")
@@ -314,3 +320,74 @@ def test_sealed_documents_are_read_back(short_tmp: Path) -> None:
             assert clear.err.startswith("WARNING: ")
 
     run(main, deadline_s=120)
+
+
+def test_a_failure_halfway_says_what_was_done_and_what_not(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp / "a") as kit:
+            folder = lay(short_tmp / "conf")
+            store = kit.service.store
+            real, failing = store.create, True
+
+            async def create(resource: Resource, *also: Any) -> Resource:
+                if failing and resource.kind == "github":
+                    raise ConflictError("the disk of the tests is in a bad mood")
+                return await real(resource, *also)
+
+            store.create = create  # type: ignore[method-assign, assignment]
+            stopped = await tctl(kit, "apply", "-f", str(folder))
+            assert stopped.status == 1
+            assert stopped.out.splitlines() == [
+                "cluster_auth_preference/cluster-auth-preference updated",
+                "role/dev created",
+                "1 created, 1 updated, 0 unchanged, 0 pruned",
+                "github/sso not created",
+                "user/dora not created",
+            ]
+            said = (
+                f"stopped after 2 of 4 resources: {folder}/sso.json: the disk of the tests is in a bad mood"
+            )
+            assert stopped.err == f"ERROR: {said}\n"
+            as_json = await tctl(kit, "apply", "-f", str(folder), "--format=json")
+            assert as_json.status == 1
+            assert {r["name"]: (r["action"], r["done"]) for r in json.loads(as_json.out)["resources"]} == {
+                "cluster-auth-preference": ("unchanged", False),
+                "dev": ("unchanged", False),
+                "sso": ("created", False),
+                "dora": ("created", False),
+            }
+            # The next run takes it up.
+            failing = False
+            done = (await tctl(kit, "apply", "-f", str(folder))).ok()
+            assert "2 created, 0 updated, 2 unchanged, 0 pruned" in done.out
+
+    run(main)
+
+
+def test_at_a_terminal_the_passphrase_is_asked_for_twice_and_not_shown(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp / "a") as kit:
+            (await tctl(kit, "get", "roles")).ok()
+            config = short_tmp / "a.yaml"
+
+            def talk(second: str, last: str) -> tuple[int, str]:
+                argv = [str(ROOT / "bin" / "tctl"), "-c", str(config), "get", "roles", "--with-secrets"]
+                terminal = Terminal(argv, dict(os.environ))
+                terminal.expect("Passphrase (12 characters or more): ")
+                terminal.type(PASSPHRASE)
+                terminal.expect("The same again: ")
+                terminal.type(second)
+                terminal.expect(last)
+                return terminal.end(), terminal.shown
+
+            status, shown = await asyncio.to_thread(talk, PASSPHRASE, "-----END SEALED RESOURCES-----")
+            assert status == 0, shown
+            assert PASSPHRASE not in shown
+            sealed = shown[shown.index("-----BEGIN") :]
+            assert b"name: access" in unseal(sealed, PASSPHRASE)
+            status, shown = await asyncio.to_thread(talk, "another passphrase", "differ")
+            assert status == 2
+            assert "the two passphrases differ" in shown
+            assert "-----BEGIN" not in shown
+
+    run(main)

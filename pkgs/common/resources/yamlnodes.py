@@ -51,7 +51,8 @@ def compose_documents(text: str, source: str) -> list[Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark is not None else source
-        raise InputError(f"{where}: not valid YAML: {error.problem or error.context}") from None
+        column = f" at column {mark.column + 1}" if mark is not None else ""
+        raise InputError(f"{where}: not valid YAML{column}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{source}: not valid YAML", detail=type(error).__name__) from None
 
