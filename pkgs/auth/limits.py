@@ -85,6 +85,12 @@ WATCH_QUEUE_AGENT = 1024
 SWEEP_EVERY_S = 5.0
 AUTH_SERVER_TTL_S = 600.0
 
+# Changes of resources.
+WRITE_TRIES = 5
+"""How often an unconditional write is checked and tried again when somebody else was faster."""
+ASSUMED_MAX = 10_000
+"""Resources that a dry run may take as made by the steps before it."""
+
 # Audit.
 MAX_EVENTS_PER_CALL = 512
 EVENT_FUTURE_S = 24 * 3600.0

@@ -16,8 +16,7 @@ from pkgs.auth.accesslists.writing import Leftovers, ListWriter, fitting
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
 from pkgs.auth.permissions import Permissions
-from pkgs.auth.state.store import Store, delete_operation
-from pkgs.common.errors import ConflictError, NotFoundError
+from pkgs.auth.state.store import Store
 from pkgs.common.events import codes
 from pkgs.common.events.types import Event
 from pkgs.common.resources.kinds import AccessList, AccessListMember, Resource
@@ -40,6 +39,7 @@ class GenericLists:
     def __init__(self, store: Store, permissions: Permissions, journal: Journal) -> None:
         self._store = store
         self._journal = journal
+        self._lists = permissions.lists
         self._writer = ListWriter(store, permissions.lists)
         self._authority = ListAuthority(store, permissions)
         self._reviews = ReviewLog(store.backend)
@@ -66,12 +66,20 @@ class GenericLists:
     # Writing.
 
     def checked(
-        self, caller: Caller, resource: Resource, before: Resource | None, actor: str, now: float
+        self,
+        caller: Caller,
+        resource: Resource,
+        before: Resource | None,
+        actor: str,
+        now: float,
+        store: Store,
     ) -> Resource:
-        """The form to store. Raises InputError, or DeniedError for who would let themselves in."""
+        """The form to store, on the view of `store`. Raises InputError, or DeniedError for who would let
+        themselves in."""
         if isinstance(resource, AccessListMember):
             self._authority.check_not_themselves(caller, resource)
-        return self._writer.checked(resource, before, actor, now, restoring=caller.admin)
+        writer = ListWriter(store, self._lists)
+        return writer.checked(resource, before, actor, now, restoring=caller.admin)
 
     async def before_creating(self, resource: Resource, actor: str) -> Cleared:
         """Clears what an earlier user or list of this name has left."""
@@ -107,16 +115,6 @@ class GenericLists:
         events = leftover_events(self._journal, actor, found, self._store.backend.clock())
         return Cleared(await fitting(self._store.backend, operations), events)
 
-    def check_role_unused(self, role: str) -> None:
-        """Raises InputError for a role that a list names."""
-        self._writer.check_role_unused(role)
-
-    async def delete_with(self, resource: Resource, also: list[Operation]) -> None:
-        """Delete it and what goes with it, all or nothing."""
-        try:
-            await self._store.backend.commit([delete_operation(resource), *also])
-        except (NotFoundError, ConflictError):
-            raise ConflictError(
-                f'{resource.kind} "{resource.name}" (or an access list with it) was changed at this moment',
-                hint="try again",
-            ) from None
+    def check_role_unused(self, role: str, leaving: set[str]) -> None:
+        """Raises InputError for a role that a list names, but for those that are about to go."""
+        self._writer.check_role_unused(role, leaving)

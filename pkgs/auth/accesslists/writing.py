@@ -5,7 +5,7 @@ Every path that writes one goes through here: the calls of this room and the gen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -111,7 +111,8 @@ class ListWriter:
     ) -> AccessListMember:
         spec, graph = wanted.spec, self._lists.graph
         where = f"access_list_member/{spec.access_list}/{wanted.name}"
-        if graph.get(spec.access_list, now) is None:
+        is_planned = self._store.assumes("access_list", spec.access_list)
+        if graph.get(spec.access_list, now) is None and not is_planned:
             raise InputError(
                 f'{where}: there is no access list "{spec.access_list}"', hint="`tctl acl ls` lists them"
             )
@@ -143,6 +144,8 @@ class ListWriter:
 
     def _check_exists(self, node: Node, where: str, now: float) -> None:
         nested, name = node
+        if self._store.assumes("access_list" if nested else "user", name):
+            return
         if nested:
             if self._lists.graph.get(name, now) is None:
                 raise InputError(f'{where}: there is no access list "{name}"', hint="create it first")
@@ -200,12 +203,13 @@ class ListWriter:
                 hint=f"give that list other owners first: tctl acl update {owned[0]} --owners=...",
             )
 
-    def check_role_unused(self, role: str) -> None:
+    def check_role_unused(self, role: str, leaving: Collection[str] = ()) -> None:
         """A role that a list grants or requires stays: without it the list would give nothing."""
         using = [
             found.name
             for found in self._store.all("access_list")
             if isinstance(found, AccessList)
+            and found.name not in leaving
             and any(
                 role in part.roles
                 for part in (

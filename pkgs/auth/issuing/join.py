@@ -35,6 +35,7 @@ from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.keys import check_public_line, check_public_pem
 from pkgs.common.resources.kinds import Token
 from pkgs.common.resources.names import valid_host_id, valid_host_name
+from pkgs.common.resources.secrets import masked
 from pkgs.common.rpc.calls import Caller
 
 ONE_TIME = "teleport.internal/one-time"
@@ -252,9 +253,3 @@ def _check_finished(spec: HostCertSpec, identity: Identity) -> None:
         or identity.cluster != spec.cluster
     ):
         raise InternalError("a host certificate did not come out as meant and was withheld")
-
-
-def masked(token: str) -> str:
-    """Stars and the last quarter: enough to recognise one's own token, not enough to use it."""
-    shown = len(token) // 4
-    return "*" * min(len(token) - shown, 64) + token[len(token) - shown :][:64] if token else ""

@@ -17,7 +17,6 @@ from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import (
-    AccessListMember,
     AuthPreference,
     Lock,
     LockSpec,
@@ -71,13 +70,6 @@ def prepare(
     if isinstance(resource, Role) and resource.name.lower() in _SYSTEM_ROLES:
         raise InputError(f'"{resource.name}" is the name of a service role and cannot name a role')
     validate(resource)
-    return resource
-
-
-def located(resource: Resource) -> Resource:
-    """With the sub kind that is a part of its key: members of a list are kept under their list."""
-    if isinstance(resource, AccessListMember) and not resource.sub_kind:
-        return msgspec.structs.replace(resource, sub_kind=resource.spec.access_list)
     return resource
 
 

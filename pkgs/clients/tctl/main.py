@@ -41,6 +41,7 @@ TOOL = Tool(
         ),
         "get": Verb(_VERBS + "resources.get", "Print resources"),
         "create": Verb(_VERBS + "resources.create", "Create resources from a file or standard input"),
+        "apply": Verb(_VERBS + "resources.apply", "Make the cluster have what files say"),
         "edit": Verb(_VERBS + "resources.edit", "Edit a resource in your editor"),
         "update": Verb(_VERBS + "resources.update", "Set labels or the time to live of a resource"),
         "rm": Verb(_VERBS + "resources.rm", "Delete a resource"),

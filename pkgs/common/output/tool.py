@@ -89,7 +89,14 @@ class Tool:
             spec = verb.spec()
             parser = Parser(spec.flags, self.common, os.environ)
             # Global flags may stand on either side of the verb.
-            return verb.run(parser.all(spec, front + rest))
+            try:
+                parsed = parser.all(spec, front + rest)
+            except InputError as error:
+                if spec.usage_status == EXIT_USAGE:
+                    raise
+                fail(f"{error}; see '{' '.join([self.name, *path])} --help'")
+                return spec.usage_status
+            return verb.run(parsed)
         except HelpWanted:
             return self._group_help(path, asked=True)
         except InputError as error:

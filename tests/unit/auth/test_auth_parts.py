@@ -7,7 +7,6 @@ import pytest
 from pkgs.auth.accounts.passwords import check_new
 from pkgs.auth.chunks import chunked
 from pkgs.auth.gate import bare_address, client_address
-from pkgs.auth.issuing.join import masked
 from pkgs.auth.registry import build_registry
 from pkgs.auth.resources.search import matcher
 from pkgs.auth.state.bootstrap import system_role
@@ -17,6 +16,7 @@ from pkgs.common.errors import InputError, LimitExceededError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.resources.kinds import CommandLabel, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.secrets import masked
 from pkgs.common.rpc.calls import Caller, Request, StreamRequest, UploadRequest
 
 

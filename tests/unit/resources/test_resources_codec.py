@@ -247,7 +247,7 @@ def test_too_many_labels_and_too_large() -> None:
             User(metadata=Metadata(name="a", labels=labels), spec=User(metadata=Metadata(name="a")).spec)
         )
     role = Role(metadata=Metadata(name="r"), spec=RoleSpec(allow=Conditions(logins=["x" * 100] * 10_000)))
-    with pytest.raises(InputError, match="1000000 bytes"):
+    with pytest.raises(InputError, match="1,000,000 bytes"):
         check_fields(role)
     with pytest.raises(InputError, match="zone"):
         check_fields(User(metadata=Metadata(name="a", expires=datetime(2030, 1, 1))))

@@ -38,11 +38,16 @@ def check_request(request: AccessRequest, where: str) -> None:
     if not valid_host_id(request.name):
         raise InputError(f"{where}: metadata.name: expected a UUID")
     check_thresholds(request.spec.thresholds, f"{where}: spec.thresholds")
+    words.prose(request.spec.request_reason, f"{where}: spec.request_reason")
+    words.prose(request.spec.resolve_reason, f"{where}: spec.resolve_reason")
+    for index, review in enumerate(request.spec.reviews):
+        words.prose(review.reason, f"{where}: spec.reviews[{index}].reason")
 
 
 def check_list(access_list: AccessList, where: str) -> None:
     spec = access_list.spec
     words.filled(spec.title, f"{where}: spec.title")
+    words.prose(spec.description, f"{where}: spec.description")
     if spec.type == "":
         words.filled(spec.owners, f"{where}: spec.owners", "a list without owners is reviewed by nobody")
     words.between(len(spec.owners), 0, MAX_LIST_OWNERS, f"{where}: spec.owners")
@@ -80,6 +85,7 @@ def _check_zone(moment: datetime | None, where: str) -> None:
 
 def check_member(member: AccessListMember, where: str) -> None:
     words.filled(member.spec.access_list, f"{where}: spec.access_list")
+    words.prose(member.spec.reason, f"{where}: spec.reason")
     if member.spec.name != member.name:
         raise InputError(f"{where}: spec.name: expected the same as metadata.name")
     if member.sub_kind not in ("", member.spec.access_list):

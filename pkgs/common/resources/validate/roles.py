@@ -14,7 +14,7 @@ from pkgs.common.resources.role import (
     SpiffeCondition,
     Threshold,
 )
-from pkgs.common.resources.validate import words
+from pkgs.common.resources.validate import rulekinds, words
 from pkgs.common.resources.versions import MFA_MODES
 
 MAX_REQUEST_S = 14 * 86400.0
@@ -55,6 +55,7 @@ def _check_options(role: Role, where: str) -> None:
         parse_duration(getattr(options, name), f"{where}: spec.options.{name}")
     for name in ("max_sessions", "max_connections", "max_kubernetes_connections"):
         words.at_least(getattr(options, name), 0, f"{where}: spec.options.{name}")
+    words.prose(options.request_prompt, f"{where}: spec.options.request_prompt")
     check_mfa(options.require_session_mfa, f"{where}: spec.options.require_session_mfa")
     names = [extension.name for extension in options.cert_extensions]
     for index, extension in enumerate(options.cert_extensions):
@@ -83,12 +84,15 @@ def _check_conditions(role: Role, found: Conditions, side: str, where: str) -> N
         if name.endswith("_labels"):
             words.selector(getattr(found, name), f"{where}.{name}")
     for name in (*_NO_WILDCARD, *_NO_WILDCARD_CLOUD) if allow else ():
-        if "*" in getattr(found, name):
+        entries = getattr(found, name)
+        if "*" in entries:
             hint = "name the logins, or {{internal.logins}}" if name == "logins" else "name each one"
-            raise InputError(f"{where}.{name}: '*' is not allowed", hint=hint)
+            raise InputError(f"{where}.{name}[{entries.index('*')}]: '*' is not allowed", hint=hint)
     for index, rule in enumerate(found.rules):
         words.filled(rule.resources, f"{where}.rules[{index}].resources")
         words.filled(rule.verbs, f"{where}.rules[{index}].verbs")
+    if not allow:
+        rulekinds.check_denied(found.rules, where)
     for index, item in enumerate(found.kubernetes_resources):
         _check_kubernetes(role.version, item, f"{where}.kubernetes_resources[{index}]")
     if found.db_permissions and found.db_roles:
@@ -119,18 +123,20 @@ def _check_kubernetes(version: str, item: KubernetesResource, where: str) -> Non
             raise InputError(f"{where}.kind: found {words.short(item.kind)!r}", hint=f"allowed: {allowed}")
         if item.api_group:
             raise InputError(f"{where}.api_group: only from role version v8 on")
-    for verb in item.verbs:
+    for index, verb in enumerate(item.verbs):
         if verb not in _KUBE_VERBS:
             allowed = ", ".join(sorted(_KUBE_VERBS))
-            raise InputError(f"{where}.verbs: found {words.short(verb)!r}", hint=f"allowed: {allowed}")
+            raise InputError(
+                f"{where}.verbs[{index}]: found {words.short(verb)!r}", hint=f"allowed: {allowed}"
+            )
 
 
 def _check_spiffe(item: SpiffeCondition, where: str) -> None:
     path = item.path
     if not path.startswith("/") and not (path.startswith("^") and path.endswith("$") and len(path) > 1):
         raise InputError(f"{where}.path: starts with / or stands between ^ and $")
-    for text in item.ip_sans:
-        words.network(text, f"{where}.ip_sans")
+    for index, text in enumerate(item.ip_sans):
+        words.network(text, f"{where}.ip_sans[{index}]")
 
 
 def _check_sessions(found: Conditions, where: str) -> None:
@@ -167,6 +173,7 @@ def _check_request(request: RequestConditions, where: str) -> None:
         words.filled(claim.claim, f"{where}.claims_to_roles[{index}].claim")
         words.filled(claim.roles, f"{where}.claims_to_roles[{index}].roles")
     check_thresholds(request.thresholds, f"{where}.thresholds")
+    words.prose(request.reason.prompt, f"{where}.reason.prompt")
 
 
 def check_thresholds(thresholds: list[Threshold], where: str) -> None:
