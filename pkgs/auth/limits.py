@@ -62,6 +62,13 @@ MAX_TRAITS = 100
 MAX_TRAIT_VALUES = 1000
 MAX_TRAIT_TEXT = 1000
 
+# Access requests; what one may hold is in `common/access/requests/limits.py`.
+PENDING_REQUESTS_PER_USER = 32
+REQUESTS_KEPT = 10_000
+"""Requests in the cluster, decided ones included until they expire."""
+REVIEW_TRIES = 8
+"""How often a review is counted anew because another one came in between."""
+
 # Inventory.
 HEARTBEAT_TTL_MIN_S = 10
 HEARTBEAT_TTL_MAX_S = 3600

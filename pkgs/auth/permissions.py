@@ -11,12 +11,13 @@ from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
 from pkgs.common.access.infrastructure import SELECTORS, sees
 from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.requests.assuming import refusal
 from pkgs.common.access.roleset import role_set
 from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
-from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource, User
+from pkgs.common.resources.kinds import AccessRequest, AuthPreference, Lock, Node, Resource, User
 from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import Caller
 
@@ -78,8 +79,9 @@ class Permissions:
         traits = {name: tuple(values) for name, values in user.spec.traits.items()}
         return Holding(tuple(user.spec.roles), traits)
 
-    def admit(self, caller: Caller) -> None:
-        """Refuse every call of an identity that is locked, from elsewhere, or of a user who is no more."""
+    def admit(self, caller: Caller, *, stale_requests: bool = False) -> None:
+        """Refuse every call of an identity that is locked, from elsewhere, of a user who is no more, or that
+        holds an access request which is over. With `stale_requests` the last is for the call to sort out."""
         identity = caller.identity
         if identity is None:
             return
@@ -92,6 +94,18 @@ class Permissions:
             raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
         if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
             raise DeniedError("this user does not exist any more")
+        if not stale_requests:
+            self._check_requests(identity)
+
+    def _check_requests(self, identity: Identity) -> None:
+        """What was denied or deleted after its approval opens nothing from that moment on (attack A32)."""
+        for name in identity.active_requests:
+            request = self._store.get("access_request", name)
+            if not isinstance(request, AccessRequest) or refusal(request, identity.name, self._clock()):
+                raise DeniedError(
+                    "an access request of this certificate is not in force any more",
+                    hint="`tsh request drop` gives it back",
+                )
 
     def subject(self, identity: Identity) -> Subject:
         return Subject(identity, self.roles(identity.roles))

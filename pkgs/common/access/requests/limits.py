@@ -7,6 +7,8 @@ MAX_ROLES = 100
 """Roles of one request."""
 MAX_RESOURCES = 200
 """Resources of one request: all of them are written into a certificate."""
+MAX_RESOURCE_CHARS = 24 * 1024
+"""All of their ids together."""
 MAX_THRESHOLDS = 4096
 MAX_REVIEWERS = 100
 MAX_REVIEWS = 200

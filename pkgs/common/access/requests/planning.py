@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pkgs.common.access.requests import limits
 from pkgs.common.access.requests.lifetimes import Asked, lives
 from pkgs.common.access.requests.requester import Requester
+from pkgs.common.access.resource_ids import format_id
 from pkgs.common.errors import DeniedError, InputError, LimitExceededError
 from pkgs.common.resources.kinds.requests import AccessRequestSpec, ResourceId
 from pkgs.common.resources.names import valid_login, valid_user_name
@@ -100,6 +101,11 @@ def _check_sizes(wish: Wish) -> None:
     ):
         if count > most:
             raise LimitExceededError(f"a request may name {most} {what}, this one names {count}")
+    written = sum(len(format_id(resource)) for resource in wish.resources)
+    if written > limits.MAX_RESOURCE_CHARS:
+        raise LimitExceededError(
+            f"the resource ids of a request may have {limits.MAX_RESOURCE_CHARS} characters, not {written}"
+        )
     if not all(valid_user_name(name) for name in wish.reviewers):
         raise InputError("a suggested reviewer is not the name of a user")
     if wish.login_hint and not valid_login(wish.login_hint):
