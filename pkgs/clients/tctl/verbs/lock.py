@@ -24,11 +24,12 @@ SPEC = Spec(
     Flag("login", "OS login", metavar="LOGIN"),
     Flag("server-id", "Server, by its id", metavar="UUID"),
     Flag("mfa-device", "Second factor, by its id", metavar="UUID"),
+    Flag("access-request", "Whoever uses this access request, by its id", metavar="UUID"),
     Flag("message", "What the locked ones read", metavar="TEXT"),
     Flag("expires", "When the lock ends (RFC 3339)", metavar="TIME"),
     Flag("ttl", "How long the lock holds", metavar="DURATION"),
 )
-TARGETS = ("user", "role", "login", "server-id", "mfa-device")
+TARGETS = ("user", "role", "login", "server-id", "mfa-device", "access-request")
 
 
 def run(args: Parsed) -> int:
