@@ -64,6 +64,8 @@ MAX_TRAIT_TEXT = 1000
 
 # Access requests; what one may hold is in `common/access/requests/limits.py`.
 PENDING_REQUESTS_PER_USER = 32
+REQUESTS_PER_USER = 200
+"""Decided ones included: they go in one commit when the user goes."""
 REQUESTS_KEPT = 10_000
 """Requests in the cluster, decided ones included until they expire."""
 REVIEW_TRIES = 8

@@ -287,6 +287,48 @@ def test_a32_who_may_decide_needs_the_rule(short_tmp: Path) -> None:
     run(main)
 
 
+def test_a32_a_request_does_not_outlive_its_user(short_tmp: Path) -> None:
+    """Whoever gets the name later has nothing of it, by whatever way the user came and went."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await setup(kit)
+            for way in ("deleted", "swept"):
+                dora = await kit.user("dora", "dev")
+                asked = await ask(kit.as_user(dora), roles=["dba"])
+                await kit.admin.call(approve(asked.name))
+                old = await reissue(kit.as_user(dora), dora, assume=[asked.name])
+                if way == "deleted":
+                    await kit.admin.call(DeleteResource(kind="user", name="dora"))
+                    assert await listing(kit.admin) == []
+                else:
+                    # As when the user resource expires.
+                    await kit.service.store.delete("user", "dora")
+                again = await kit.user("dora", "dev")
+                await refused(reissue(kit.as_user(again), again, assume=[asked.name]), "not found")
+                await refused(kit.as_user(dora, old).call(GetRequestCapabilities()), "not in force")
+                await kit.admin.call(DeleteResource(kind="user", name="dora"))
+
+    run(main)
+
+
+def test_a34_a_certificate_with_a_request_signs_nothing(short_tmp: Path) -> None:
+    """What it signed would not end with the request."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await setup(kit)
+            wide = role("wide", Conditions(request=RequestConditions(roles=["admin"])))
+            await kit.admin.call(PutResource(resource=wide))
+            dora = await kit.user("dora", "wide")
+            asked = await ask(kit.as_user(dora), roles=["admin"])
+            await kit.admin.call(approve(asked.name))
+            client = kit.as_user(dora, await reissue(kit.as_user(dora), dora, assume=[asked.name]))
+            await refused(client.call(SignUserCerts(user="dora", **new_keys())), "cannot sign")
+
+    run(main)
+
+
 def test_a34_a_renewal_adds_what_the_request_grants_and_nothing_else(short_tmp: Path) -> None:
     async def main() -> None:
         async with auth(short_tmp) as kit:

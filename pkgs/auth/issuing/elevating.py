@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pkgs.auth.state.store import Store
 from pkgs.common.access.requests.assuming import refusal
 from pkgs.common.access.requests.limits import MAX_ACTIVE
-from pkgs.common.errors import InputError, LimitExceededError, NotFoundError
+from pkgs.common.errors import DeniedError, InputError, LimitExceededError, NotFoundError
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import AccessRequest
 
@@ -26,10 +26,10 @@ def elevation(
 ) -> Elevation:
     """Requests named in `assume` are checked when the certificate is issued; of those that the certificate
     holds already, the ones that are over give nothing any more."""
-    if len(assume) > MAX_ACTIVE or len(drop) > MAX_ACTIVE:
-        raise LimitExceededError(f"a certificate may hold {MAX_ACTIVE} access requests")
     held = identity.active_requests
     dropped = frozenset(held if EVERY in drop else drop)
+    if len(assume) > MAX_ACTIVE or len({*held, *assume} - dropped) > MAX_ACTIVE:
+        raise LimitExceededError(f"a certificate may hold {MAX_ACTIVE} access requests")
     unknown = dropped.difference(held)
     if unknown:
         raise NotFoundError(
@@ -50,4 +50,9 @@ def elevation(
             continue
         if not refusal(request, identity.name, now):
             found.setdefault(name, request)
+    if assume and not dropped.union(found).issuperset(held):
+        raise DeniedError(
+            "an access request of this certificate is not in force any more",
+            hint="`tsh request drop` gives it back, then use the other",
+        )
     return Elevation(tuple(found.values()), dropped)

@@ -131,6 +131,8 @@ def _require_unrestricted(identity: Identity) -> None:
         or identity.disallow_reissue
         or identity.source_addr
         or identity.allowed_resources is not None
+        # What it signed would go on when the request is denied, deleted or locked.
+        or identity.active_requests
     ):
         raise DeniedError(
             "a certificate with restrictions cannot sign for anybody",

@@ -152,7 +152,13 @@ class RequestHandlers:
 
     def _check_room(self, user: str) -> None:
         every = self._all()
-        pending = sum(found.spec.user == user and found.spec.state == "PENDING" for found in every)
+        own = [found for found in every if found.spec.user == user]
+        pending = sum(found.spec.state == "PENDING" for found in own)
+        if len(own) >= limits.REQUESTS_PER_USER:
+            raise LimitExceededError(
+                f"a user may have {limits.REQUESTS_PER_USER} access requests that have not expired",
+                hint="an administrator can delete some",
+            )
         if pending >= limits.PENDING_REQUESTS_PER_USER:
             raise LimitExceededError(
                 f"a user may have {limits.PENDING_REQUESTS_PER_USER} pending access requests",

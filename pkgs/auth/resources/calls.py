@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pkgs.auth import limits
 from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts
+from pkgs.auth.accounts.users import request_removal
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
 from pkgs.auth.chunks import chunked
@@ -171,6 +172,7 @@ class ResourceHandlers:
         if before is None and isinstance(resource, User):
             # Nothing secret of an earlier user of this name may come to life again.
             old = await self._accounts.removal(resource.name)
+            old += request_removal(self._store, resource.name)
         if request.mode == "update":
             stored = await self._store.update(resource)
         elif request.mode == "create" or old:
@@ -208,6 +210,7 @@ class ResourceHandlers:
             self._check_unused(resource.name)
         if isinstance(resource, User):
             secret = await self._accounts.removal(resource.name)
+            secret += request_removal(self._store, resource.name)
             await self._store.backend.commit([delete_operation(resource), *secret])
         elif kind == "access_list":
             # Members of an earlier list of this name may not come to life again.
