@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pkgs.common.api.requests import (
     SetAccessRequestState,
 )
 from pkgs.common.api.resources import GetResource, PutResource
-from pkgs.common.errors import DeniedError, InputError, NotFoundError
+from pkgs.common.errors import DeniedError, InputError, LimitExceededError, NotFoundError
 from pkgs.common.resources.role import Conditions, RequestConditions, RequestReason
 from tests.integration.auth_kit import auth, events, listed, role, run
 from tests.integration.requests_kit import (
@@ -274,6 +275,34 @@ def test_a_later_beginning(short_tmp: Path) -> None:
                 await kit.as_user(dora).call(
                     CreateAccessRequest(roles=["dba"], assume_start_time=kit.clock.now() + 40 * 3600)
                 )
+
+    run(main)
+
+
+def test_reviews_and_requests_at_the_same_moment_are_counted_right(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await setup(kit)
+            dora = await kit.user("dora", "dev")
+            leads = [kit.as_user(await kit.user(f"lead{n}", "lead", login=True)) for n in range(5)]
+            asked = await ask(kit.as_user(dora), roles=["dba"])
+            done = await asyncio.gather(*(vote(lead, asked.name) for lead in leads), return_exceptions=True)
+            refused = [each for each in done if isinstance(each, BaseException)]
+            assert len(refused) == 3
+            assert all(
+                isinstance(each, DeniedError) and "APPROVED already" in each.message for each in refused
+            )
+            stored = await read(kit.admin, asked.name)
+            assert (stored.spec.state, len(stored.spec.reviews)) == ("APPROVED", 2)
+            assert len(await events(kit, "access_request.review")) == 2
+
+            client = kit.as_user(dora)
+            made = await asyncio.gather(
+                *(ask(client, roles=["dba"]) for _ in range(40)), return_exceptions=True
+            )
+            over = [each for each in made if isinstance(each, BaseException)]
+            assert len(over) == 8
+            assert all(isinstance(each, LimitExceededError) for each in over)
 
     run(main)
 

@@ -11,19 +11,13 @@ from collections.abc import Sequence
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds.requests import ResourceId
 from pkgs.common.resources.names import RESOURCE_NAME, valid_cluster_name
+from pkgs.common.resources.validate.roles import KUBE_KINDS
 from pkgs.common.resources.validate.words import short
 
 MAX_ID_LENGTH = 1024
 MAX_SUB_PARTS = 2
 """Namespace and name."""
-KUBE_OBJECTS = frozenset(
-    {
-        *("pod", "secret", "configmap", "namespace", "service", "serviceaccount", "kube_node"),
-        *("persistentvolume", "persistentvolumeclaim", "deployment", "replicaset", "statefulset"),
-        *("daemonset", "clusterrole", "kube_role", "clusterrolebinding", "rolebinding", "cronjob", "job"),
-        *("certificatesigningrequest", "ingress"),
-    }
-)
+KUBE_OBJECTS = KUBE_KINDS - {"*"}
 """Kinds of what lies inside a Kubernetes cluster: their ids name that cluster and then the object."""
 
 
