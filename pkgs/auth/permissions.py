@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
-from pkgs.common.access.infrastructure import SELECTORS, sees
+from pkgs.common.access.explain import why_not
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.requests.assuming import refusal
 from pkgs.common.access.roleset import role_set
-from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
+from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
@@ -39,6 +39,10 @@ READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
     if role not in (SystemRole.BOT, SystemRole.MDM)
 }
 """What the cache of each kind of host needs, and so all that it may read. Never with secrets."""
+
+
+LISTED_BY_LABELS = frozenset({"app", "db", "kube_cluster", "windows_desktop", "remote_cluster"})
+"""Kinds that everybody's implicit role may list, so that labels decide which of them."""
 
 
 class Holding(NamedTuple):
@@ -134,9 +138,14 @@ class Permissions:
             return False
         try:
             compiled = role_set(identity, self.roles(identity.roles)).compiled
+            env = self.environment(caller)
         except (DeniedError, InputError):
             return True
-        return any(rule.denies(target, identity) for role in compiled for rule in role.deny_rules)
+        return any(
+            rule.denies(target, identity) and role.deny_in_force(env)
+            for role in compiled
+            for rule in role.deny_rules
+        )
 
     def require(
         self,
@@ -152,9 +161,22 @@ class Permissions:
             target = UseRule(kind=kind, verb=verb, resource=resource, any_object=any_object)
             decision = self.decide(caller, target)
             if not decision:
-                raise DeniedError(
-                    f'access denied to perform action "{verb}" on "{kind}"', reasons=decision.reasons
-                )
+                flat = f'access denied to perform action "{verb}" on "{kind}"'
+                raise DeniedError(flat + self._story(caller, target), reasons=decision.reasons)
+
+    def _story(self, caller: Caller, target: UseRule) -> str:
+        """Why, for those who may know; nothing for everybody else."""
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER:
+            return ""
+        env = self.environment(caller)
+        story = why_not(self.subject(identity), target, env, f"resource {target.kind} {target.verb}")
+        return f"\n{story}" if story else ""
+
+    def require_insight(self, caller: Caller) -> None:
+        """For those who may read every role and user: they may be told why, and about whom."""
+        for kind in ("role", "user"):
+            self.require(caller, kind, "read")
 
     def rule_filter(self, caller: Caller, kind: str, *verbs: str) -> Callable[[Resource], bool]:
         """Which objects of a kind the rules allow all of the verbs on; the roles are looked up once."""
@@ -176,7 +198,7 @@ class Permissions:
         if identity is None or identity.kind is not PeerKind.USER:
             return lambda node: False
         subject, environment = self.subject(identity), self.environment(caller)
-        return lambda node: bool(decide(subject, SeeNode(node), environment))
+        return lambda node: bool(decide(subject, See(node), environment))
 
     def node_denials(self, caller: Caller, *verbs: str) -> Callable[[Node], bool] | None:
         """Everybody's implicit role may list servers, so that only a deny rule refuses it: DeniedError, or
@@ -191,12 +213,13 @@ class Permissions:
 
     def filter(self, caller: Caller, kind: str) -> Callable[[Resource], bool] | None:
         """Which resources of a kind this caller may see, where labels decide it; None: where they do not."""
-        if caller.admin or kind not in SELECTORS:
+        if caller.admin or kind not in LISTED_BY_LABELS:
             return None
         identity = caller.identity
-        if identity is None or identity.kind is not PeerKind.USER or identity.allowed_resources is not None:
+        if identity is None or identity.kind is not PeerKind.USER:
             return lambda resource: False
-        return sees(kind, self.roles(identity.roles), identity.traits)
+        subject, environment = self.subject(identity), self.environment(caller)
+        return lambda resource: bool(decide(subject, See(resource), environment))
 
     def host_may_read(self, caller: Caller, kind: str) -> bool:
         identity = caller.identity

@@ -12,7 +12,7 @@ import pytest
 
 from pkgs.auth.requests.calls import limits as auth_limits
 from pkgs.common.access.decide import decide
-from pkgs.common.access.types import Environment, SeeNode, SshLogin, Subject
+from pkgs.common.access.types import Environment, See, SshLogin, Subject
 from pkgs.common.api.login import SignUserCerts
 from pkgs.common.api.requests import (
     DeleteAccessRequest,
@@ -438,7 +438,7 @@ def test_a22_a_certificate_for_something_else_opens_no_server(short_tmp: Path, w
 
             def opens(allowed: tuple[str, ...] | None) -> list[bool]:
                 subject = Subject(msgspec.structs.replace(identity, allowed_resources=allowed), roles)
-                targets = (SshLogin(server, "postgres"), SeeNode(server))
+                targets = (SshLogin(server, "postgres"), See(server))
                 return [bool(decide(subject, target, env)) for target in targets]
 
             assert opens(identity.allowed_resources) == [True, True]

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pkgs.common.access.decide import decide
+from pkgs.common.access.explain import why_not
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.options import SessionOptions, merge_options
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError
+from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.sshcert import unverified_facts, verify_user_cert
 from pkgs.common.pki.trust import Trust
@@ -70,6 +72,8 @@ class Gate:
         decision = self.decide(identity, login, source_addr)
         if not decision:
             text = f"access denied to {login} connecting to {self.node().spec.hostname} on {identity.cluster}"
+            if story := self._story(identity, login, source_addr):
+                text += f"\n{story}"
             return Verdict(None, "; ".join(decision.reasons), identity.name, text)
         if refusal := self.cannot_become(login):
             return Verdict(None, refusal, identity.name, refusal)
@@ -81,7 +85,21 @@ class Gate:
             subject = Subject(identity, self.cache.roles_of(identity))
         except DeniedError as problem:
             return Decision(False, (problem.message, *problem.reasons))
-        environment = Environment(
+        return decide(subject, SshLogin(self.node(), login), self._environment(source_addr))
+
+    def _story(self, identity: Identity, login: str, source_addr: str) -> str:
+        """Why it was denied, for those who may know."""
+        try:
+            subject = Subject(identity, self.cache.roles_of(identity))
+        except DeniedError:
+            return ""
+        node = self.node()
+        action = f"ssh {login}@{node.spec.hostname}"
+        story = why_not(subject, SshLogin(node, login), self._environment(source_addr), action)
+        return "\n".join(map(inert, story.splitlines()))
+
+    def _environment(self, source_addr: str) -> Environment:
+        return Environment(
             now=self.now(),
             source_addr=source_addr,
             server_id=self.node().name,
@@ -89,7 +107,6 @@ class Gate:
             auth_preference=self.cache.auth_preference,
             locks_stale_s=self.cache.stale_for_s,
         )
-        return decide(subject, SshLogin(self.node(), login), environment)
 
     def options(self, identity: Identity, login: str) -> SessionOptions:
         """What the roles say about the session. Raises DeniedError."""

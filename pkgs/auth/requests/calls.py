@@ -68,14 +68,14 @@ class RequestHandlers:
         user, remaining_s = self._asker(caller, request.user)
         wish = self._wish(request)
         existing = self._roles()
-        now = self._store.backend.clock()
+        env = self._permissions.environment(caller)
         spec = plan(
             wish,
-            user.requester(),
+            user.requester(env),
             {role.name for role in user.roles},
             existing,
-            self._reach.gives(user, existing, request.login_hint),
-            now=now,
+            self._reach.gives(user, existing, request.login_hint, env),
+            now=env.now,
             remaining_s=remaining_s,
         )
         made = AccessRequest(metadata=Metadata(name=str(uuid.uuid4()), expires=spec.expires), spec=spec)
@@ -214,7 +214,8 @@ class RequestHandlers:
             return lambda found: False
         try:
             require_person(identity)
-            reviewer = standing_of(self._store, self._permissions, identity.name).reviewer()
+            env = self._permissions.environment(caller)
+            reviewer = standing_of(self._store, self._permissions, identity.name).reviewer(env)
         except DeniedError:
             return lambda found: False
         return lambda found: not reviewer.refusal(found.spec)
@@ -225,15 +226,16 @@ class RequestHandlers:
         if not ids:
             return RequestShown(request=found)
         reader = found.spec.user if caller.identity is None else caller.identity.name
+        env = self._permissions.environment(caller)
         try:
             user = standing_of(self._store, self._permissions, reader)
-            more = found.spec.roles if reader == found.spec.user else user.reviewer().previews
+            more = found.spec.roles if reader == found.spec.user else user.reviewer(env).previews
         except (NotFoundError, DeniedError):
             # The user or one of their roles is gone: the request is shown without names.
             return RequestShown(request=found)
         existing = self._roles()
         roles = (*user.roles, *(existing[name] for name in more if name in existing))
-        return RequestShown(request=found, names=self._reach.names(ids, user, roles))
+        return RequestShown(request=found, names=self._reach.names(ids, user, roles, env))
 
     # Looking for what could be asked for.
 
@@ -248,9 +250,10 @@ class RequestHandlers:
             )
         user = standing_of(self._store, self._permissions, identity.name)
         existing = self._roles()
-        as_roles = [name for name in user.requester().search_roles() if name in existing]
+        env = self._permissions.environment(caller)
+        as_roles = [name for name in user.requester(env).search_roles() if name in existing]
         wanted = matcher(request.labels, request.search)
-        visible = self._reach.sees(user, (*user.roles, *(existing[name] for name in as_roles)), kind)
+        visible = self._reach.sees(user, (*user.roles, *(existing[name] for name in as_roles)), env)
         found = [
             without_secrets(resource)
             for resource in self._store.all(kind)
@@ -274,7 +277,7 @@ class RequestHandlers:
         if request.user not in ("", own):
             self._permissions.require(caller, "user", "read")
         user = standing_of(self._store, self._permissions, request.user or own)
-        requester = user.requester()
+        requester = user.requester(self._permissions.environment(caller))
         held = {role.name for role in user.roles}
         existing = self._roles()
         requestable = [n for n in sorted(existing) if n not in held and requester.may_request(n)]

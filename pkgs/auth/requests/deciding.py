@@ -43,7 +43,8 @@ class DecidingHandlers:
         author = self._author(caller, request.author)
         for _ in range(limits.REVIEW_TRIES):
             found = stored_request(self._store, request.id)
-            reviewer = standing_of(self._store, self._permissions, author).reviewer()
+            env = self._permissions.environment(caller)
+            reviewer = standing_of(self._store, self._permissions, author).reviewer(env)
             own = found.spec.user == author
             if not own and reviewer.refusal(found.spec):
                 # Answers like a request that does not exist to those who may not see it.

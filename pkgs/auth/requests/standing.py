@@ -8,6 +8,7 @@ from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
 from pkgs.common.access.requests.requester import Requester
 from pkgs.common.access.requests.reviewing import Reviewer
+from pkgs.common.access.types import Environment
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import AccessRequest, User
@@ -22,15 +23,15 @@ class Standing(NamedTuple):
     roles: tuple[Role, ...]
     traits: dict[str, tuple[str, ...]]
 
-    def requester(self) -> Requester:
+    def requester(self, env: Environment) -> Requester:
         try:
-            return Requester.of(self.name, self.roles, self.traits)
+            return Requester.of(self.name, self.roles, self.traits, env)
         except InputError as error:
             raise _unclear(error) from error
 
-    def reviewer(self) -> Reviewer:
+    def reviewer(self, env: Environment) -> Reviewer:
         try:
-            return Reviewer.of(self.name, self.roles, self.traits)
+            return Reviewer.of(self.name, self.roles, self.traits, env)
         except InputError as error:
             raise _unclear(error) from error
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pkgs.common.access.roleset import compile_role
+from pkgs.common.access.protocols.grants import matchers
+from pkgs.common.access.protocols.ssh import LOGINS
 from pkgs.common.access.traits import Traits
 from pkgs.common.errors import DeniedError
 from pkgs.common.resources.durations import parse_duration
@@ -87,14 +88,16 @@ def max_session_ttl(roles: Iterable[Role], requested_s: float) -> float:
 def logins_for(roles: Sequence[Role], traits: Traits, ttl_s: float) -> tuple[str, ...]:
     """OS logins for a certificate of this life: union of the allows of roles that permit the life, minus
     every deny. Empty when no role gives any; DeniedError when some would, but not for so long."""
-    compiled = [compile_role(role, traits) for role in roles]
-    denied = frozenset(login for role in compiled for login in role.deny_logins)
-    covering = [role for role in compiled if not role.max_session_ttl_s or role.max_session_ttl_s >= ttl_s]
-    if not covering and any(role.allow_logins for role in compiled):
+    found = [(role, *matchers(role, LOGINS, traits)) for role in roles]
+    covering = []
+    for role, allowed, _ in found:
+        longest = parse_duration(role.spec.options.max_session_ttl)
+        if not longest or longest >= ttl_s:
+            covering.append(allowed)
+    if not covering and any(allowed.exact for _, allowed, _ in found):
         raise DeniedError("no role allows certificates that live so long", hint="ask for a shorter --ttl")
-    if "*" in denied:
-        return ()
-    return tuple(sorted({login for role in covering for login in role.allow_logins} - denied))
+    logins = {login for allowed in covering for login in allowed.exact}
+    return tuple(sorted(x for x in logins if not any(denied.matches(x) for _, _, denied in found)))
 
 
 def lock_mode(roles: Iterable[Role], auth_preference: AuthPreference | None) -> LockMode:
@@ -113,7 +116,7 @@ def _smallest(values: Iterable[float]) -> float:
 
 
 def _allows_login(role: Role, login: str, traits: Traits) -> bool:
-    return not login or login in compile_role(role, traits).allow_logins
+    return not login or matchers(role, LOGINS, traits)[0].matches(login)
 
 
 def _port_forwarding(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pkgs.common.access.protocols import kube
 from pkgs.common.access.requests.conditions import check_requests
-from pkgs.common.access.roleset import compile_role
+from pkgs.common.access.roleset import PROTOCOLS, compile_roles
 from pkgs.common.access.traits import parse_template
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import Resource
@@ -41,7 +42,11 @@ def _validate_role(role: Role) -> None:
     try:
         for conditions in (role.spec.allow, role.spec.deny):
             _check_templates(conditions)
-        compile_role(role, {})
+        compiled = compile_roles([role], {})
+        for protocol in dict.fromkeys(PROTOCOLS.values()):
+            compiled.grants(protocol)
+        for side, conditions in (("allow", role.spec.allow), ("deny", role.spec.deny)):
+            kube.check_patterns(conditions.kubernetes_resources, f"{side}.kubernetes_resources")
         check_requests(role)
     except InputError as error:
         message = error.message.removeprefix(f"role {role.name}: ")

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.types import Environment, SeeNode, Subject
+from pkgs.common.access.explain import why_not
+from pkgs.common.access.types import Environment, See, Subject
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, DeniedError, NotFoundError, UnavailableError
 from pkgs.common.events.codes import AUTH_FAIL, SESSION_CONNECT
@@ -130,11 +131,14 @@ class Connector:
             locks_stale_s=cache.stale_for_s,
             auth_preference=cache.auth_preference,
         )
-        decisions = [(node, decide(subject, SeeNode(node), env)) for node in found]
+        decisions = [(node, decide(subject, See(node), env)) for node in found]
         visible = [node for node, decision in decisions if decision]
         if found and not visible:
             reasons = tuple(dict.fromkeys(reason for _, decision in decisions for reason in decision.reasons))
             await self._emit_denied(identity, found[0].spec.hostname, client_addr, login, reasons)
+            hostname = found[0].spec.hostname
+            if story := why_not(subject, See(found[0]), env, f"see {hostname}"):
+                raise DeniedError(f"access to {hostname} denied\n{story}", reasons=reasons)
         return choose(target, visible, networking, cache.cluster_name)
 
     async def _dial(self, node: Node, client_addr: str, service: str, target: str) -> Stream:

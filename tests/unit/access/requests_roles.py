@@ -14,11 +14,14 @@ from pkgs.common.resources.role import (
     Role,
     RoleOptions,
     RoleSpec,
+    TimeWindow,
 )
 
 
 def side(given: dict[str, Any]) -> Conditions:
     return Conditions(
+        when=msgspec.convert(given.get("when", []), list[TimeWindow]),
+        source=given.get("from", []),
         logins=given.get("logins", []),
         node_labels=given.get("node_labels", {}),
         namespaces=given.get("namespaces", ("default",)),

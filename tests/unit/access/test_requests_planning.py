@@ -12,6 +12,7 @@ from pkgs.common.access.requests import limits
 from pkgs.common.access.requests.lifetimes import Asked
 from pkgs.common.access.requests.planning import Wish, plan
 from pkgs.common.access.requests.requester import Requester
+from pkgs.common.access.types import Environment
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import AccessError, DeniedError, InputError, LimitExceededError
 from pkgs.common.resources.kinds.requests import AccessRequestSpec, ResourceId
@@ -19,6 +20,7 @@ from pkgs.common.resources.role import Role, Threshold
 from tests.unit.access.requests_roles import asks, role
 
 NOW = 1_800_000_000.0
+ENV = Environment(now=NOW)
 OPS, DBA = role("ops", max_session_ttl="2h"), role("dba")
 WEB1 = ResourceId(cluster="demo", kind="node", name="web1")
 DB1 = ResourceId(cluster="demo", kind="node", name="db1")
@@ -31,7 +33,7 @@ def planned(
     asked = Asked(**wish.pop("asked", {}))
     return plan(
         Wish(**wish, asked=asked),
-        Requester.of("dora", static, traits or {}),
+        Requester.of("dora", static, traits or {}, ENV),
         {r.name for r in static},
         {r.name: r for r in (OPS, DBA, *static)},
         lambda name, resource: (name, resource.name) in OPENS,
@@ -78,7 +80,7 @@ class TestRoles:
             with pytest.raises(DeniedError):
                 planned(*static, roles=["ops"], traits={"team": ("blue",)})
         searcher = role("s", allow={"request": {"search_as_roles": ["ops"]}})
-        assert Requester.of("dora", [searcher, no], {"team": ("blue",)}).search_roles() == ()
+        assert Requester.of("dora", [searcher, no], {"team": ("blue",)}, ENV).search_roles() == ()
 
     def test_by_claim(self) -> None:
         dev = asks("dev", claims_to_roles=[{"claim": "team", "value": "team-*", "roles": ["$1"]}])
@@ -99,6 +101,23 @@ class TestRoles:
         ):
             with pytest.raises(InputError, match=r"role bad: deny\.request"):
                 planned(asks("dev", "ops"), role("bad", deny={"request": bad}), roles=["ops"])
+
+    def test_hours_and_networks_of_a_role_count(self) -> None:
+        """An allow counts only where its conditions hold for certain, a deny unless they do not."""
+        allow = {"request": {"roles": ["ops"]}, "from": ["10.0.0.0/8"]}
+        deny = {"request": {"roles": ["ops"]}, "from": ["10.6.0.0/16"]}
+        static = [role("yes", allow=allow), role("no", deny=deny)]
+        for addr, may in (("10.5.0.1", True), ("10.6.0.1", False), ("192.0.2.1", False), ("", False)):
+            env = Environment(now=NOW, source_addr=addr)
+            assert Requester.of("dora", static, {}, env).may_request("ops") is may
+        always = role("yes", allow={"request": {"roles": ["ops"]}})
+        for addr, may in (("10.5.0.1", True), ("10.6.0.1", False), ("", False)):
+            env = Environment(now=NOW, source_addr=addr)
+            assert Requester.of("dora", [always, static[1]], {}, env).may_request("ops") is may
+        never = role(
+            "never", allow={"request": {"roles": ["ops"]}, "when": [{"days": ["sat"], "timezone": "UTC"}]}
+        )
+        assert not Requester.of("dora", [never], {}, ENV).may_request("ops")
 
 
 class TestResources:
@@ -315,5 +334,5 @@ def test_the_order_of_roles_does_not_matter(static: list[Role], order: list[int]
 @given(STATIC, NAMES, st.sampled_from(["ops", "dba"]))
 def test_one_more_deny_never_allows(static: list[Role], denied: str, wanted: str) -> None:
     more = [*static, role("no", deny={"request": {"roles": [denied]}})]
-    before, after = (Requester.of("dora", roles, {}).may_request(wanted) for roles in (static, more))
+    before, after = (Requester.of("dora", roles, {}, ENV).may_request(wanted) for roles in (static, more))
     assert before or not after

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from pkgs.common.access.requests.resolving import outcome, reviewed
 from pkgs.common.access.requests.reviewing import Reviewer
+from pkgs.common.access.types import Environment
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.resources.kinds.requests import AccessRequestSpec, IndexSet, Review, RoleThresholds
 from pkgs.common.resources.role import Threshold
 from tests.unit.access.requests_roles import role
+
+ENV = Environment(now=1_800_000_000.0)
 
 
 def request(
@@ -31,7 +34,7 @@ def request(
 
 def reviewer(name: str = "lena", **review: Any) -> Reviewer:
     return Reviewer.of(
-        name, [role("lead", allow={"review": {"roles": ["*"], **review}})], {"team": ("blue",)}
+        name, [role("lead", allow={"review": {"roles": ["*"], **review}})], {"team": ("blue",)}, ENV
     )
 
 
@@ -48,8 +51,8 @@ class TestWhoMayReview:
             role("a", allow={"review": {"roles": ["ops"]}}),
             role("b", allow={"review": {"roles": ["dba"]}}),
         ]
-        assert Reviewer.of("lena", two, {}).refusal(both) == ""
-        assert Reviewer.of("lena", [], {}).refusal(both)
+        assert Reviewer.of("lena", two, {}, ENV).refusal(both) == ""
+        assert Reviewer.of("lena", [], {}, ENV).refusal(both)
         assert reviewer().refusal(request(sets={}))
 
     def test_a32_not_ones_own(self) -> None:
@@ -67,7 +70,7 @@ class TestWhoMayReview:
     def test_a_deny_wins(self, deny: dict[str, Any]) -> None:
         allow = role("yes", allow={"review": {"roles": ["*"]}})
         for roles in ([allow, role("no", deny={"review": deny})], [role("no", deny={"review": deny}), allow]):
-            assert "denies" in Reviewer.of("lena", roles, {"team": ("blue",)}).refusal(
+            assert "denies" in Reviewer.of("lena", roles, {"team": ("blue",)}, ENV).refusal(
                 request(request_reason="x")
             )
 
@@ -91,7 +94,16 @@ class TestWhoMayReview:
     def test_what_cannot_be_answered_denies(self) -> None:
         allow = role("yes", allow={"review": {"roles": ["*"]}})
         no = role("no", deny={"review": {"roles": ["*"], "where": 'has_prefix(request.reason, "")'}})
-        assert "denies" in Reviewer.of("lena", [allow, no], {}).refusal(request())
+        assert "denies" in Reviewer.of("lena", [allow, no], {}, ENV).refusal(request())
+
+    def test_hours_and_networks_of_a_role_count(self) -> None:
+        static = [
+            role("yes", allow={"review": {"roles": ["*"]}, "from": ["10.0.0.0/8"]}),
+            role("no", deny={"review": {"roles": ["*"]}, "from": ["10.6.0.0/16"]}),
+        ]
+        for addr, may in (("10.5.0.1", True), ("10.6.0.1", False), ("192.0.2.1", False), ("", False)):
+            env = Environment(now=ENV.now, source_addr=addr)
+            assert (Reviewer.of("lena", static, {}, env).refusal(request()) == "") is may
 
 
 class TestReviews:
@@ -131,7 +143,7 @@ class TestReviews:
         denied = reviewed(first, review("otto", "DENIED"), reviewer("otto"))
         assert (denied.state, denied.reviews[1].threshold_indexes) == ("PENDING", [2])
         assert reviewed(denied, review("mia", "DENIED"), reviewer("mia")).state == "DENIED"
-        senior = Reviewer.of("sam", [role("senior", allow={"review": {"roles": ["*"]}})], {})
+        senior = Reviewer.of("sam", [role("senior", allow={"review": {"roles": ["*"]}})], {}, ENV)
         assert reviewed(first, review("sam"), senior).state == "APPROVED"
 
     def test_every_set_of_every_role(self) -> None:

@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pkgs.common.access.circumstances import compile_circumstances
 from pkgs.common.access.contexts.reviewing import parse_review_where, parse_threshold_filter
+from pkgs.common.access.protocols.grants import applies_here
 from pkgs.common.access.requests.matchers import (
     RoleMatcher,
     check_claims,
     claim_matchers,
     compile_matchers,
 )
-from pkgs.common.access.roleset import applies_here
 from pkgs.common.access.traits import Traits, expand, parse_template
+from pkgs.common.access.types import Environment
 from pkgs.common.errors import InputError
 from pkgs.common.resources.role import Conditions, RequestConditions, ReviewConditions, Role, Threshold
 
@@ -44,14 +46,17 @@ class ReviewSide:
     preview: tuple[str, ...] = ()
 
 
-def request_side(role: Role, side: str, traits: Traits) -> RequestSide:
+def request_side(role: Role, side: str, traits: Traits, env: Environment) -> RequestSide:
     """Raises InputError naming the role and the field."""
     conditions = _conditions(role, side)
     found = conditions.request
-    if found is None or (side == "allow" and not applies_here(conditions)):
+    if found is None:
         return RequestSide()
     with _at(f"role {role.name}"):
+        # Also where it does not count now: what is not understood refuses.
         _check_request(found, f"{side}.request")
+        if not _counts(conditions, side, env):
+            return RequestSide()
         # In an allow these are names, whatever they look like; a deny is meant however it is written.
         search = map(RoleMatcher, found.search_as_roles)
         return RequestSide(
@@ -62,14 +67,16 @@ def request_side(role: Role, side: str, traits: Traits) -> RequestSide:
         )
 
 
-def review_side(role: Role, side: str, traits: Traits) -> ReviewSide:
+def review_side(role: Role, side: str, traits: Traits, env: Environment) -> ReviewSide:
     """Raises InputError naming the role and the field."""
     conditions = _conditions(role, side)
     found = conditions.review_requests
-    if found is None or (side == "allow" and not applies_here(conditions)):
+    if found is None:
         return ReviewSide()
     with _at(f"role {role.name}"):
         _check_review(found, f"{side}.review_requests")
+        if not _counts(conditions, side, env):
+            return ReviewSide()
         return ReviewSide(
             roles=(*compile_matchers(found.roles), *claim_matchers(found.claims_to_roles, traits)),
             where=found.where,
@@ -113,6 +120,14 @@ def _check_review(found: ReviewConditions, place: str) -> None:
     if found.where.strip():
         with _at(f"{place}.where"):
             parse_review_where(found.where)
+
+
+def _counts(conditions: Conditions, side: str, env: Environment) -> bool:
+    """Whether this side of the role counts at this hour and from this address."""
+    if side == "allow" and not applies_here(conditions):
+        return False
+    found = compile_circumstances(conditions, side)
+    return found is None or found.hold(env.now, env.source_addr, unknown=side == "deny")
 
 
 def _conditions(role: Role, side: str) -> Conditions:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pkgs.common.access.requests import limits
 from pkgs.common.access.requests.conditions import RequestSide, request_side
 from pkgs.common.access.traits import Traits
+from pkgs.common.access.types import Environment
 from pkgs.common.errors import DeniedError, LimitExceededError
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds.requests import IndexSet, RoleThresholds
@@ -36,13 +37,13 @@ class Requester:
     option_prompts: tuple[str, ...]
 
     @classmethod
-    def of(cls, user: str, roles: Sequence[Role], traits: Traits) -> Requester:
+    def of(cls, user: str, roles: Sequence[Role], traits: Traits, env: Environment) -> Requester:
         """Raises InputError when a role says something about requests that is not understood."""
         strategies = {role.spec.options.request_access for role in roles}
         return cls(
             user,
-            tuple(request_side(role, "allow", traits) for role in roles),
-            tuple(request_side(role, "deny", traits) for role in roles),
+            tuple(request_side(role, "allow", traits, env) for role in roles),
+            tuple(request_side(role, "deny", traits, env) for role in roles),
             asks_reason="reason" in strategies,
             strategy="reason"
             if "reason" in strategies

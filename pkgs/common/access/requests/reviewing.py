@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pkgs.common.access.contexts.reviewing import ReviewScope, answer, parse_review_where
 from pkgs.common.access.requests.conditions import ReviewSide, review_side
 from pkgs.common.access.traits import Traits
+from pkgs.common.access.types import Environment
 from pkgs.common.resources.kinds.requests import AccessRequestSpec
 from pkgs.common.resources.role import Role
 
@@ -25,14 +26,14 @@ class Reviewer:
     deny: tuple[ReviewSide, ...]
 
     @classmethod
-    def of(cls, user: str, roles: Sequence[Role], traits: Traits) -> Reviewer:
+    def of(cls, user: str, roles: Sequence[Role], traits: Traits, env: Environment) -> Reviewer:
         """Raises InputError when a role says something about reviews that is not understood."""
         return cls(
             user,
             tuple(role.name for role in roles),
             traits,
-            tuple(review_side(role, "allow", traits) for role in roles),
-            tuple(review_side(role, "deny", traits) for role in roles),
+            tuple(review_side(role, "allow", traits, env) for role in roles),
+            tuple(review_side(role, "deny", traits, env) for role in roles),
         )
 
     def refusal(self, request: AccessRequestSpec) -> str:

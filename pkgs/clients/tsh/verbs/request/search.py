@@ -9,8 +9,9 @@ from pkgs.clients.tsh.flags import FORMAT, VERBOSE
 from pkgs.clients.tsh.profile.login import Login, current
 from pkgs.clients.tsh.requests import calls
 from pkgs.clients.tsh.servers import nodes
-from pkgs.common.access.contexts.fields import labels_of, name_of
+from pkgs.common.access.contexts.fields import name_of
 from pkgs.common.access.contexts.query import compile_query
+from pkgs.common.access.labels import labels_of
 from pkgs.common.access.resource_ids import format_id
 from pkgs.common.api.requests import SearchRequestable
 from pkgs.common.errors import InputError
