@@ -68,6 +68,15 @@ HELD_ROLES_MAX = 300
 HELD_TRAIT_VALUES_MAX = 2000
 """The same for the values of all traits together, where lists give some."""
 
+# Access requests; what one may hold is in `common/access/requests/limits.py`.
+PENDING_REQUESTS_PER_USER = 32
+REQUESTS_PER_USER = 200
+"""Decided ones included: they go in one commit when the user goes."""
+REQUESTS_KEPT = 10_000
+"""Requests in the cluster, decided ones included until they expire."""
+REVIEW_TRIES = 8
+"""How often a review is counted anew because another one came in between."""
+
 # Inventory.
 HEARTBEAT_TTL_MIN_S = 10
 HEARTBEAT_TTL_MAX_S = 3600

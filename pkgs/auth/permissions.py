@@ -13,12 +13,13 @@ from pkgs.common.access.accesslists import NOTHING, Standing
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import why_not
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
+from pkgs.common.access.requests.assuming import refusal
 from pkgs.common.access.roleset import role_set
 from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError, InputError, LockedError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
-from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource, User
+from pkgs.common.resources.kinds import AccessRequest, AuthPreference, Lock, Node, Resource, User
 from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import Caller
 
@@ -94,8 +95,9 @@ class Permissions:
         roles, traits = together(user, standing)
         return Holding(roles, traits, standing)
 
-    def admit(self, caller: Caller) -> None:
-        """Refuse every call of an identity that is locked, from elsewhere, or of a user who is no more."""
+    def admit(self, caller: Caller, *, stale_requests: bool = False) -> None:
+        """Refuse every call of an identity that is locked, from elsewhere, of a user who is no more, or that
+        holds an access request which is over. With `stale_requests` the last is for the call to sort out."""
         identity = caller.identity
         if identity is None:
             return
@@ -105,6 +107,18 @@ class Permissions:
         self.check_locks(Interaction(identity))
         if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
             raise DeniedError("this user does not exist any more")
+        if not stale_requests:
+            self._check_requests(identity)
+
+    def _check_requests(self, identity: Identity) -> None:
+        """What was denied or deleted after its approval opens nothing from that moment on (attack A32)."""
+        for name in identity.active_requests:
+            request = self._store.get("access_request", name)
+            if not isinstance(request, AccessRequest) or refusal(request, identity.name, self._clock()):
+                raise DeniedError(
+                    "an access request of this certificate is not in force any more",
+                    hint="`tsh request drop` gives it back",
+                )
 
     def check_locks(self, interaction: Interaction) -> None:
         """LockedError with the text of a lock that is in force for this (attack A14)."""

@@ -35,6 +35,9 @@ from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.registry import Handlers, build_registry
+from pkgs.auth.requests.calls import RequestHandlers
+from pkgs.auth.requests.deciding import DecidingHandlers
+from pkgs.auth.requests.pruning import Pruning
 from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.inventory import InventoryHandlers
@@ -113,6 +116,7 @@ class AuthService:
         permissions = self.permissions = Permissions(store, self.cluster_name, self._now)
         self._closers.append(permissions.lists.close)
         journal = self.journal = Journal(log, self.cluster_name, self.host_id, self._now)
+        self.pruning = Pruning(store, journal)
         accounts, attempts = Accounts(self.backend), AttemptLog(self.backend)
         logins, invites = (Gate(limits.GUESSES_PER_MINUTE, limits.GUESSES_BURST) for _ in range(2))
         joins = Gate(limits.JOINS_PER_MINUTE, limits.JOINS_BURST)
@@ -146,6 +150,8 @@ class AuthService:
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),
             lists=AccessListHandlers(store, permissions, journal),
+            requests=RequestHandlers(store, permissions, journal, self.cluster_name),
+            deciding=DecidingHandlers(store, permissions, journal),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))
@@ -251,6 +257,7 @@ class AuthService:
         component = self._process.readiness.component("storage")
         while True:
             try:
+                await self.pruning.run()
                 await self.backend.sweep()
                 await self._beat()
                 if self._now() > self._context_until:

@@ -11,7 +11,7 @@ from pkgs.auth.accesslists.generic import GenericLists
 from pkgs.auth.accounts.credentials import Accounts, already_registered
 from pkgs.auth.accounts.passwords import PasswordPool, check_new
 from pkgs.auth.accounts.totp import matching_step, otpauth_url, to_base32
-from pkgs.auth.accounts.users import checked_user, without_lock
+from pkgs.auth.accounts.users import checked_user, request_removal, without_lock
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
 from pkgs.auth.gate import Gate
@@ -81,7 +81,10 @@ class SignupHandlers:
         cleared = await self._lists.before_creating(user, actor)
         token, expires, invite = self._accounts.invitation(user.name, "invite", request.ttl_s)
         try:
-            await self._store.backend.commit([create_operation(user), *before, *cleared.operations, *invite])
+            requests = request_removal(self._store, user.name)
+            await self._store.backend.commit(
+                [create_operation(user), *before, *cleared.operations, *invite, *requests]
+            )
         except AlreadyExistsError:
             raise already_registered(user.name) from None
         await self._journal.write(

@@ -11,6 +11,7 @@ from pkgs.auth.accesslists.events import write_all
 from pkgs.auth.accesslists.generic import NOTHING_CLEARED, Cleared, GenericLists
 from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts
+from pkgs.auth.accounts.users import request_removal
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
 from pkgs.auth.chunks import chunked
@@ -220,6 +221,7 @@ class ResourceHandlers:
         if isinstance(resource, User):
             # Nothing secret of an earlier user of this name may come to life again.
             old = await self._accounts.removal(resource.name)
+            old += request_removal(self._store, resource.name)
         cleared = await self._lists.before_creating(resource, actor)
         return await self._store.create(resource, *old, *cleared.operations), cleared
 
@@ -274,7 +276,10 @@ class ResourceHandlers:
             return await self._store.update(
                 with_revision(default, resource.metadata.revision)
             ), NOTHING_CLEARED
-        secret = await self._accounts.removal(resource.name) if isinstance(resource, User) else []
+        secret: list[Operation] = []
+        if isinstance(resource, User):
+            secret = await self._accounts.removal(resource.name)
+            secret += request_removal(self._store, resource.name)
         cleared = await self._lists.before_deleting(resource, actor)
         await self._store.remove(resource, *secret, *cleared.operations)
         return None, cleared

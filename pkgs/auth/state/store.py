@@ -137,6 +137,13 @@ class Store:
             if entry[1] is None or entry[1] > now
         ]
 
+    def expired(self, kind: str) -> list[Resource]:
+        """Those of a kind that are over and were not swept yet."""
+        found = self._kinds.get(kind)
+        now = self.backend.clock()
+        entries = found.by_key.values() if found is not None else ()
+        return [entry[0] for entry in entries if entry[1] is not None and entry[1] <= now]
+
     async def create(self, resource: R, *also: Operation) -> R:
         """`also` is done in the same commit."""
         return await self._write(resource, create_operation(resource), *also)

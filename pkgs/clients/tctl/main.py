@@ -7,6 +7,20 @@ from pkgs.common.output.tool import Group, Tool, Verb
 
 _VERBS = "pkgs.clients.tctl.verbs."
 
+_REQUESTS = Group(
+    "Access requests.",
+    {
+        "ls": Verb(_VERBS + "requests.ls", "List access requests"),
+        "get": Verb(_VERBS + "requests.get", "Show access requests in full"),
+        "approve": Verb(_VERBS + "requests.approve", "Approve access requests"),
+        "deny": Verb(_VERBS + "requests.deny", "Deny access requests"),
+        "create": Verb(_VERBS + "requests.create", "Make an access request for a user"),
+        "rm": Verb(_VERBS + "requests.rm", "Delete access requests"),
+        "review": Verb(_VERBS + "requests.review", "Pass on somebody's review"),
+        "caps": Verb(_VERBS + "requests.caps", "Show what a user may request"),
+    },
+)
+
 TOOL = Tool(
     "tctl",
     "Administer a cluster: users, tokens, nodes, resources, authorities, audit log, recordings.",
@@ -53,6 +67,8 @@ TOOL = Tool(
                 "what": Verb(_VERBS + "access.what", "List the servers a user may log in to"),
             },
         ),
+        "requests": _REQUESTS,
+        "request": _REQUESTS,
         "auth": Group(
             "Certificate authorities and certificates.",
             {

@@ -8,6 +8,7 @@ from pkgs.common.access import patterns
 from pkgs.common.access.contexts.labelexpr import parse_label_expression
 from pkgs.common.access.contexts.participants import parse_filter
 from pkgs.common.access.matchers import compile_matchers
+from pkgs.common.access.requests.conditions import check_requests
 from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
 from pkgs.common.access.rules import VERBS
@@ -57,6 +58,7 @@ def _validate_role(role: Role) -> None:
         compiled = compile_roles([role], {})
         for protocol in dict.fromkeys(PROTOCOLS.values()):
             compiled.grants(protocol)
+        check_requests(role)
     except InputError as error:
         message = error.message.removeprefix(f"role {role.name}: ")
         if message.startswith(("allow.", "deny.")):

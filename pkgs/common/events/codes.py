@@ -82,6 +82,14 @@ STATIC_HOST_USER_CREATE = Kind("static_host_user.create", "SHU001I")
 STATIC_HOST_USER_UPDATE = Kind("static_host_user.update", "SHU002I")
 STATIC_HOST_USER_DELETE = Kind("static_host_user.delete", "SHU003I")
 
+# Access requests.
+ACCESS_REQUEST_CREATE = Kind("access_request.create", "T5000I")
+ACCESS_REQUEST_UPDATE = Kind("access_request.update", "T5001I")
+ACCESS_REQUEST_REVIEW = Kind("access_request.review", "T5002I")
+ACCESS_REQUEST_DELETE = Kind("access_request.delete", "T5003I")
+ACCESS_REQUEST_SEARCH = Kind("access_request.search", "T5004I")
+ACCESS_REQUEST_EXPIRE = Kind("access_request.expire", "T5005I")
+
 # Lists, rules, machines.
 ACCESS_LIST_CREATE = Kind("access_list.create", "TAL001I")
 ACCESS_LIST_UPDATE = Kind("access_list.update", "TAL002I")

@@ -33,6 +33,7 @@ def order(*roles: Role, **fields: Any) -> Order:
         "traits": {},
         "now": NOW,
         "ttl_s": 3600.0,
+        "standing": frozenset({"r"}),
     }
     return Order(**(given_ | fields))
 

@@ -22,7 +22,7 @@ MAX_REQUEST_S = 14 * 86400.0
 MAX_POLICY_COUNT = 1000
 _NO_WILDCARD = ("logins", "linux_desktop_logins", "db_roles")
 _NO_WILDCARD_CLOUD = ("aws_role_arns", "azure_identities", "gcp_service_accounts")
-_KUBE_KINDS = frozenset(
+KUBE_KINDS = frozenset(
     {
         *("*", "pod", "secret", "configmap", "namespace", "service", "serviceaccount", "kube_node"),
         *("persistentvolume", "persistentvolumeclaim", "deployment", "replicaset", "statefulset"),
@@ -118,8 +118,8 @@ def _check_conditions(role: Role, found: Conditions, side: str, where: str) -> N
 def _check_kubernetes(version: str, item: KubernetesResource, where: str) -> None:
     words.filled(item.kind, f"{where}.kind")
     if version != "v8":
-        if item.kind not in _KUBE_KINDS:
-            allowed = ", ".join(sorted(_KUBE_KINDS))
+        if item.kind not in KUBE_KINDS:
+            allowed = ", ".join(sorted(KUBE_KINDS))
             raise InputError(f"{where}.kind: found {words.short(item.kind)!r}", hint=f"allowed: {allowed}")
         if item.api_group:
             raise InputError(f"{where}.api_group: only from role version v8 on")
