@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pkgs.common.access.contexts.participants import parse_filter
-from pkgs.common.access.matchers import compile_matchers
+from pkgs.common.access.matchers import compile_matcher
 from pkgs.common.access.protocols import kube
 from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
@@ -90,7 +90,7 @@ def _check_matchers(conditions: Conditions, side: str) -> None:
 
 def _compiles(entries: list[str], where: str, *, templates: bool = False) -> None:
     try:
-        compile_matchers(entries, {} if templates else None)
+        compile_matcher(entries, {} if templates else None)
     except InputError as error:
         raise InputError(f"{where}: {error.message}", hint=error.hint) from None
 
