@@ -191,12 +191,10 @@ def set_extensions(order: Order, spec: UserCertSpec) -> UserCertSpec:
         flags.append("permit-port-forwarding")
     if options.x11:
         flags.append("permit-X11-forwarding")
-    # What is for some resources only must not open whatever else reads these extensions (attack A22).
-    custom = order.grants.extensions if spec.allowed_resources is None else {}
     return msgspec.structs.replace(
         spec,
         extensions=tuple(flags),
-        custom_extensions=custom,
+        custom_extensions=order.grants.extensions,
         oldssh=options.cert_format == "oldssh",
     )
 
