@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pkgs.auth.state.accesslists import AccessLists, together
 from pkgs.auth.state.store import Store
+from pkgs.common.access.accesslists import NOTHING, Standing
 from pkgs.common.access.decide import decide
-from pkgs.common.access.infrastructure import SELECTORS, sees
+from pkgs.common.access.explain import why_not
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.roleset import role_set
-from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
+from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError, InputError, LockedError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
@@ -40,11 +42,17 @@ READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
 """What the cache of each kind of host needs, and so all that it may read. Never with secrets."""
 
 
+LISTED_BY_LABELS = frozenset({"app", "db", "kube_cluster", "windows_desktop", "remote_cluster"})
+"""Kinds that everybody's implicit role may list, so that labels decide which of them."""
+
+
 class Holding(NamedTuple):
     """What a user holds by standing: what a login gives them, and the most that a renewal leaves them."""
 
     roles: tuple[str, ...]
     traits: dict[str, tuple[str, ...]]
+    from_lists: Standing = NOTHING
+    """What of it access lists give, and which lists give nothing though they should."""
 
 
 class Permissions:
@@ -52,6 +60,7 @@ class Permissions:
         self._store = store
         self._cluster = cluster_name
         self._clock = clock
+        self.lists = AccessLists(store)
         self._locks: tuple[Lock, ...] = ()
 
     def locks(self) -> tuple[Lock, ...]:
@@ -79,9 +88,11 @@ class Permissions:
         return tuple(found)
 
     def holding(self, user: User) -> Holding:
-        """The one place that says which roles and traits are a user's, wherever they come from."""
-        traits = {name: tuple(values) for name, values in user.spec.traits.items()}
-        return Holding(tuple(user.spec.roles), traits)
+        """The one place that says which roles and traits are a user's, wherever they come from: their record
+        and the access lists that they are in or own now."""
+        standing = self.lists.standing(user, self._clock())
+        roles, traits = together(user, standing)
+        return Holding(roles, traits, standing)
 
     def admit(self, caller: Caller) -> None:
         """Refuse every call of an identity that is locked, from elsewhere, or of a user who is no more."""
@@ -128,9 +139,14 @@ class Permissions:
             return False
         try:
             compiled = role_set(identity, self.roles(identity.roles)).compiled
+            env = self.environment(caller)
         except (DeniedError, InputError):
             return True
-        return any(rule.denies(target, identity) for role in compiled for rule in role.deny_rules)
+        return any(
+            rule.denies(target, identity) and role.deny_in_force(env)
+            for role in compiled
+            for rule in role.deny_rules
+        )
 
     def require(
         self,
@@ -146,9 +162,22 @@ class Permissions:
             target = UseRule(kind=kind, verb=verb, resource=resource, any_object=any_object)
             decision = self.decide(caller, target)
             if not decision:
-                raise DeniedError(
-                    f'access denied to perform action "{verb}" on "{kind}"', reasons=decision.reasons
-                )
+                flat = f'access denied to perform action "{verb}" on "{kind}"'
+                raise DeniedError(flat + self._story(caller, target), reasons=decision.reasons)
+
+    def _story(self, caller: Caller, target: UseRule) -> str:
+        """Why, for those who may know; nothing for everybody else."""
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER:
+            return ""
+        env = self.environment(caller)
+        story = why_not(self.subject(identity), target, env, f"resource {target.kind} {target.verb}")
+        return f"\n{story}" if story else ""
+
+    def require_insight(self, caller: Caller) -> None:
+        """For those who may read every role and user: they may be told why, and about whom."""
+        for kind in ("role", "user"):
+            self.require(caller, kind, "read")
 
     def rule_filter(self, caller: Caller, kind: str, *verbs: str) -> Callable[[Resource], bool]:
         """Which objects of a kind the rules allow all of the verbs on; the roles are looked up once."""
@@ -170,7 +199,7 @@ class Permissions:
         if identity is None or identity.kind is not PeerKind.USER:
             return lambda node: False
         subject, environment = self.subject(identity), self.environment(caller)
-        return lambda node: bool(decide(subject, SeeNode(node), environment))
+        return lambda node: bool(decide(subject, See(node), environment))
 
     def node_denials(self, caller: Caller, *verbs: str) -> Callable[[Node], bool] | None:
         """Everybody's implicit role may list servers, so that only a deny rule refuses it: DeniedError, or
@@ -185,12 +214,13 @@ class Permissions:
 
     def filter(self, caller: Caller, kind: str) -> Callable[[Resource], bool] | None:
         """Which resources of a kind this caller may see, where labels decide it; None: where they do not."""
-        if caller.admin or kind not in SELECTORS:
+        if caller.admin or kind not in LISTED_BY_LABELS:
             return None
         identity = caller.identity
-        if identity is None or identity.kind is not PeerKind.USER or identity.allowed_resources is not None:
+        if identity is None or identity.kind is not PeerKind.USER:
             return lambda resource: False
-        return sees(kind, self.roles(identity.roles), identity.traits)
+        subject, environment = self.subject(identity), self.environment(caller)
+        return lambda resource: bool(decide(subject, See(resource), environment))
 
     def host_may_read(self, caller: Caller, kind: str) -> bool:
         identity = caller.identity

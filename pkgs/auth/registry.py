@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from pkgs.auth.accesslists.calls import AccessListHandlers
 from pkgs.auth.accounts.login import LoginHandler
 from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
@@ -20,7 +21,7 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.status import StatusHandlers
-from pkgs.common.api import access, audit, join, login, recordings, resources, system
+from pkgs.common.api import access, accesslists, audit, join, login, recordings, resources, system
 from pkgs.common.errors import AccessError
 from pkgs.common.rpc.calls import Caller, Callers, Request, StreamRequest, UploadRequest
 from pkgs.common.rpc.server import Registry
@@ -51,6 +52,7 @@ class Handlers:
     recordings: RecordingHandlers
     status: StatusHandlers
     explaining: ExplainHandlers
+    lists: AccessListHandlers
 
 
 class Guarded:
@@ -150,6 +152,16 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(access.ExplainAccess, handlers.explaining.explain, PEOPLE)
     add(access.WhoCan, handlers.explaining.who, PEOPLE)
     add(access.WhatCan, handlers.explaining.what, PEOPLE)
+
+    add(accesslists.ListAccessLists, handlers.lists.list, PEOPLE)
+    add(accesslists.GetAccessList, handlers.lists.get, PEOPLE)
+    add(accesslists.SummarizeLists, handlers.lists.summarize, PEOPLE)
+    add(accesslists.ListMembers, handlers.lists.members, PEOPLE)
+    add(accesslists.AddMember, handlers.lists.add_member, PEOPLE)
+    add(accesslists.RemoveMember, handlers.lists.remove_member, PEOPLE)
+    add(accesslists.ReviewList, handlers.lists.review, PEOPLE)
+    add(accesslists.ListReviews, handlers.lists.reviews, PEOPLE)
+    add(accesslists.ExplainLists, handlers.lists.explain, PEOPLE)
 
     add(audit.EmitEvents, handlers.audit.emit, Callers.HOST)
     add(audit.SearchEvents, handlers.audit.search, PEOPLE)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.calls import AccessListHandlers
 from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.accounts.login import LoginHandler
@@ -35,9 +36,11 @@ from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.registry import Handlers, build_registry
 from pkgs.auth.resources.calls import ResourceHandlers
+from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
+from pkgs.auth.state.presets import top_up_presets
 from pkgs.auth.state.store import Store
 from pkgs.auth.status import StatusHandlers
 from pkgs.common.access.locks import Interaction, matching_lock
@@ -97,6 +100,7 @@ class AuthService:
         auth = self._config.auth_service
         cluster = await ensure_cluster(self.store, self.backend, auth.cluster_name)
         self.cluster_name = cluster.spec.cluster_name
+        await top_up_presets(self.store, self.backend)
         await apply_settings(self.store, auth)
         self.authorities = Authorities(self.store, self.cluster_name)
         self._closers.append(self.authorities.close)
@@ -107,6 +111,7 @@ class AuthService:
     def _build_handlers(self) -> None:
         store, authorities, log = self.store, self.authorities, self.audit_log
         permissions = self.permissions = Permissions(store, self.cluster_name, self._now)
+        self._closers.append(permissions.lists.close)
         journal = self.journal = Journal(log, self.cluster_name, self.host_id, self._now)
         accounts, attempts = Accounts(self.backend), AttemptLog(self.backend)
         logins, invites = (Gate(limits.GUESSES_PER_MINUTE, limits.GUESSES_BURST) for _ in range(2))
@@ -119,7 +124,15 @@ class AuthService:
         self.handlers = Handlers(
             login=login,
             signup=SignupHandlers(
-                store, accounts, passwords, permissions, journal, invites, self.cluster_name, self.proxy_addr
+                store,
+                accounts,
+                passwords,
+                permissions,
+                journal,
+                invites,
+                self.cluster_name,
+                self.proxy_addr,
+                change_events,
             ),
             signing=SigningHandlers(store, permissions, issuer, authorities, journal),
             join=JoinHandlers(
@@ -132,6 +145,7 @@ class AuthService:
             recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),
+            lists=AccessListHandlers(store, permissions, journal),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))

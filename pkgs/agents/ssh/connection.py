@@ -104,7 +104,7 @@ class SshConnection:
         )
 
     async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
-        options = self._gate.options(identity, user)
+        options = self._gate.options(identity, user, self._source)
         self.identity, self.login, self._blob = identity, user, blob
         cluster = self._gate.cache.cluster_name
         self._parties = Parties(identity, user, self._client_addr, self._gate.node, cluster)
@@ -207,7 +207,7 @@ class SshConnection:
         if not decision:
             await self._reject(request, "; ".join(decision.reasons))
             return Refused(text=decision.text or "access denied")
-        options = self._gate.options(self.identity, self.login)
+        options = self._gate.options(self.identity, self.login, self._source)
         if options.max_sessions and len(self._sessions) >= options.max_sessions:
             await self._reject(request, "too many sessions", options.max_sessions)
             return Refused(text=f"too many sessions: the limit is {options.max_sessions}")
@@ -251,7 +251,7 @@ class SshConnection:
     async def _open_forward(self, request: OpenForward) -> ForwardAnswer:
         assert self.identity is not None
         decision = self._gate.decide(self.identity, self.login, self._source)
-        options = self._gate.options(self.identity, self.login) if decision else None
+        options = self._gate.options(self.identity, self.login, self._source) if decision else None
         if options is None or not self._gate.may_forward(self.identity, options):
             text = decision.text or "port forwarding is not permitted"
             why = text if decision else "; ".join(decision.reasons)

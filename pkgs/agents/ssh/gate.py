@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pkgs.common.access.decide import decide
+from pkgs.common.access.explain import why_not
 from pkgs.common.access.options import SessionOptions, merge_options
+from pkgs.common.access.options.merge import serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.output.sanitize import inert
@@ -71,6 +73,8 @@ class Gate:
         decision = self.decide(identity, login, source_addr)
         if not decision:
             text = f"access denied to {login} connecting to {self.node().spec.hostname} on {identity.cluster}"
+            if story := self._story(identity, login, source_addr):
+                text += f"\n{story}"
             return Verdict(None, "; ".join(decision.reasons), identity.name, decision.text or text)
         if refusal := self.cannot_become(login):
             return Verdict(None, refusal, identity.name, refusal)
@@ -81,16 +85,8 @@ class Gate:
         try:
             subject = Subject(identity, self.cache.roles_of(identity))
         except DeniedError as problem:
-            return Decision(False, (problem.message, *problem.reasons), inert(problem.message))
-        environment = Environment(
-            now=self.now(),
-            source_addr=source_addr,
-            server_id=self.node().name,
-            locks=self.cache.locks,
-            auth_preference=self.cache.auth_preference,
-            locks_stale_s=self.cache.stale_for_s,
-            live=live,
-        )
+            return Decision(False, (problem.message, *problem.reasons), text=inert(problem.message))
+        environment = self._environment(source_addr, live=live)
         decision = decide(subject, SshLogin(self.node(), login), environment)
         return replace(decision, text=inert(decision.text)) if decision.text else decision
 
@@ -104,14 +100,38 @@ class Gate:
             return False
         return True
 
-    def options(self, identity: Identity, login: str) -> SessionOptions:
-        """What the roles say about the session. Raises DeniedError."""
+    def _story(self, identity: Identity, login: str, source_addr: str) -> str:
+        """Why it was denied, for those who may know."""
+        try:
+            subject = Subject(identity, self.cache.roles_of(identity))
+        except DeniedError:
+            return ""
+        node = self.node()
+        action = f"ssh {login}@{node.spec.hostname}"
+        story = why_not(subject, SshLogin(node, login), self._environment(source_addr), action)
+        return "\n".join(map(inert, story.splitlines()))
+
+    def _environment(self, source_addr: str, *, live: bool = False) -> Environment:
+        return Environment(
+            now=self.now(),
+            source_addr=source_addr,
+            server_id=self.node().name,
+            locks=self.cache.locks,
+            auth_preference=self.cache.auth_preference,
+            locks_stale_s=self.cache.stale_for_s,
+            live=live,
+        )
+
+    def options(self, identity: Identity, login: str, source_addr: str) -> SessionOptions:
+        """What the roles say about the session now; those that do not count now give nothing. Raises
+        DeniedError."""
         return merge_options(
             self.cache.roles_of(identity),
             login,
             traits=identity.traits,
             networking=self.cache.networking,
             auth_preference=self.cache.auth_preference,
+            in_force=serving(self._environment(source_addr)),
         )
 
     def ends_expired(self, identity: Identity) -> bool:

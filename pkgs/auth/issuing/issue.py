@@ -22,6 +22,9 @@ from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
 from pkgs.common.access.locks import Interaction
 from pkgs.common.access.options import SessionOptions, logins_for, merge_options
+from pkgs.common.access.options.login import cert_extensions
+from pkgs.common.access.options.merge import serving
+from pkgs.common.access.types import Environment
 from pkgs.common.api.login import UserCerts
 from pkgs.common.errors import DeniedError, InternalError
 from pkgs.common.events.codes import CERT_CREATE
@@ -55,7 +58,8 @@ class Order:
 
     @cached_property
     def grants(self) -> Grants:
-        return grants_of(self.roles, self.traits)
+        env = Environment(now=self.now, source_addr=self.client_addr)
+        return grants_of(self.roles, self.traits, tuple(map(serving(env), self.roles)))
 
     @property
     def options(self) -> SessionOptions:
@@ -67,22 +71,30 @@ class Grants(NamedTuple):
 
     options: SessionOptions
     logins: tuple[str, ...]
+    extensions: dict[str, str]
+    """Custom ones of the SSH certificate."""
 
 
 _grants: dict[tuple[object, ...], tuple[tuple[Role, ...], Grants]] = {}
 
 
-def grants_of(roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]]) -> Grants:
+def grants_of(
+    roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]], in_force: tuple[bool, ...]
+) -> Grants:
     """Worked out once while these very roles are in use: thousands of logins share a few combinations.
 
-    An entry holds its roles, so that an id is never taken over by another object. The logins are those for
-    a life that every role allows; a certificate's life is cut to that before its logins are set."""
-    key = (*map(id, roles), *sorted(traits.items()))
+    Extensions come from the roles that are `in_force` now: for whatever reads them later asks nobody. An
+    entry holds its roles, so that an id is never taken over by another object. The logins are those for a
+    life that every role allows; a certificate's life is cut to that before its logins are set."""
+    key = (*map(id, roles), in_force, *sorted(traits.items()))
     found = _grants.get(key)
     if found is None:
-        options = merge_options(roles)
+        now = {id(role) for role, serves in zip(roles, in_force, strict=True) if serves}
+        options = merge_options(roles, in_force=lambda role: id(role) in now)
         life = min(options.max_session_ttl_s, limits.MIN_TTL_S)
-        found = (roles, Grants(options, logins_for(roles, traits, life)))
+        logins = logins_for(roles, traits, life)
+        extensions = cert_extensions(roles, traits, lambda role: id(role) in now)
+        found = (roles, Grants(options, logins, extensions))
         if len(_grants) >= limits.GRANTS_REMEMBERED:
             _grants.clear()
         _grants[key] = found
@@ -147,7 +159,14 @@ def set_extensions(order: Order, spec: UserCertSpec) -> UserCertSpec:
         flags.append("permit-port-forwarding")
     if options.x11:
         flags.append("permit-X11-forwarding")
-    return msgspec.structs.replace(spec, extensions=tuple(flags), oldssh=options.cert_format == "oldssh")
+    # What is for some resources only must not open whatever else reads these extensions (attack A22).
+    custom = order.grants.extensions if spec.allowed_resources is None else {}
+    return msgspec.structs.replace(
+        spec,
+        extensions=tuple(flags),
+        custom_extensions=custom,
+        oldssh=options.cert_format == "oldssh",
+    )
 
 
 def pin_source(order: Order, spec: UserCertSpec) -> UserCertSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.events import broken_events
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
 from pkgs.auth.issuing.issue import Order, UserIssuer
@@ -64,7 +65,8 @@ class SigningHandlers:
             client_addr=caller.remote_addr,
             previous=identity,
         )
-        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
+        broken = broken_events(self._journal, identity.name, holding.from_lists)
+        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
 
     async def sign_user(self, caller: Caller, request: SignUserCerts) -> UserCerts:
         """For the administrator, and for users whose roles grant the verb `use` on `user`. What a user signs
@@ -89,7 +91,8 @@ class SigningHandlers:
             max_ttl_s=limits.SIGNED_USER_TTL_MAX_S if caller.admin else limits.MAX_USER_TTL_S,
             impersonator="" if caller.identity is None else caller.identity.name,
         )
-        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
+        broken = broken_events(self._journal, user.name, holding.from_lists)
+        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
 
     async def sign_host(self, caller: Caller, request: SignHostCert) -> HostSshCert:
         self._permissions.require(caller, "host_cert", "create")

@@ -6,6 +6,8 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.events import write_all
+from pkgs.auth.accesslists.generic import NOTHING_CLEARED, GenericLists
 from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.audit.journal import Journal
@@ -16,7 +18,7 @@ from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.prepare import located, prepare
 from pkgs.auth.resources.search import matcher
 from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
-from pkgs.auth.state.store import Store, delete_operation, with_expiry
+from pkgs.auth.state.store import Store, with_expiry
 from pkgs.common.api.login import Done
 from pkgs.common.api.resources import (
     Chunk,
@@ -64,6 +66,7 @@ class ResourceHandlers:
         self._permissions = permissions
         self._journal = journal
         self._on_lock = on_lock
+        self._lists = GenericLists(store, permissions, journal)
 
     # Reading.
 
@@ -81,7 +84,8 @@ class ResourceHandlers:
         sees = self._permissions.filter(caller, kind)
         hidden = hidden or (resource is not None and sees is not None and not sees(resource))
         if not hidden and not self._may_see(caller, kind, request.name):
-            self._permissions.require(caller, kind, _read_verb(kind), resource=resource)
+            rule, ruled = self._lists.ruled(kind, resource, request.sub_kind)
+            self._permissions.require(caller, rule, _read_verb(kind), resource=ruled)
         if resource is None or hidden:
             raise NotFoundError(f'{kind} "{request.name}" not found')
         return Got(_shown(resource, request.with_secrets))
@@ -101,9 +105,10 @@ class ResourceHandlers:
                     resources = [r for r in resources if isinstance(r, Node) and may_list(r)]
         elif not self._permissions.host_may_read(caller, kind) and not self._public(caller, kind):
             verbs = ("list", _read_verb(kind))
-            self._permissions.require(caller, kind, *verbs, any_object=True)
-            may = self._permissions.rule_filter(caller, kind, *verbs)
-            resources = [r for r in resources if may(r)]
+            rule, _ = self._lists.ruled(kind, None)
+            self._permissions.require(caller, rule, *verbs, any_object=True)
+            may = self._permissions.rule_filter(caller, rule, *verbs)
+            resources = [r for r in resources if self._lists.may(may, r)]
         visible = self._permissions.filter(caller, kind)
         if visible is not None:
             resources = [r for r in resources if visible(r)]
@@ -149,11 +154,13 @@ class ResourceHandlers:
             raise InputError(f"resources of type {kind!r} are read only")
         verbs = {"create": ("create",), "upsert": ("create", "update"), "update": ("update",)}[request.mode]
         wanted = located(request.resource)
+        rule, verbs = self._lists.rule_of(kind, verbs)
         before = self._store.get(kind, self._name(kind, wanted.name), wanted.sub_kind)
         # A condition must hold for what there was and for what there will be.
         for version in (wanted, before):
             if version is not None:
-                self._permissions.require(caller, kind, *verbs, resource=version)
+                ruled = self._lists.ruled(kind, version)[1]
+                self._permissions.require(caller, rule, *verbs, resource=ruled)
         if kind == "remote_cluster" and not caller.admin and request.mode != "update":
             raise InputError("a remote_cluster is made when a leaf cluster joins")
         if before is not None and before.metadata.labels.get(ORIGIN) == CONFIG_FILE:
@@ -164,13 +171,16 @@ class ResourceHandlers:
         now = self._store.backend.clock()
         actor = self._journal.actor(caller)
         resource = prepare(wanted, before, self._store, actor, now, restoring=caller.admin)
-        self._permissions.require(caller, kind, *verbs, resource=resource)
+        resource = self._lists.checked(caller, resource, before, actor, now)
+        self._permissions.require(caller, rule, *verbs, resource=self._lists.ruled(kind, resource)[1])
         if kind in SETTINGS and request.mode == "create":
             raise AlreadyExistsError(f"{kind} already exists", hint="use -f or --force flag to overwrite")
         old: list[Operation] = []
         if before is None and isinstance(resource, User):
             # Nothing secret of an earlier user of this name may come to life again.
             old = await self._accounts.removal(resource.name)
+        cleared = await self._lists.before_creating(resource, actor) if before is None else NOTHING_CLEARED
+        old += cleared.operations
         if request.mode == "update":
             stored = await self._store.update(resource)
         elif request.mode == "create" or old:
@@ -179,6 +189,7 @@ class ResourceHandlers:
         else:
             stored = await self._store.put(resource)
         await self._journal.write(*change_events(self._journal, self._journal.actor(caller), before, stored))
+        await write_all(self._journal, cleared.events)
         if kind == "lock":
             self._on_lock()
         if _unlocked(before, stored):
@@ -190,7 +201,9 @@ class ResourceHandlers:
         if kind in UNTOUCHABLE | READ_ONLY:
             raise InputError(f"resources of type {kind!r} cannot be deleted")
         resource = self._store.get(kind, self._name(kind, request.name), request.sub_kind)
-        self._permissions.require(caller, kind, "delete", resource=resource)
+        rule, verbs = self._lists.rule_of(kind, ("delete",))
+        ruled = self._lists.ruled(kind, resource, request.sub_kind)[1]
+        self._permissions.require(caller, rule, *verbs, resource=ruled)
         if resource is None:
             raise NotFoundError(f'{kind} "{request.name}" not found')
         if resource.metadata.labels.get(ORIGIN) == CONFIG_FILE:
@@ -206,16 +219,16 @@ class ResourceHandlers:
             return Done()
         if isinstance(resource, Role):
             self._check_unused(resource.name)
-        if isinstance(resource, User):
-            secret = await self._accounts.removal(resource.name)
-            await self._store.backend.commit([delete_operation(resource), *secret])
-        elif kind == "access_list":
-            # Members of an earlier list of this name may not come to life again.
-            members = [r for r in self._store.all("access_list_member") if r.sub_kind == resource.name]
-            await self._store.backend.commit([delete_operation(r) for r in (resource, *members)])
+            self._lists.check_role_unused(resource.name)
+        cleared = await self._lists.before_deleting(resource, actor)
+        secret = await self._accounts.removal(resource.name) if isinstance(resource, User) else []
+        also = [*secret, *cleared.operations]
+        if also:
+            await self._lists.delete_with(resource, also)
         else:
             await self._store.delete(kind, resource.name, resource.sub_kind)
         await self._journal.write(*change_events(self._journal, actor, resource, None))
+        await write_all(self._journal, cleared.events)
         return Done()
 
     def _check_unused(self, role: str) -> None:

@@ -22,6 +22,7 @@ TOOL = Tool(
                 "rm": Verb(_VERBS + "users.rm", "Delete users"),
                 "reset": Verb(_VERBS + "users.reset", "Take away password and factors; print a reset link"),
             },
+            {"del": "rm"},
         ),
         "tokens": Group(
             "Tokens that let new hosts join.",
@@ -73,9 +74,40 @@ TOOL = Tool(
                 "download": Verb(_VERBS + "recordings.download", "Save a recording as a file for tsh play"),
             },
         ),
+        "acl": Group(
+            "Access lists: groups whose members receive roles and traits, with owners and reviews.",
+            {
+                "ls": Verb(_VERBS + "acl.ls", "List access lists"),
+                "get": Verb(_VERBS + "acl.get", "Print one access list"),
+                "summary": Verb(_VERBS + "acl.summary", "Say what a reviewer looks at first"),
+                "create": Verb(_VERBS + "acl.create", "Create an access list"),
+                "update": Verb(_VERBS + "acl.update", "Change an access list"),
+                "rm": Verb(_VERBS + "acl.rm", "Delete an access list"),
+                "users": Group(
+                    "Members of a list.",
+                    {
+                        "add": Verb(_VERBS + "acl.users.add", "Let a user or a list in"),
+                        "rm": Verb(_VERBS + "acl.users.rm", "Take a user or a list out"),
+                        "ls": Verb(_VERBS + "acl.users.ls", "List the members"),
+                    },
+                    {"del": "rm", "remove": "rm", "list": "ls"},
+                ),
+                "reviews": Group(
+                    "Reviews of a list.",
+                    {
+                        "create": Verb(_VERBS + "acl.reviews.create", "Record a review"),
+                        "ls": Verb(_VERBS + "acl.reviews.ls", "List the reviews"),
+                    },
+                    {"list": "ls"},
+                ),
+                "explain": Verb(_VERBS + "acl.explain", "Say which lists give a user what"),
+            },
+            {"del": "rm", "delete": "rm", "list": "ls"},
+        ),
         "lock": Verb(_VERBS + "lock", "Lock a user, role, login or server out at once"),
         "version": Verb(_VERBS + "version", "Print the version"),
     },
+    {"access-lists": "acl"},
 )
 
 

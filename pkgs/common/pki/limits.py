@@ -12,6 +12,8 @@ MAX_TLS_CERT_BYTES = 64 * 1024
 MAX_PRINCIPALS = 256
 MAX_OPTIONS = 64
 """Critical options, and likewise extensions, of one SSH certificate."""
+MAX_CUSTOM_EXTENSIONS = 32
+"""Of those, what roles may add."""
 MAX_SOURCE_NETWORKS = 32
 MAX_IDENTITY_FILE_BYTES = 256 * 1024
 

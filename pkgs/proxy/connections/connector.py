@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pkgs.common.access.decide import decide
+from pkgs.common.access.explain import why_not
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
-from pkgs.common.access.types import Decision, Environment, SeeNode, Subject
+from pkgs.common.access.types import Decision, Environment, See, Subject
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, DeniedError, LockedError, NotFoundError, UnavailableError
 from pkgs.common.events.codes import AUTH_FAIL, CLIENT_DISCONNECT, SESSION_CONNECT
@@ -126,7 +127,7 @@ class Connector:
         except DeniedError as exc:
             return Decision(False, (exc.message, *exc.reasons))
         now_known = self._cache.nodes.get(node.name, node)
-        return decide(subject, SeeNode(now_known, login), self._environment(client_addr, live=True))
+        return decide(subject, See(now_known, login), self._environment(client_addr, live=True))
 
     async def _check_locks(self, identity: Identity, client_addr: str, login: str) -> None:
         """A locked user is told so whatever they ask for (attack A14)."""
@@ -155,7 +156,7 @@ class Connector:
         found = find(target, cache.nodes.values(), networking)
         subject = Subject(identity, cache.roles_of(identity))
         env = self._environment(client_addr)
-        decisions = [(node, decide(subject, SeeNode(node, login), env)) for node in found]
+        decisions = [(node, decide(subject, See(node, login), env)) for node in found]
         visible = [node for node, decision in decisions if decision]
         if found and not visible:
             reasons = tuple(dict.fromkeys(reason for _, decision in decisions for reason in decision.reasons))
@@ -163,8 +164,11 @@ class Connector:
             # A lock is told of only where there is something to see without it.
             unlocked = replace(env, locks=(), locks_stale_s=0.0)
             for node, decision in decisions:
-                if decision.text and decide(subject, SeeNode(node, login), unlocked):
+                if decision.text and decide(subject, See(node, login), unlocked):
                     raise DeniedError(inert(decision.text), reasons=decision.reasons)
+            hostname = found[0].spec.hostname
+            if story := why_not(subject, See(found[0], login), env, f"see {hostname}"):
+                raise DeniedError(f"access to {hostname} denied\n{story}", reasons=reasons)
         return choose(target, visible, networking, cache.cluster_name)
 
     async def _dial(self, node: Node, client_addr: str, service: str, target: str) -> Stream:

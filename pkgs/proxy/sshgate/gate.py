@@ -264,12 +264,12 @@ class _GateConnection:
         try:
             roles = cache.roles_of(identity)
         except DeniedError as problem:
-            return Decision(False, (problem.message, *problem.reasons), problem.message)
+            return Decision(False, (problem.message, *problem.reasons), text=problem.message)
         if is_stale(cache.stale_for_s) and lock_mode(roles, cache.auth_preference) == "strict":
-            return Decision(False, (STALE_TEXT,), STALE_TEXT)
+            return Decision(False, (STALE_TEXT,), text=STALE_TEXT)
         interaction = Interaction(identity, (self._gate.member.identity.host_id,))
         lock = matching_lock(cache.locks, interaction, self._gate.now())
-        return Decision(True) if lock is None else Decision(False, (lock_reason(lock),), lock_text(lock))
+        return Decision(True) if lock is None else Decision(False, (lock_reason(lock),), text=lock_text(lock))
 
     def _still_trusted(self, identity: Identity) -> bool:
         when = min(self._gate.now(), identity.expires_at - 1.0)

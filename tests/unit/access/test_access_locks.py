@@ -20,7 +20,7 @@ from pkgs.common.access.locks import (
     lock_text,
     matching_lock,
 )
-from pkgs.common.access.types import Environment, SeeNode, SshLogin, Subject, UseRule
+from pkgs.common.access.types import Environment, See, SshLogin, Subject, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import (
     AuthPreference,
@@ -202,7 +202,7 @@ def test_a14_decide_hears_every_target(field: str) -> None:
         assert decision.reasons == ("lock no: why",)
         assert decision.text.startswith("lock targeting ")
         assert decision.text.endswith("is in force: why")
-        assert not decide(Subject(ALICE, ROLES), SeeNode(NODE, "root"), env)
+        assert not decide(Subject(ALICE, ROLES), See(NODE, "root"), env)
         if field != "login" and value != SERVER:
             assert decide(Subject(ALICE, ROLES), UseRule("node", "list"), env).reasons == ("lock no: why",)
         else:
@@ -214,7 +214,7 @@ def test_a_lock_on_one_login_leaves_the_others() -> None:
     env = Environment(now=NOW, locks=(lock(login="root"),))
     assert not decide(Subject(ALICE, ROLES), SshLogin(NODE, "root"), env)
     assert decide(Subject(ALICE, ROLES), SshLogin(NODE, "deploy"), env)
-    assert decide(Subject(ALICE, ROLES), SeeNode(NODE), env)
+    assert decide(Subject(ALICE, ROLES), See(NODE), env)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_f07_strict_mode_refuses_everything_on_a_stale_view(
     )
     for age, live in ((STALE_LIMIT_S, False), (STALE_LIMIT_S + 1, False), (STALE_LIMIT_S + 1, True)):
         env = Environment(now=NOW, locks_stale_s=age, auth_preference=preference, live=live)
-        for target in (SshLogin(NODE, "root"), SeeNode(NODE), UseRule("node", "list")):
+        for target in (SshLogin(NODE, "root"), See(NODE), UseRule("node", "list")):
             refused = strict and age > STALE_LIMIT_S
             decision = decide(Subject(ALICE, roles), target, env)
             assert bool(decision) is not refused

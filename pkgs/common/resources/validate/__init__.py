@@ -15,6 +15,7 @@ from pkgs.common.resources.codec import to_json
 from pkgs.common.resources.kinds import CertAuthority, ClusterName, Node, Proxy, Resource, User
 from pkgs.common.resources.metadata import Base
 from pkgs.common.resources.names import (
+    REMOTE_USER_PREFIX,
     RESOURCE_NAME,
     SYSTEM_ROLES,
     valid_cluster_name,
@@ -135,6 +136,8 @@ def _check_user(user: User, where: str) -> None:
             f"{where}: metadata.name: not a valid user name",
             hint="up to 64 letters, digits, '.', '_', '-', '@', '+'",
         )
+    if user.name.startswith(REMOTE_USER_PREFIX):  # attack A44
+        raise InputError(f"{where}: metadata.name: {REMOTE_USER_PREFIX}... is for users of other clusters")
     if not user.spec.roles:
         raise InputError(f"{where}: spec.roles: a user needs at least one role")
     lowered = {role.lower() for role in SYSTEM_ROLES}

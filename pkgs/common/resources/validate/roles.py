@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pkgs.common.errors import InputError
 from pkgs.common.resources.durations import parse_duration
-from pkgs.common.resources.names import SYSTEM_ROLES
+from pkgs.common.resources.names import SYSTEM_ROLES, valid_extension_name
 from pkgs.common.resources.role import (
     CertExtension,
     Conditions,
@@ -68,8 +68,10 @@ def check_mfa(value: bool | str, where: str) -> None:
 
 
 def _check_extension(extension: CertExtension, names: list[str], where: str) -> None:
-    if not extension.name or not extension.name.isascii() or not extension.name.isprintable():
-        raise InputError(f"{where}.name: not the name of an SSH extension")
+    if not valid_extension_name(extension.name):
+        raise InputError(
+            f"{where}.name: not a name for an SSH extension of one's own", hint="for example login@github.com"
+        )
     words.filled(extension.value, f"{where}.value")
     if names.count(extension.name) > 1:
         raise InputError(f"{where}.name: {words.short(extension.name)!r} is given twice")

@@ -7,6 +7,7 @@ import sys
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.inventory import fetch_all
 from pkgs.clients.tctl.verbs.resources.tables import table_of
+from pkgs.common.access.accesslists import restorable
 from pkgs.common.api.resources import GetResource
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
@@ -78,7 +79,9 @@ def is_kept(resource: Resource, *, secrets: bool) -> bool:
 
 def _fetch(client: BlockingClient, ref: Ref, *, secrets: bool) -> list[Resource]:
     if not ref.name and ref.kind not in SINGLETONS:
-        return fetch_all(client, ref.kind, with_secrets=secrets)
+        found = fetch_all(client, ref.kind, with_secrets=secrets)
+        # A list is created after the lists that own it.
+        return list(restorable(found)) if ref.kind == "access_list" else found
     if ref.kind == "cert_authority" and not ref.sub_kind:
         # `cert_authority/user`: the type is what people name.
         every = fetch_all(client, ref.kind, with_secrets=secrets)
