@@ -21,9 +21,10 @@ from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
 from pkgs.common.access.locks import Interaction
-from pkgs.common.access.options import SessionOptions, logins_for, merge_options
+from pkgs.common.access.options import SessionOptions, merge_options
+from pkgs.common.access.options.hours import logins_at, logins_until
 from pkgs.common.access.options.login import cert_extensions
-from pkgs.common.access.options.merge import serving
+from pkgs.common.access.options.merge import refusing, serving
 from pkgs.common.access.requests.assuming import Extra, extra, restriction
 from pkgs.common.access.types import Environment
 from pkgs.common.api.login import UserCerts
@@ -69,8 +70,18 @@ class Order:
         return self._grants_of(self.roles)
 
     def _grants_of(self, roles: tuple[Role, ...]) -> Grants:
-        env = Environment(now=self.now, source_addr=self.client_addr)
-        return grants_of(roles, self.traits, tuple(map(serving(env), roles)))
+        return grants_of(roles, self.traits, self._env)
+
+    @property
+    def _env(self) -> Environment:
+        return Environment(now=self.now, source_addr=self.client_addr)
+
+    @property
+    def until(self) -> float:
+        """The last moment at which every login that the roles give now is still given by them."""
+        return logins_until(
+            self.roles, self.traits, limits.MIN_TTL_S, self._env, horizon_s=limits.SIGNED_USER_TTL_MAX_S
+        )
 
     @property
     def extra(self) -> Extra:
@@ -108,22 +119,20 @@ class Grants(NamedTuple):
 _grants: dict[tuple[object, ...], tuple[tuple[Role, ...], Grants]] = {}
 
 
-def grants_of(
-    roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]], in_force: tuple[bool, ...]
-) -> Grants:
+def grants_of(roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]], env: Environment) -> Grants:
     """Worked out once while these very roles are in use: thousands of logins share a few combinations.
 
-    Extensions come from the roles that are `in_force` now: for whatever reads them later asks nobody. An
-    entry holds its roles, so that an id is never taken over by another object. The logins are those for a
-    life that every role allows; a certificate's life is cut to that before its logins are set."""
-    key = (*map(id, roles), in_force, *sorted(traits.items()))
+    Logins and extensions come from the roles that count now and from here: for whatever reads them later may
+    ask nobody. An entry holds its roles, so that an id is never taken over by another object. The logins are
+    those for a life that every role allows; a certificate's life is cut to that before its logins are set."""
+    counting = (tuple(map(serving(env), roles)), tuple(map(refusing(env), roles)))
+    key = (*map(id, roles), counting, *sorted(traits.items()))
     found = _grants.get(key)
     if found is None:
-        now = {id(role) for role, serves in zip(roles, in_force, strict=True) if serves}
-        options = merge_options(roles, in_force=lambda role: id(role) in now)
+        options = merge_options(roles, in_force=serving(env))
         life = min(options.max_session_ttl_s, limits.MIN_TTL_S)
-        logins = logins_for(roles, traits, life)
-        extensions = cert_extensions(roles, traits, lambda role: id(role) in now)
+        logins = logins_at(roles, traits, life, env)
+        extensions = cert_extensions(roles, traits, serving(env))
         found = (roles, Grants(options, logins, extensions))
         if len(_grants) >= limits.GRANTS_REMEMBERED:
             _grants.clear()
@@ -165,7 +174,7 @@ def set_lifetime(order: Order, spec: UserCertSpec) -> UserCertSpec:
     expires = float(int(order.now + min(order.options.max_session_ttl_s, wanted)))
     if order.previous is not None:
         expires = min(expires, order.previous.expires_at)
-    return msgspec.structs.replace(spec, valid_before=min(expires, order.extra.until))
+    return msgspec.structs.replace(spec, valid_before=min(expires, order.extra.until, order.until))
 
 
 def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
@@ -235,7 +244,7 @@ def lives_within_bounds(order: Order, spec: UserCertSpec) -> None:
     life = spec.valid_before - order.now
     if life <= 0:
         raise DeniedError("the certificate would already have expired", hint="log in again")
-    if life > order.max_ttl_s or life > order.options.max_session_ttl_s:
+    if life > order.max_ttl_s or life > order.options.max_session_ttl_s or spec.valid_before > order.until:
         raise DeniedError("the certificate would live longer than the roles allow")
 
 
