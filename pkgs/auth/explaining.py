@@ -9,10 +9,12 @@ from pkgs.auth import limits
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
-from pkgs.common.access.actions import KINDS, RULE_USAGE, Action, parse_action
+from pkgs.common.access.actions import KINDS, REQUEST_USAGE, RULE_USAGE, Action, parse_action
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import Explained, as_if, explain, told
+from pkgs.common.access.explaining.requests import explain_request
 from pkgs.common.access.reach import uses
+from pkgs.common.access.requests.requester import Requester
 from pkgs.common.access.roleset import roles_of
 from pkgs.common.access.types import Environment, Subject, UseRule
 from pkgs.common.api.access import (
@@ -43,6 +45,8 @@ class ExplainHandlers:
             named = " ".join(request.words[3:])
             text = f"resource {target.kind} {target.verb}" + (f" {named}" if named else "")
             return told(explain(subject, target, env), subject, text, "")
+        if request.words[:1] == ["request"]:
+            return self._request(subject, env, request.words[1:])
         action = parse_action(request.words)
         found = self._resources(action)
         if len(found) > 1:
@@ -51,6 +55,15 @@ class ExplainHandlers:
                 hint=f"name one by its id: {', '.join(node.name for node in found[:5])}",
             )
         return told(explain(subject, action.on(found[0]), env), subject, action.text, found[0].name)
+
+    def _request(self, subject: Subject, env: Environment, words: list[str]) -> Explained:
+        if len(words) != 1 or not words[0]:
+            raise InputError("request: this is not how it is written", hint=f"write {REQUEST_USAGE}")
+        wanted, identity = words[0], subject.identity
+        requester = Requester.of(identity.name, subject.roles, identity.traits, env)
+        exists = self._store.get("role", wanted) is not None
+        found = explain_request(requester, subject.roles, wanted, exists=exists)
+        return told(found, subject, f"request {wanted}")
 
     def _rule(self, caller: Caller, words: list[str]) -> UseRule:
         if len(words) not in (2, 3) or not all(words):

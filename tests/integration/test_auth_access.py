@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pkgs.common.access.explain import Explained, Missing
 from pkgs.common.api.access import ExplainAccess, Grant, Somebody, WhatCan, WhoCan
 from pkgs.common.api.login import CreateUser, ResetUser, SignUserCerts
 from pkgs.common.api.resources import CreateToken, DeleteResource, GetResource, PutResource
@@ -302,5 +303,66 @@ def test_a_denial_tells_why_to_those_who_may_know_only(short_tmp: Path) -> None:
                     assert "  role reader: add to allow.rules: role create" in story
                 else:
                     assert story == []
+
+    run(main)
+
+
+def test_asking_why_a_role_may_be_requested(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            documents = """
+kind: role
+version: v7
+metadata: {name: oncall}
+spec:
+  allow:
+    request:
+      roles: ['prod-*']
+      thresholds: [{name: two, approve: 2, deny: 1, filter: 'contains(reviewer.roles, "lead")'}]
+      reason: {mode: required, prompt: Which incident?}
+  deny:
+    request: {roles: [prod-root]}
+---
+kind: role
+version: v7
+metadata: {name: prod-app}
+---
+kind: role
+version: v7
+metadata: {name: prod-root}
+---
+kind: role
+version: v7
+metadata: {name: other}
+"""
+            for resource in load_documents(documents):
+                await kit.admin.call(PutResource(resource=resource))
+            await kit.user("mira", "oncall", login=False)
+
+            async def ask(*words: str) -> Explained:
+                return await kit.admin.call(
+                    ExplainAccess(who=Somebody(user="mira"), words=["request", *words])
+                )
+
+            found = await ask("prod-app")
+            assert found.allowed
+            assert found.reasons == ["role oncall: allow.request.roles"]
+            assert found.conditions == [
+                "a reason must be given",
+                "prompt: Which incident?",
+                'reviews: 2 approving where contains(reviewer.roles, "lead"), 1 denying refuse',
+            ]
+            for wanted, step in (
+                ("prod-root", Missing("remove", "oncall", "deny.request.roles", "prod-root")),
+                ("other", Missing("add", "", "allow.request.roles", "other")),
+                ("oncall", Missing("meet", "", "", "mira has the role oncall already")),
+                ("prod-gone", Missing("meet", "", "", "there is no role prod-gone")),
+            ):
+                found = await ask(wanted)
+                assert not found.allowed
+                assert step in found.missing
+            for words in ((), ("a", "b"), ("",)):
+                with pytest.raises(InputError):
+                    await ask(*words)
 
     run(main)

@@ -49,6 +49,8 @@ USAGE = {
 }
 RULE_USAGE = "resource KIND VERB [NAME]"
 """Not about using a resource but about the API: asked as a rule."""
+REQUEST_USAGE = "request ROLE"
+"""About asking for a role: asked as an access request."""
 _APP_FIELDS = {
     "aws-role": "aws_role_arn",
     "azure-identity": "azure_identity",

@@ -4,6 +4,7 @@ unless a role says yes and nothing refuses.
 
 from __future__ import annotations
 
+from pkgs.common.access import resource_ids
 from pkgs.common.access.labels import labels_of
 from pkgs.common.access.locks import STALE_TEXT, Interaction, is_stale, lock_reason, lock_text, matching_lock
 from pkgs.common.access.options import lock_mode
@@ -77,7 +78,7 @@ def barred(subject: Subject, target: Target, env: Environment) -> Decision | Non
     refusal = _locked(subject, target, env)
     if refusal is not None or isinstance(target, UseRule):
         return refusal
-    if identity.allowed_resources is not None and not _is_allowed_resource(identity, target):
+    if identity.allowed_resources is not None and not _is_allowed_resource(identity, target, env):
         return _RESTRICTED
     return None
 
@@ -128,11 +129,24 @@ def _interaction(identity: Identity, target: Target, env: Environment) -> Intera
             return Interaction(identity, (env.server_id,), login)
 
 
-def _is_allowed_resource(identity: Identity, target: Access | See) -> bool:
-    """Attack A22: cluster, kind and name must be equal; an id of another kind lets nothing here pass."""
-    allowed = identity.allowed_resources or ()
-    resource = resource_of(target)
-    return f"/{identity.cluster}/{resource.kind}/{resource.name}" in allowed
+_ID_KINDS = {
+    "app_server": "app",
+    "db_server": "db",
+    "kube_server": "kube_cluster",
+    "dynamic_windows_desktop": "windows_desktop",
+}
+"""What is announced, and what its resource ids call it."""
+
+
+def _is_allowed_resource(identity: Identity, target: Access | See, env: Environment) -> bool:
+    """Attack A22: cluster, kind and name must be equal; an id of another kind lets nothing here pass. Ids of
+    Kubernetes objects let their cluster be seen, and used for just these objects."""
+    ids = identity.allowed_resources or ()
+    resource, here = resource_of(target), env.cluster or identity.cluster
+    kind = _ID_KINDS.get(resource.kind, resource.kind)
+    if not resource_ids.allows(ids, here, kind, resource.name):
+        return False
+    return not isinstance(target, UseKube) or kube.within(ids, here, resource.name, target.object)
 
 
 def _decide_see(roles: RoleSet, target: See, env: Environment) -> Decision:

@@ -39,6 +39,8 @@ class Environment:
 
     now: float
     """Unix seconds."""
+    cluster: str = ""
+    """The cluster that decides; empty: that of the identity. Resource ids name it."""
     source_addr: str = ""
     """The client's IP address as far as the asking service knows it for certain."""
     server_id: str = ""

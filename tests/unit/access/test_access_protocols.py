@@ -387,6 +387,36 @@ class TestKubernetes:
         assert not ask([first, second], UseKube(dev, "root"))
         assert not ask([first, second], UseKube(dev, groups=("system:masters",)))
 
+    @pytest.mark.parametrize(
+        ("ids", "wanted", "allowed"),
+        [
+            (("/demo/kube_cluster/prod",), None, True),
+            (("/demo/kube_cluster/prod",), POD, True),
+            (("/demo/pod/prod/prod/web-1",), POD, True),
+            (("/demo/pod/prod/prod/web-1",), None, False),
+            (("/demo/pod/prod/prod/web-1",), KubeObject("pods", "list", "prod"), False),
+            (("/demo/pod/prod/prod/web-1",), KubeObject("pods", "get", "prod", "web-2"), False),
+            (("/demo/pod/prod/prod/web-1",), KubeObject("pods", "get", "dev", "web-1"), False),
+            (("/demo/pod/prod/prod/web-1",), KubeObject("secrets", "get", "prod", "web-1"), False),
+            (("/demo/pod/other/prod/web-1",), POD, False),
+            (("/leaf/pod/prod/prod/web-1",), POD, False),
+            (("/demo/namespace/prod/dev",), KubeObject("namespaces", "get", "", "dev"), True),
+            (("/demo/deployment/prod/prod/x",), KubeObject("deployments", "get", "prod", "x", "apps"), True),
+            (("/demo/deployment/prod/prod/x",), KubeObject("deployments", "get", "prod", "x"), False),
+        ],
+    )
+    def test_a22_ids_of_objects(self, ids: tuple[str, ...], wanted: KubeObject | None, allowed: bool) -> None:
+        wide = objects("{kind: '*', namespace: '*', name: '*', verbs: ['*']}")
+        decision = ask([wide], UseKube(kube(), object=wanted), allowed_resources=ids)
+        assert bool(decision) is allowed, decision.reasons
+
+    def test_a22_an_id_gives_nothing_that_roles_do_not(self) -> None:
+        narrow = objects("{kind: pod, namespace: prod, name: '*', verbs: [get]}")
+        ids = ("/demo/pod/prod/prod/web-1",)
+        assert ask([narrow], UseKube(kube(), object=POD), allowed_resources=ids)
+        delete = KubeObject("pods", "delete", "prod", "web-1")
+        assert not ask([narrow], UseKube(kube(), object=delete), allowed_resources=ids)
+
     def test_without_user_and_group_there_is_no_access(self) -> None:
         assert not ask([role("a", {"kubernetes_labels": STAR})], UseKube(kube()))
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pkgs.common.access import resource_ids
 from pkgs.common.access.patterns import compile_pattern, is_pattern
 from pkgs.common.access.protocols.grants import Grant, Grants, Principal, Protocol
 from pkgs.common.access.types import Decision, Environment, KubeObject, UseKube
+from pkgs.common.errors import InputError
+from pkgs.common.resources.kinds.requests import ResourceId
 from pkgs.common.resources.role import KubernetesResource, Role
 
 USERS, GROUPS = 0, 1
@@ -88,6 +91,35 @@ def as_principals(decision: Decision, target: UseKube, found: Mapping[str, tuple
         "kubernetes_groups": target.groups or groups,
     }
     return Decision(True, decision.reasons, principals=chosen)
+
+
+def within(ids: Sequence[str], cluster: str, name: str, wanted: KubeObject | None) -> bool:
+    """Whether a certificate restricted to these ids may do this in the Kubernetes cluster `name`: anything,
+    if the cluster itself is among them, otherwise only what is about one of its objects (attack A22)."""
+    for text in ids:
+        try:
+            found = resource_ids.parse(text)
+        except InputError:
+            continue
+        if (found.cluster, found.name) != (cluster, name):
+            continue
+        if found.kind == "kube_cluster":
+            return True
+        if found.kind in resource_ids.KUBE_OBJECTS and wanted is not None and _is(found, wanted):
+            return True
+    return False
+
+
+def _is(found: ResourceId, wanted: KubeObject) -> bool:
+    namespace, slash, name = found.sub_resource.partition("/")
+    if not slash:
+        namespace, name = "", namespace
+    return (
+        plural_of(found.kind) == (wanted.kind, wanted.api_group)
+        and namespace == wanted.namespace
+        and bool(wanted.name)
+        and name == wanted.name
+    )
 
 
 def check_object(grants: Grants, labels: Mapping[str, str], wanted: KubeObject, env: Environment) -> Decision:

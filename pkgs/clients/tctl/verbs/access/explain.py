@@ -7,7 +7,7 @@ import sys
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT
 from pkgs.clients.tctl.verbs.access.words import CIRCUMSTANCES, ROLES, USER, somebody
-from pkgs.common.access.actions import MAX_WORDS, RULE_USAGE, USAGE, parse_action
+from pkgs.common.access.actions import MAX_WORDS, REQUEST_USAGE, RULE_USAGE, USAGE, parse_action
 from pkgs.common.api.access import ExplainAccess
 from pkgs.common.errors import InputError
 from pkgs.common.output import formats
@@ -21,7 +21,7 @@ SPEC = Spec(
     ROLES,
     *CIRCUMSTANCES,
     FORMAT,
-    usage=f"{' | '.join(USAGE.values())} | {RULE_USAGE}",
+    usage=f"{' | '.join(USAGE.values())} | {RULE_USAGE} | {REQUEST_USAGE}",
     least=2,
     most=MAX_WORDS,
 )
@@ -42,8 +42,12 @@ def run(args: Parsed) -> int:
 def request_of(args: Parsed) -> ExplainAccess:
     """The question that the words ask; what is not understood is said before anything is sent."""
     who = somebody(args)
-    if args.words[0] != "resource":
+    if args.words[0] == "resource":
+        if len(args.words) not in (3, 4):
+            raise InputError("resource: this is not how it is written", hint=f"write {RULE_USAGE}")
+    elif args.words[0] == "request":
+        if len(args.words) != 2:
+            raise InputError("request: this is not how it is written", hint=f"write {REQUEST_USAGE}")
+    else:
         parse_action(args.words)
-    elif len(args.words) not in (3, 4):
-        raise InputError("resource: this is not how it is written", hint=f"write {RULE_USAGE}")
     return ExplainAccess(who=who, words=list(args.words))
