@@ -92,6 +92,12 @@ class Permissions:
             raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
         if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
             raise DeniedError("this user does not exist any more")
+        if identity.impersonator and not isinstance(self._store.get("user", identity.impersonator), User):
+            raise DeniedError("the user who took this identity on does not exist any more")
+        if identity.bot_name:
+            instance = self._store.get("bot_instance", identity.bot_instance_id, identity.bot_name)
+            if instance is None:
+                raise DeniedError("this instance of the bot does not exist any more")
 
     def subject(self, identity: Identity) -> Subject:
         return Subject(identity, self.roles(identity.roles))

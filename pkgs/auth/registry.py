@@ -12,7 +12,10 @@ from pkgs.auth.accounts.login import LoginHandler
 from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
 from pkgs.auth.audit.recordings import RecordingHandlers
+from pkgs.auth.bots.machines import MachineHandlers
+from pkgs.auth.bots.manage import BotHandlers
 from pkgs.auth.explaining import ExplainHandlers
+from pkgs.auth.issuing.impersonating import ImpersonationHandlers
 from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
@@ -20,7 +23,7 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.status import StatusHandlers
-from pkgs.common.api import access, audit, join, login, recordings, resources, system
+from pkgs.common.api import access, audit, bots, join, login, recordings, resources, system
 from pkgs.common.errors import AccessError
 from pkgs.common.rpc.calls import Caller, Callers, Request, StreamRequest, UploadRequest
 from pkgs.common.rpc.server import Registry
@@ -51,6 +54,9 @@ class Handlers:
     recordings: RecordingHandlers
     status: StatusHandlers
     explaining: ExplainHandlers
+    impersonation: ImpersonationHandlers
+    bots: BotHandlers
+    machines: MachineHandlers
 
 
 class Guarded:
@@ -150,6 +156,13 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(access.ExplainAccess, handlers.explaining.explain, PEOPLE)
     add(access.WhoCan, handlers.explaining.who, PEOPLE)
     add(access.WhatCan, handlers.explaining.what, PEOPLE)
+
+    add(bots.CreateBot, handlers.bots.create, PEOPLE)
+    add(bots.AddBotInstance, handlers.bots.add_instance, PEOPLE)
+    add(bots.JoinBot, handlers.machines.join, Callers.NOBODY | Callers.PROXY | Callers.ADMIN)
+    add(bots.RenewBotCerts, handlers.machines.renew, Callers.USER)
+    add(bots.BotHeartbeat, handlers.machines.heartbeat, Callers.USER)
+    add(bots.ImpersonateRoles, handlers.impersonation.impersonate_roles, Callers.USER)
 
     add(audit.EmitEvents, handlers.audit.emit, Callers.HOST)
     add(audit.SearchEvents, handlers.audit.search, PEOPLE)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = ROOT / "tests" / "unit" / "resources" / "smallest.yaml"
 NOT_BY_HAND = {
     *("cluster_name", "cert_authority", "proxy", "auth_server", "access_request"),
-    "autoupdate_agent_rollout",
+    *("autoupdate_agent_rollout", "bot_instance"),
 }
 
 

@@ -20,6 +20,17 @@ from cryptography.x509 import load_pem_x509_certificate
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.restrictions import (
+    KEPT,
+    Machine,
+    check_renewable,
+    check_taken_on,
+    keeps,
+    keeps_pin,
+    machine_fields,
+    of_machine,
+    taken_on,
+)
 from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.options import SessionOptions, logins_for, merge_options
 from pkgs.common.api.login import UserCerts
@@ -50,9 +61,12 @@ class Order:
     max_ttl_s: float = limits.MAX_USER_TTL_S
     client_addr: str = ""
     mfa_device: str = ""
-    impersonator: str = ""
     previous: Identity | None = None
     """The verified certificate a reissue starts from."""
+    actor: Identity | None = None
+    """The verified certificate of whoever takes on this user or these roles: its restrictions go on."""
+    machine: Machine | None = None
+    """The bot instance whose own certificates these are."""
 
     @cached_property
     def grants(self) -> Grants:
@@ -61,6 +75,12 @@ class Order:
     @property
     def options(self) -> SessionOptions:
         return self.grants.options
+
+    @property
+    def bounds(self) -> tuple[Identity, ...]:
+        """Certificates that this one may not outlive. A machine outlives its own: its generation is proof."""
+        previous = None if self.machine is not None else self.previous
+        return tuple(identity for identity in (previous, self.actor) if identity is not None)
 
 
 class Grants(NamedTuple):
@@ -97,9 +117,11 @@ Validator = Callable[[Order, UserCertSpec], None]
 def start(order: Order) -> UserCertSpec:
     """The specification before any step: a reissue begins with everything the old certificate says."""
     valid_after = order.now - limits.BACKDATE_S
+    machine = order.machine
     if order.previous is not None:
-        return spec_from_identity(order.previous, valid_after=valid_after)
-    return UserCertSpec(
+        spec = spec_from_identity(order.previous, valid_after=valid_after)
+        return spec if machine is None else msgspec.structs.replace(spec, generation=machine.generation)
+    spec = UserCertSpec(
         user=order.user,
         cluster=order.cluster,
         roles=tuple(role.name for role in order.roles),
@@ -110,8 +132,10 @@ def start(order: Order) -> UserCertSpec:
         login_ip=order.client_addr,
         route_to_cluster=order.cluster,
         mfa_device=order.mfa_device,
-        impersonator=order.impersonator,
     )
+    if machine is not None:
+        return of_machine(spec, machine)
+    return spec if order.actor is None else taken_on(spec, order.actor)
 
 
 # Modifiers: each sets one thing.
@@ -122,8 +146,7 @@ def set_lifetime(order: Order, spec: UserCertSpec) -> UserCertSpec:
     wanted = min(max(order.ttl_s, limits.MIN_TTL_S), order.max_ttl_s)
     # Certificates count whole seconds, and rounding must not lengthen a life.
     expires = float(int(order.now + min(order.options.max_session_ttl_s, wanted)))
-    if order.previous is not None:
-        expires = min(expires, order.previous.expires_at)
+    expires = min([expires, *(identity.expires_at for identity in order.bounds)])
     return msgspec.structs.replace(spec, valid_before=expires)
 
 
@@ -134,7 +157,7 @@ def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
 def set_logins(order: Order, spec: UserCertSpec) -> UserCertSpec:
     """Logins that roles and traits allow now; a reissue keeps only those it had."""
     logins = order.grants.logins[: limits.MAX_PRINCIPALS]
-    if order.previous is not None:
+    if order.previous is not None and order.machine is None:
         logins = tuple(login for login in logins if login in order.previous.logins)
     return msgspec.structs.replace(spec, logins=logins or (f"{NO_LOGIN_PREFIX}{uuid.uuid4()}",))
 
@@ -190,14 +213,10 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
         return
     if before.disallow_reissue:
         raise DeniedError("this certificate cannot be renewed", hint="log in again")
-    kept = all(
-        getattr(spec, name) == getattr(before, name)
-        for name in (
-            "cluster", "mfa_device", "impersonator", "force_command", "active_requests", "allowed_resources",
-            "device_id", "device_asset_tag", "bot_name", "bot_instance_id", "join_token", "renewable",
-            "generation",
-        )
-    )  # fmt: skip
+    if order.machine is not None:
+        # What a machine may do is what its bot may now; `is_machine_as_ordered` looks at the rest.
+        return
+    kept = keeps(spec, before, "cluster", "impersonator", "renewable", "generation", *KEPT)
     granted = {login for login in spec.logins if not login.startswith(NO_LOGIN_PREFIX)}
     shrunk = (
         spec.user == before.name
@@ -205,13 +224,29 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
         and set(spec.roles) <= set(before.roles)
         and granted <= set(before.logins)
         and all(set(values) <= set(before.traits.get(name, ())) for name, values in spec.traits.items())
-        and (not before.source_addr or spec.source_addr == before.source_addr)
+        and keeps_pin(spec, before)
     )
     if not (kept and shrunk):
         raise DeniedError("a renewed certificate may not say more than the old one")
 
 
-VALIDATORS: tuple[Validator, ...] = (has_roles, lives_within_bounds, is_pinned_where_demanded, only_shrinks)
+def is_bounded_by_actor(order: Order, spec: UserCertSpec) -> None:
+    if order.actor is not None:
+        check_taken_on(spec, order.actor)
+
+
+def is_machine_as_ordered(order: Order, spec: UserCertSpec) -> None:
+    check_renewable(spec, order.machine, order.previous, order.now)
+
+
+VALIDATORS: tuple[Validator, ...] = (
+    has_roles,
+    lives_within_bounds,
+    is_pinned_where_demanded,
+    only_shrinks,
+    is_bounded_by_actor,
+    is_machine_as_ordered,
+)
 
 
 class UserIssuer:
@@ -274,6 +309,7 @@ class UserIssuer:
                 and identity.disallow_reissue == spec.disallow_reissue
                 and identity.device_id == spec.device_id
                 and identity.bot_name == spec.bot_name
+                and identity.bot_instance_id == spec.bot_instance_id
                 and identity.renewable == spec.renewable
                 and identity.generation == spec.generation
                 and identity.source_addr == spec.source_addr
@@ -300,6 +336,7 @@ class UserIssuer:
                 "mfa_device_uuid": spec.mfa_device,
                 "impersonator": spec.impersonator,
                 "access_requests": list(spec.active_requests),
+                **machine_fields(spec),
             },
             user_agent=user_agent or None,
         )

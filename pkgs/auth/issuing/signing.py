@@ -5,16 +5,17 @@ from __future__ import annotations
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.impersonating import require_impersonation
 from pkgs.auth.issuing.issue import Order, UserIssuer
 from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
 from pkgs.common.api.login import HostSshCert, ReissueUserCerts, SignHostCert, SignUserCerts, UserCerts
-from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.errors import InputError
 from pkgs.common.events.codes import CERT_CREATE
-from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.keys import check_public_line
 from pkgs.common.pki.sshcert import sign_openssh_host_cert
+from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import User
 from pkgs.common.rpc.calls import Caller
@@ -67,27 +68,29 @@ class SigningHandlers:
         return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
 
     async def sign_user(self, caller: Caller, request: SignUserCerts) -> UserCerts:
-        """For the administrator, and for users whose roles grant the verb `use` on `user`. What a user signs
-        lives no longer than the certificate it was signed with."""
-        self._permissions.require(caller, "user", "use", resource=self._store.get("user", request.user))
-        user = self._user(request.user)
+        """For the administrator, and for those whose roles let them impersonate that user (docs/adr/0075).
+        What a user signs is as restricted as the certificate it was signed with, and lives no longer."""
         if request.ttl_s <= 0:
             raise InputError("the lifetime must be positive")
-        now, ttl_s = self._store.backend.clock(), float(request.ttl_s)
-        if caller.identity is not None:
-            _require_unrestricted(caller.identity)
-            # Signing for oneself must not be a renewal without its bounds.
-            ttl_s = min(ttl_s, caller.identity.expires_at - now)
-        holding = self._permissions.holding(user)
+        if caller.admin:
+            user = self._user(request.user)
+            if bot_of(user):
+                raise InputError(
+                    f'"{user.name}" is a machine: it joins with a token', hint="`tctl bots instances add`"
+                )
+            roles = self._permissions.roles(self._permissions.holding(user).roles)
+        else:
+            user, roles = require_impersonation(self._store, self._permissions, caller, request.user)
         order = Order(
             user=user.name,
             cluster=self._issuer.cluster_name,
-            roles=self._permissions.roles(holding.roles),
-            traits=holding.traits,
-            now=now,
-            ttl_s=ttl_s,
+            roles=roles,
+            traits=self._permissions.holding(user).traits,
+            now=self._store.backend.clock(),
+            ttl_s=float(request.ttl_s),
             max_ttl_s=limits.SIGNED_USER_TTL_MAX_S if caller.admin else limits.MAX_USER_TTL_S,
-            impersonator="" if caller.identity is None else caller.identity.name,
+            client_addr=caller.remote_addr,
+            actor=caller.identity,
         )
         return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
 
@@ -116,17 +119,3 @@ class SigningHandlers:
             )
         )
         return HostSshCert(ssh_cert=cert)
-
-
-def _require_unrestricted(identity: Identity) -> None:
-    """What a restricted certificate signed would be free of the restriction."""
-    if (
-        identity.impersonator
-        or identity.disallow_reissue
-        or identity.source_addr
-        or identity.allowed_resources is not None
-    ):
-        raise DeniedError(
-            "a certificate with restrictions cannot sign for anybody",
-            hint="run tctl on the Auth host, or log in without them",
-        )

@@ -10,6 +10,8 @@ from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
+from pkgs.auth.bots.owned import check_not_owned, companions, forget_instances
+from pkgs.auth.bots.owned import remove as remove_bot
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.resources.changes import change_events
@@ -30,7 +32,7 @@ from pkgs.common.api.resources import (
 from pkgs.common.errors import AlreadyExistsError, DeniedError, InputError, NotFoundError
 from pkgs.common.pki.identity import PeerKind
 from pkgs.common.resources.defaults import default_singletons
-from pkgs.common.resources.kinds import Node, Resource, Token, TokenSpec, User
+from pkgs.common.resources.kinds import Bot, Node, Resource, Token, TokenSpec, User
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.registry import OWN, PRESENCE, SINGLETONS, canonical_kind
 from pkgs.common.resources.role import Role
@@ -144,7 +146,8 @@ class ResourceHandlers:
         if kind in UNTOUCHABLE:
             raise InputError(f"creating resources of type {kind!r} is not supported")
         if kind in HEARTBEAT_ONLY and not (kind == "node" and caller.admin):
-            raise InputError(f"a {kind} is made by its own heartbeats and cannot be created by hand")
+            maker = "when its bot joins" if kind == "bot_instance" else "by its own heartbeats"
+            raise InputError(f"a {kind} is made {maker} and cannot be created by hand")
         if kind in READ_ONLY:
             raise InputError(f"resources of type {kind!r} are read only")
         verbs = {"create": ("create",), "upsert": ("create", "update"), "update": ("update",)}[request.mode]
@@ -161,6 +164,12 @@ class ResourceHandlers:
                 f"{kind} is managed by the configuration file of the Auth Service",
                 hint="change teleport.yaml there, or remove the setting from it",
             )
+        check_not_owned(wanted, before)
+        if isinstance(wanted, Token) and wanted.spec.bot_name:
+            # Whoever can make a token for a bot can be it.
+            self._permissions.require(
+                caller, "bot", "update", resource=self._store.get("bot", wanted.spec.bot_name)
+            )
         now = self._store.backend.clock()
         actor = self._journal.actor(caller)
         resource = prepare(wanted, before, self._store, actor, now, restoring=caller.admin)
@@ -171,13 +180,17 @@ class ResourceHandlers:
         if before is None and isinstance(resource, User):
             # Nothing secret of an earlier user of this name may come to life again.
             old = await self._accounts.removal(resource.name)
+        if isinstance(resource, Bot):
+            if before is None:
+                await forget_instances(resource.name, self._store)
+            old = companions(resource, self._store)
         if request.mode == "update":
-            stored = await self._store.update(resource)
-        elif request.mode == "create" or old:
+            stored = await self._store.update(resource, *old)
+        elif request.mode == "create" or (old and before is None):
             # Where there is something to forget there must be no user who is using it by now.
             stored = await self._store.create(resource, *old)
         else:
-            stored = await self._store.put(resource)
+            stored = await self._store.put(resource, *old)
         await self._journal.write(*change_events(self._journal, self._journal.actor(caller), before, stored))
         if kind == "lock":
             self._on_lock()
@@ -198,6 +211,7 @@ class ResourceHandlers:
                 f"this {kind} comes from the configuration file of the Auth Service",
                 hint="remove it from teleport.yaml there",
             )
+        check_not_owned(None, resource)
         actor = self._journal.actor(caller)
         if kind in SETTINGS:
             default = next(r for r in default_singletons("", "") if r.kind == kind)
@@ -209,6 +223,8 @@ class ResourceHandlers:
         if isinstance(resource, User):
             secret = await self._accounts.removal(resource.name)
             await self._store.backend.commit([delete_operation(resource), *secret])
+        elif isinstance(resource, Bot):
+            await remove_bot(resource, self._store)
         elif kind == "access_list":
             # Members of an earlier list of this name may not come to life again.
             members = [r for r in self._store.all("access_list_member") if r.sub_kind == resource.name]
@@ -221,8 +237,8 @@ class ResourceHandlers:
     def _check_unused(self, role: str) -> None:
         users = [
             user.name
-            for user in self._store.all("user")
-            if isinstance(user, User) and role in user.spec.roles
+            for user in (*self._store.all("user"), *self._store.all("bot"))
+            if isinstance(user, User | Bot) and role in user.spec.roles
         ]
         if users:
             some = ", ".join(users[:5]) + (", ..." if len(users) > 5 else "")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import Lock
 
-_NOBODYS = ("windows_desktop", "linux_desktop", "device", "bot_instance_id", "join_token")
+_NOBODYS = ("windows_desktop", "linux_desktop", "device", "join_token")
 """Targets that no certificate and no interaction of ours names yet: such a lock is kept, and stops nobody."""
 STALE_LIMIT_S = 300.0
 """In strict mode a view of the locks older than this refuses everything."""
@@ -42,6 +42,8 @@ def _matches(lock: Lock, identity: Identity, server_id: str, login: str) -> bool
     if target.access_request and target.access_request not in identity.active_requests:
         return False
     if any(getattr(target, name) for name in _NOBODYS):
+        return False
+    if target.bot_instance_id and target.bot_instance_id != identity.bot_instance_id:
         return False
     if target.mfa_device and target.mfa_device != identity.mfa_device:
         return False

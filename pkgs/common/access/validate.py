@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pkgs.common.access.impersonation import check_impersonation
 from pkgs.common.access.roleset import compile_role
 from pkgs.common.access.traits import parse_template
 from pkgs.common.errors import InputError
@@ -41,6 +42,7 @@ def _validate_role(role: Role) -> None:
         for conditions in (role.spec.allow, role.spec.deny):
             _check_templates(conditions)
         compile_role(role, {})
+        check_impersonation(role)
     except InputError as error:
         message = error.message.removeprefix(f"role {role.name}: ")
         raise InputError(f"{where}: {message}", hint=error.hint) from None

@@ -30,7 +30,14 @@ from pkgs.common.resources.yamlnodes import MAX_RESOURCE_BYTES
 MAX_NAME_LENGTH = 255
 MAX_LABELS = 1000
 MAX_LABEL_LENGTH = 1000
-_WITH_SUB_KIND = (CertAuthority, Node, kinds.AccessListMember, kinds.Integration, kinds.ServerInfo)
+_WITH_SUB_KIND = (
+    CertAuthority,
+    Node,
+    kinds.AccessListMember,
+    kinds.Integration,
+    kinds.ServerInfo,
+    kinds.BotInstance,
+)
 _CHECKS: dict[type[Base], Callable[[Any, str], None]] = {
     Role: roles.check_role,
     kinds.Token: joining.check_token,
