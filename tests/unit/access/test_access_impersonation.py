@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -28,6 +27,7 @@ from pkgs.common.resources.kinds import (
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Impersonate, Role, RoleOptions, RoleSpec
+from tests.harness.impersonation import second_opinion
 
 NOW = 1_800_000_000.0
 ENV = Environment(now=NOW, source_addr="192.0.2.1")
@@ -271,39 +271,15 @@ BLOCKS = st.one_of(
 HELD = st.lists(st.tuples(BLOCKS, BLOCKS), max_size=3)
 
 
-def naive(
-    held: list[tuple[Conditions | None, Conditions | None]], wanted: str | None, roles: list[str]
-) -> bool:
-    """The table of the reference, read with nothing of ours."""
-
-    def match(entries: list[str], name: str) -> bool:
-        return any(fnmatchcase(name, entry) for entry in entries)
-
-    for _, deny in held:
-        found = deny.impersonate if deny else None
-        if found and wanted is not None and match(found.users, wanted):
-            return False
-        if found and any(match(found.roles, name) for name in roles):
-            return False
-    for allow, _ in held:
-        found = allow.impersonate if allow else None
-        if found is None or bool(found.users) is (wanted is None):
-            continue
-        if wanted is not None and not match(found.users, wanted):
-            continue
-        if all(match(found.roles, name) for name in roles):
-            return True
-    return False
-
-
 def made(held: list[tuple[Conditions | None, Conditions | None]]) -> list[Role]:
     return [role(allow, deny, name=f"r{number}") for number, (allow, deny) in enumerate(held)]
 
 
 @given(HELD, NAMES, st.lists(NAMES, min_size=1, max_size=2, unique=True))
 def test_the_same_as_an_independent_reading(held: Any, wanted: str, roles: list[str]) -> None:
-    assert bool(ask_user(made(held), user(wanted, *roles))) is naive(held, wanted, roles)
-    assert bool(ask_roles(made(held), *roles)) is naive(held, None, roles)
+    blocks = [tuple(side.impersonate if side else None for side in both) for both in held]
+    assert bool(ask_user(made(held), user(wanted, *roles))) is second_opinion(blocks, wanted, roles)
+    assert bool(ask_roles(made(held), *roles)) is second_opinion(blocks, None, roles)
 
 
 @given(HELD, BLOCKS, NAMES, st.lists(NAMES, min_size=1, max_size=2, unique=True))
