@@ -110,7 +110,9 @@ class MachineHandlers:
             raise DeniedError("this call is for machines")
         for text in (request.hostname, request.version):
             if len(text) > limits.BOT_HOSTNAME_MAX or (text and not text.isprintable()):
-                raise InputError(f"host name and version: at most {limits.BOT_HOSTNAME_MAX} characters")
+                raise InputError(
+                    f"host name and version: at most {limits.BOT_HOSTNAME_MAX} printable characters"
+                )
         record = BotHeartbeatRecord(
             recorded_at=datetime.fromtimestamp(int(self._now()), UTC),
             hostname=request.hostname,
