@@ -133,7 +133,7 @@ class AuthService:
             recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),
-            impersonation=ImpersonationHandlers(store, permissions, issuer),
+            impersonation=ImpersonationHandlers(store, permissions, issuer, journal),
             bots=BotHandlers(store, permissions, journal),
             machines=MachineHandlers(store, permissions, issuer, journal, joins, self._enforce_locks),
         )

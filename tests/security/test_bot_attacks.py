@@ -172,6 +172,11 @@ def test_a36_a_bot_asks_for_roles_outside_its_list(short_tmp: Path) -> None:
                     await one.take_on(*wanted)
                 texts.add(str(caught.value).replace(", ".join(wanted), "X"))
             assert len(texts) == 1, "not allowed and not there are told alike"
+            told = await events(kit, "auth")
+            assert len(told) == 5, "one event for each"
+            assert {(e["code"], e["user"], e["bot_instance_id"]) for e in told} == {
+                ("T3007W", "bot-ci", one.id)
+            }
             with pytest.raises(DeniedError):
                 await none.take_on("deployer")
             with pytest.raises(DeniedError):

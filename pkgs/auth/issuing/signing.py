@@ -5,13 +5,13 @@ from __future__ import annotations
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
-from pkgs.auth.issuing.impersonating import require_impersonation
+from pkgs.auth.issuing.impersonating import note_refusal, require_impersonation
 from pkgs.auth.issuing.issue import Order, UserIssuer
 from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
 from pkgs.common.api.login import HostSshCert, ReissueUserCerts, SignHostCert, SignUserCerts, UserCerts
-from pkgs.common.errors import InputError
+from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.events.codes import CERT_CREATE
 from pkgs.common.pki.keys import check_public_line
 from pkgs.common.pki.sshcert import sign_openssh_host_cert
@@ -80,7 +80,11 @@ class SigningHandlers:
                 )
             roles = self._permissions.roles(self._permissions.holding(user).roles)
         else:
-            user, roles = require_impersonation(self._store, self._permissions, caller, request.user)
+            try:
+                user, roles = require_impersonation(self._store, self._permissions, caller, request.user)
+            except DeniedError as refusal:
+                await note_refusal(self._journal, caller.user(), refusal)
+                raise
         order = Order(
             user=user.name,
             cluster=self._issuer.cluster_name,
