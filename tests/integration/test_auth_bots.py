@@ -251,6 +251,8 @@ def test_what_belongs_to_a_bot_is_changed_by_the_bot_only(short_tmp: Path) -> No
                     await kit.admin.call(PutResource(resource=copy))
                 with pytest.raises(InputError, match="belongs to a bot"):
                     await kit.admin.call(DeleteResource(kind=kind, name="bot-ci"))
+            with pytest.raises(InputError, match="goes with it"):
+                await kit.admin.call(CreateUser(name="mira", roles=["bot-ci"]))
             with pytest.raises(InputError, match="no password"):
                 await kit.admin.call(ResetUser(name="bot-ci"))
             with pytest.raises(InputError, match="used by 1 user"):

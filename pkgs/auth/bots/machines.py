@@ -180,8 +180,6 @@ class MachineHandlers:
             raise DeniedError(REFUSED, detail=f"join method {token.spec.join_method} is not supported yet")
         if SystemRole.BOT.value not in token.spec.roles or not token.spec.bot_name:
             raise DeniedError(REFUSED, detail="token is not for a bot")
-        if self._store.is_static(token.name):
-            raise DeniedError(REFUSED, detail="a token of the configuration file cannot be used up")
         return token
 
     def _standing(self, name: str) -> tuple[Bot, User]:

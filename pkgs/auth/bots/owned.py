@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from pkgs.auth import limits
@@ -18,6 +20,7 @@ from pkgs.common.resources.role import Conditions, Impersonate, Role, RoleOption
 from pkgs.common.resources.validate.joining import MAX_BOT_TTL_S
 
 DELETED_AT_ONCE = 200
+_ROUNDS = limits.BOT_TRIES + 2 * limits.MAX_BOT_INSTANCES // DELETED_AT_ONCE
 
 
 def check_not_owned(resource: Resource | None, before: Resource | None) -> None:
@@ -79,39 +82,38 @@ def guard(user: User) -> Operation:
 
 async def forget_instances(bot: str, store: Store) -> None:
     """Before a bot is made: no certificate of an earlier one of this name comes to life again."""
-    while left := _instances(bot, store):
-        await store.backend.commit([Delete(key_for(one)) for one in left[:DELETED_AT_ONCE]])
+    for _ in range(_ROUNDS):
+        left = _instances(bot, store)
+        if not left:
+            return
+        with contextlib.suppress(NotFoundError):
+            await store.backend.commit([Delete(key_for(one)) for one in left[:DELETED_AT_ONCE]])
+    raise ConflictError(f'an earlier bot "{bot}" is being changed', hint="try again")
 
 
 async def remove(bot: Bot, store: Store) -> None:
     """The bot with everything that is its own: its instances' certificates are worth nothing from now on."""
-    for _ in range(limits.BOT_TRIES + limits.MAX_BOT_INSTANCES // DELETED_AT_ONCE):
+    for _ in range(_ROUNDS):
         # Tokens and instances first: a bot that comes back under this name must find none of them.
-        belongings = _belongings(bot, store)
-        if len(belongings) > DELETED_AT_ONCE:
-            await store.backend.commit([Delete(key_for(one)) for one in belongings[:DELETED_AT_ONCE]])
-            continue
-        own = [store.get("user", user_of(bot.name)), store.get("role", role_of(bot.name))]
-        owned = [one for one in own if one is not None and bot_of(one) == bot.name]
+        belongings = [*_instances(bot.name, store), *_tokens(bot.name, store)]
+        last = len(belongings) <= DELETED_AT_ONCE
+        operations: list[Operation] = [Delete(key_for(one)) for one in belongings[:DELETED_AT_ONCE]]
+        if last:
+            own = [store.get("user", user_of(bot.name)), store.get("role", role_of(bot.name))]
+            operations += [
+                Delete(key_for(one), int(one.metadata.revision))
+                for one in own
+                if one is not None and bot_of(one) == bot.name
+            ]
+            operations.append(Delete(key_for(bot)))
         try:
-            await store.backend.commit(
-                [
-                    Delete(key_for(bot)),
-                    *(Delete(key_for(one), int(one.metadata.revision)) for one in owned),
-                    *(Delete(key_for(one)) for one in belongings),
-                ]
-            )
+            await store.backend.commit(operations)
         except (ConflictError, NotFoundError):
             # A machine joined, or something of the bot went by itself, at this very moment.
-            if store.get("bot", bot.name) is None:
-                return
-            continue
-        return
+            last = store.get("bot", bot.name) is None
+        if last:
+            return
     raise ConflictError(f'bot "{bot.name}" is being changed', hint="try again")
-
-
-def _belongings(bot: Bot, store: Store) -> list[Resource]:
-    return [*_instances(bot.name, store), *_tokens(bot.name, store)]
 
 
 def _instances(bot: str, store: Store) -> list[Resource]:

@@ -57,7 +57,11 @@ def may_impersonate_user(subject: Subject, user: User, roles: Sequence[Role], en
 def may_impersonate_roles(subject: Subject, roles: Sequence[Role], env: Environment) -> Decision:
     """Whether `subject` may be given certificates in their own name with `roles` instead of their own."""
     refusal = _refused(subject, env)
-    return refusal if refusal is not None else _decide(subject, None, roles)
+    if refusal is not None:
+        return refusal
+    if any(bot_of(role) for role in roles):
+        return _MACHINE
+    return _decide(subject, None, roles)
 
 
 def check_impersonation(role: Role) -> None:

@@ -210,6 +210,14 @@ def test_a36_nobody_takes_on_machines_system_users_or_themselves() -> None:
         assert not ask_user(held, wanted), wanted.name
 
 
+def test_a36_the_role_of_a_machine_is_not_taken_on() -> None:
+    own = Role(metadata=Metadata(name="bot-ci", labels={BOT_LABEL: "ci"}), spec=RoleSpec())
+    subject = Subject(identity(), [role(block(roles=["*"]))])
+    assert may_impersonate_roles(subject, named("bot-ci"), ENV)
+    assert not may_impersonate_roles(subject, [own], ENV)
+    assert not may_impersonate_roles(subject, [*named("a"), own], ENV)
+
+
 def test_a_demanded_second_factor_is_demanded_here_too() -> None:
     held = [role(block(["*"], ["*"])), role(name="mfa", require_session_mfa=True)]
     assert ask_user(held, JENKINS).reasons == ("role mfa: session MFA required",)
