@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from pkgs.auth import limits
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
+from pkgs.common.access.actions import KINDS, RULE_USAGE, Action, parse_action
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import Explanation, as_if, explain
-from pkgs.common.access.types import Environment, SshLogin, Subject, Target, UseRule
+from pkgs.common.access.explain import Explained, as_if, explain, told
+from pkgs.common.access.reach import uses
+from pkgs.common.access.roleset import roles_of
+from pkgs.common.access.types import Environment, Subject, UseRule
 from pkgs.common.api.access import (
-    AccessStep,
     ExplainAccess,
-    Explained,
     Grant,
     Grants,
-    RoleFinding,
+    Somebody,
     WhatCan,
     WhoCan,
 )
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
-from pkgs.common.resources.kinds import Node, User
+from pkgs.common.resources.kinds import Node, Resource, User
 from pkgs.common.resources.registry import ALIASES, SINGLETONS
 from pkgs.common.rpc.calls import Caller
-
-_ENTITLED = (("role", "read"), ("user", "read"))
 
 
 class ExplainHandlers:
@@ -37,139 +36,157 @@ class ExplainHandlers:
         self._cluster = cluster
 
     async def explain(self, caller: Caller, request: ExplainAccess) -> Explained:
-        self._require(caller)
-        subject, env = self._subject(request.user, request.roles, request.with_mfa)
-        target: Target
-        if request.action == "ssh":
-            found = self._nodes(request.node)
-            if len(found) > 1:
-                raise InputError(
-                    f"{len(found)} servers are called {request.node[:80]!r}",
-                    hint=f"name one by its id: {', '.join(node.name for node in found[:5])}",
-                )
-            node = found[0]
-            target = SshLogin(node, request.login)
-            return _told(
-                explain(subject, target, env), subject, f"ssh {request.login}@{node.spec.hostname}", node.name
+        self._permissions.require_insight(caller)
+        subject, env = self._subject(request.who)
+        if request.words[:1] == ["resource"]:
+            target = self._rule(caller, request.words[1:])
+            named = " ".join(request.words[3:])
+            text = f"resource {target.kind} {target.verb}" + (f" {named}" if named else "")
+            return told(explain(subject, target, env), subject, text, "")
+        action = parse_action(request.words)
+        found = self._resources(action)
+        if len(found) > 1:
+            raise InputError(
+                f"{len(found)} servers are called {action.name[:80]!r}",
+                hint=f"name one by its id: {', '.join(node.name for node in found[:5])}",
             )
-        target = self._rule(caller, request)
-        action = f"resource {target.kind} {target.verb}" + (f" {request.name}" if request.name else "")
-        return _told(explain(subject, target, env), subject, action, "")
+        return told(explain(subject, action.on(found[0]), env), subject, action.text, found[0].name)
 
-    def _rule(self, caller: Caller, request: ExplainAccess) -> UseRule:
-        kind = ALIASES.get(request.kind.lower(), request.kind.lower())
-        if not kind or not request.verb:
-            raise InputError("a kind and a verb are needed", hint="for example: resource role update")
-        if not request.name:
-            return UseRule(kind, request.verb)
-        resource = self._store.get(kind, SINGLETONS.get(kind, request.name))
+    def _rule(self, caller: Caller, words: list[str]) -> UseRule:
+        if len(words) not in (2, 3) or not all(words):
+            raise InputError("resource: this is not how it is written", hint=f"write {RULE_USAGE}")
+        kind = ALIASES.get(words[0].lower(), words[0].lower())
+        if len(words) == 2:
+            return UseRule(kind, words[1])
+        resource = self._store.get(kind, SINGLETONS.get(kind, words[2]))
         # Whether there is such an object (a join token's name is its secret) is for those who may read it.
         verb = "readnosecrets" if kind == "cert_authority" else "read"
         self._permissions.require(caller, kind, verb, resource=resource)
         if resource is None:
-            raise NotFoundError(f'{kind} "{request.name[:80]}" not found')
-        return UseRule(kind, request.verb, resource=resource)
+            raise NotFoundError(f'{kind} "{words[2][:80]}" not found')
+        return UseRule(kind, words[1], resource=resource)
 
     async def who(self, caller: Caller, request: WhoCan) -> AsyncIterator[Grants]:
-        self._require(caller)
-        nodes = self._nodes(request.node)
+        self._permissions.require_insight(caller)
+        action = parse_action(request.words)
+        found = self._resources(action)
         grants: list[Grant] = []
         users = [user for user in self._store.all("user") if isinstance(user, User)]
         for number, user in enumerate(sorted(users, key=lambda user: user.name)):
             await _breathe(number)
             try:
-                subject, env = self._as_if(user, [], request.with_mfa)
+                subject, env = self._as_if(
+                    user,
+                    Somebody(
+                        user=user.name,
+                        with_mfa=request.with_mfa,
+                        with_device=request.with_device,
+                        at=request.at,
+                        source_addr=request.source_addr,
+                    ),
+                )
             except DeniedError:
                 # One of their roles is gone: they cannot log in.
                 continue
-            for count, node in enumerate(nodes, 1):
-                grants += _grant(subject, node, (request.login,), env)
+            for count, resource in enumerate(found, 1):
+                grants += _grants(subject, action, resource, env)
                 await _breathe(count)
         for part in chunked(grants):
             yield Grants(part)
 
     async def what(self, caller: Caller, request: WhatCan) -> AsyncIterator[Grants]:
-        self._require(caller)
-        subject, env = self._subject(request.user, request.roles, request.with_mfa)
+        self._permissions.require_insight(caller)
+        subject, env = self._subject(request.who)
+        unknown = [word for word in request.actions if word not in KINDS]
+        if unknown:
+            raise InputError(f"{unknown[0][:40]!r} is no action", hint=f"one of {', '.join(KINDS)}")
+        asked = 0
         grants: list[Grant] = []
-        # As many as a certificate has, so that neither does more work nor says more than there is.
-        logins = subject.identity.logins[: limits.MAX_PRINCIPALS]
-        nodes = [node for node in self._store.all("node") if isinstance(node, Node)]
-        nodes.sort(key=lambda node: (node.spec.hostname, node.name))
-        for number, node in enumerate(nodes):
-            await _breathe(number * len(logins), len(logins))
-            grants += _grant(subject, node, logins, env)
+        for word in request.actions or KINDS:
+            for resource in sorted(self._store.all(KINDS[word]), key=_order):
+                allowed = []
+                for text, target in uses(subject.identity, roles_of(subject), resource, env):
+                    asked += 1
+                    await _breathe(asked)
+                    decision = decide(subject, target, env)
+                    if decision:
+                        allowed.append((text, decision.reasons))
+                if allowed:
+                    grants.append(_grant(subject, word, resource, allowed))
         for part in chunked(grants):
             yield Grants(part)
 
-    def _require(self, caller: Caller) -> None:
-        for kind, verb in _ENTITLED:
-            self._permissions.require(caller, kind, verb)
-
-    def _subject(self, name: str, roles: list[str], mfa: bool) -> tuple[Subject, Environment]:
-        user = self._store.get("user", name)
+    def _subject(self, who: Somebody) -> tuple[Subject, Environment]:
+        user = self._store.get("user", who.user)
         if not isinstance(user, User):
-            raise NotFoundError(f'user "{name[:80]}" not found')
-        return self._as_if(user, roles, mfa)
+            raise NotFoundError(f'user "{who.user[:80]}" not found')
+        return self._as_if(user, who)
 
-    def _as_if(self, user: User, roles: list[str], mfa: bool) -> tuple[Subject, Environment]:
-        if len(roles) > limits.MAX_USER_ROLES:
+    def _as_if(self, user: User, who: Somebody) -> tuple[Subject, Environment]:
+        if len(who.roles) > limits.MAX_USER_ROLES:
             raise InputError(f"a user may have {limits.MAX_USER_ROLES} roles")
+        if not 0 <= who.at < limits.LATEST_TIME_S:
+            raise InputError("the time is not one that a certificate could have")
         holding = self._permissions.holding(user)
-        held = self._permissions.roles(roles or holding.roles)
-        now = self._store.backend.clock()
+        held = self._permissions.roles(who.roles or holding.roles)
+        now = who.at or self._store.backend.clock()
         env = Environment(
-            now=now, locks=self._permissions.locks(), auth_preference=self._permissions.auth_preference()
+            now=now,
+            source_addr=who.source_addr,
+            locks=self._permissions.locks(),
+            auth_preference=self._permissions.auth_preference(),
         )
-        identity = as_if(user.name, held, holding.traits, self._cluster, now, mfa=mfa)
+        identity = as_if(
+            user.name, held, holding.traits, self._cluster, env, mfa=who.with_mfa, device=who.with_device
+        )
         return Subject(identity, held), env
 
-    def _nodes(self, name: str) -> list[Node]:
-        """By id, or all of that host name."""
-        found = self._store.get("node", name)
-        if isinstance(found, Node):
-            return [found]
-        nodes = [node for node in self._store.all("node") if isinstance(node, Node)]
-        named = [node for node in nodes if node.spec.hostname == name]
+    def _resources(self, action: Action) -> list[Resource]:
+        """By name; servers by id, or all of that host name; desktops also where they are dynamic."""
+        kinds = [action.kind]
+        if action.word == "desktop":
+            kinds.append("dynamic_windows_desktop")
+        for kind in kinds:
+            found = self._store.get(kind, action.name)
+            if found is not None:
+                return [found]
+        named: list[Resource] = []
+        if action.word == "ssh":
+            nodes = self._store.all("node")
+            named = [node for node in nodes if isinstance(node, Node) and node.spec.hostname == action.name]
         if not named:
-            raise NotFoundError(f"no server is called {name[:80]!r}", hint="`tctl nodes ls` lists them")
+            what = "server" if action.word == "ssh" else action.kind
+            raise NotFoundError(
+                f"no {what} is called {action.name[:80]!r}", hint=f"`tctl get {action.kind}` lists them"
+            )
         return named
 
 
-async def _breathe(done: int, step: int = 1) -> None:
-    """Let other calls in between; `done` decisions so far, `step` at a time."""
-    if done % limits.DECISIONS_AT_ONCE < step:
+async def _breathe(done: int) -> None:
+    """Let other calls in between; `done` decisions so far."""
+    if done % limits.DECISIONS_AT_ONCE == 0:
         await asyncio.sleep(0)
 
 
-def _grant(subject: Subject, node: Node, logins: tuple[str, ...], env: Environment) -> list[Grant]:
-    decisions = [(login, decide(subject, SshLogin(node, login), env)) for login in logins]
-    allowed = [(login, decision.reasons) for login, decision in decisions if decision]
-    if not allowed:
-        return []
-    return [
-        Grant(
-            user=subject.identity.name,
-            node=node.spec.hostname,
-            node_id=node.name,
-            logins=[login for login, _ in allowed],
-            reasons=["; ".join(reasons) for _, reasons in allowed],
-        )
-    ]
+def _order(resource: Resource) -> tuple[str, str]:
+    return (resource.spec.hostname if isinstance(resource, Node) else resource.name, resource.name)
 
 
-def _told(found: Explanation, subject: Subject, action: str, node_id: str) -> Explained:
-    return Explained(
-        allowed=found.allowed,
+def _grants(subject: Subject, action: Action, resource: Resource, env: Environment) -> Iterator[Grant]:
+    decision = decide(subject, action.on(resource), env)
+    if decision:
+        text = "/".join(part for part in (action.login, action.database) if part)
+        yield _grant(subject, action.word, resource, [(text, decision.reasons)])
+
+
+def _grant(
+    subject: Subject, word: str, resource: Resource, allowed: list[tuple[str, tuple[str, ...]]]
+) -> Grant:
+    return Grant(
         user=subject.identity.name,
-        roles=[role.name for role in subject.roles],
-        action=action,
-        node_id=node_id,
-        reasons=list(found.decision.reasons),
-        findings=[RoleFinding(role=f.role, effect=f.effect, text=f.text) for f in found.findings],
-        conditions=list(found.conditions),
-        missing=[
-            AccessStep(change=step.change, role=step.role, field=step.field, value=step.value)
-            for step in found.missing
-        ],
+        action=word,
+        resource=resource.spec.hostname if isinstance(resource, Node) else resource.name,
+        resource_id=resource.name,
+        principals=[text for text, _ in allowed],
+        reasons=["; ".join(reasons) for _, reasons in allowed],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pkgs.common.access.explain import MAX_LOGINS
+
 # Passwords and second factors.
 PASSWORD_MIN = 12
 PASSWORD_MAX = 128
@@ -50,7 +52,7 @@ GRANTS_REMEMBERED = 1024
 """Combinations of roles and traits whose merged options and logins are kept."""
 HOST_CERT_TTL_S = 30 * 24 * 3600.0
 """Hosts renew at half of it by themselves."""
-MAX_PRINCIPALS = 64
+MAX_PRINCIPALS = MAX_LOGINS
 JOIN_REPEAT_S = 3600.0
 """How long a join that was granted is answered again when the very same request comes once more."""
 HOST_FORGOTTEN_S = 24 * 3600.0
@@ -77,6 +79,19 @@ MAX_USER_ROLES = 100
 MAX_TRAITS = 100
 MAX_TRAIT_VALUES = 1000
 MAX_TRAIT_TEXT = 1000
+HELD_ROLES_MAX = 300
+"""Roles of one user, their own and those that access lists give."""
+HELD_TRAIT_VALUES_MAX = 2000
+"""The same for the values of all traits together, where lists give some."""
+
+# Access requests; what one may hold is in `common/access/requests/limits.py`.
+PENDING_REQUESTS_PER_USER = 32
+REQUESTS_PER_USER = 200
+"""Decided ones included: they go in one commit when the user goes."""
+REQUESTS_KEPT = 10_000
+"""Requests in the cluster, decided ones included until they expire."""
+REVIEW_TRIES = 8
+"""How often a review is counted anew because another one came in between."""
 
 # Inventory.
 HEARTBEAT_TTL_MIN_S = 10
@@ -94,6 +109,12 @@ WATCH_QUEUE_AGENT = 1024
 """Changes a watching host may be behind: proxies and others, before it must watch anew."""
 SWEEP_EVERY_S = 5.0
 AUTH_SERVER_TTL_S = 600.0
+
+# Changes of resources.
+WRITE_TRIES = 5
+"""How often an unconditional write is checked and tried again when somebody else was faster."""
+ASSUMED_MAX = 10_000
+"""Resources that a dry run may take as made by the steps before it."""
 
 # Audit.
 MAX_EVENTS_PER_CALL = 512
@@ -113,5 +134,7 @@ MAX_UPLOADS = 512
 """Uploads going on at once over all hosts; a session that is recorded live is one for as long as it lasts."""
 MAX_UPLOADS_PER_HOST = 64
 """Of these for one host, so that none can take every place."""
+LATEST_TIME_S = 253_402_300_800.0
+"""The year 10000, which no calendar of ours knows."""
 DECISIONS_AT_ONCE = 200
 """Decisions of one listing of grants between which other calls get their turn."""

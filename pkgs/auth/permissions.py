@@ -7,16 +7,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pkgs.auth.state.accesslists import AccessLists, together
 from pkgs.auth.state.store import Store
+from pkgs.common.access.accesslists import NOTHING, Standing
 from pkgs.common.access.decide import decide
-from pkgs.common.access.infrastructure import SELECTORS, sees
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.explain import why_not
+from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
+from pkgs.common.access.requests.assuming import refusal
 from pkgs.common.access.roleset import role_set
-from pkgs.common.access.types import Decision, Environment, SeeNode, Subject, Target, UseRule
-from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
+from pkgs.common.errors import DeniedError, InputError, LockedError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
-from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource, User
+from pkgs.common.resources.kinds import AccessRequest, AuthPreference, Lock, Node, Resource, User
 from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import Caller
 
@@ -40,11 +43,17 @@ READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
 """What the cache of each kind of host needs, and so all that it may read. Never with secrets."""
 
 
+LISTED_BY_LABELS = frozenset({"app", "db", "kube_cluster", "windows_desktop", "remote_cluster"})
+"""Kinds that everybody's implicit role may list, so that labels decide which of them."""
+
+
 class Holding(NamedTuple):
     """What a user holds by standing: what a login gives them, and the most that a renewal leaves them."""
 
     roles: tuple[str, ...]
     traits: dict[str, tuple[str, ...]]
+    from_lists: Standing = NOTHING
+    """What of it access lists give, and which lists give nothing though they should."""
 
 
 class Permissions:
@@ -52,9 +61,15 @@ class Permissions:
         self._store = store
         self._cluster = cluster_name
         self._clock = clock
+        self.lists = AccessLists(store)
+        self._locks: tuple[Lock, ...] = ()
 
-    def locks(self) -> list[Lock]:
-        return [lock for lock in self._store.all("lock") if isinstance(lock, Lock)]
+    def locks(self) -> tuple[Lock, ...]:
+        """The same object for as long as they are the same locks: `matching_lock` keeps an index of it."""
+        found = tuple(lock for lock in self._store.all("lock") if isinstance(lock, Lock))
+        if found != self._locks:
+            self._locks = found
+        return self._locks
 
     def auth_preference(self) -> AuthPreference:
         for preference in self._store.all("cluster_auth_preference"):
@@ -74,22 +89,22 @@ class Permissions:
         return tuple(found)
 
     def holding(self, user: User) -> Holding:
-        """The one place that says which roles and traits are a user's, wherever they come from."""
-        traits = {name: tuple(values) for name, values in user.spec.traits.items()}
-        return Holding(tuple(user.spec.roles), traits)
+        """The one place that says which roles and traits are a user's, wherever they come from: their record
+        and the access lists that they are in or own now."""
+        standing = self.lists.standing(user, self._clock())
+        roles, traits = together(user, standing)
+        return Holding(roles, traits, standing)
 
-    def admit(self, caller: Caller) -> None:
-        """Refuse every call of an identity that is locked, from elsewhere, or of a user who is no more."""
+    def admit(self, caller: Caller, *, stale_requests: bool = False) -> None:
+        """Refuse every call of an identity that is locked, from elsewhere, of a user who is no more, or that
+        holds an access request which is over. With `stale_requests` the last is for the call to sort out."""
         identity = caller.identity
         if identity is None:
             return
         if identity.cluster != self._cluster:
             raise DeniedError("this cluster does not know you")
         check_source(identity, caller.remote_addr)
-        server_id = identity.name if identity.kind is PeerKind.HOST else ""
-        lock = matching_lock(self.locks(), identity, self._clock(), server_id=server_id)
-        if lock is not None:
-            raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+        self.check_locks(Interaction(identity))
         if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
             raise DeniedError("this user does not exist any more")
         if identity.impersonator and not isinstance(self._store.get("user", identity.impersonator), User):
@@ -98,6 +113,24 @@ class Permissions:
             instance = self._store.get("bot_instance", identity.bot_instance_id, identity.bot_name)
             if instance is None:
                 raise DeniedError("this instance of the bot does not exist any more")
+        if not stale_requests:
+            self._check_requests(identity)
+
+    def _check_requests(self, identity: Identity) -> None:
+        """What was denied or deleted after its approval opens nothing from that moment on (attack A32)."""
+        for name in identity.active_requests:
+            request = self._store.get("access_request", name)
+            if not isinstance(request, AccessRequest) or refusal(request, identity.name, self._clock()):
+                raise DeniedError(
+                    "an access request of this certificate is not in force any more",
+                    hint="`tsh request drop` gives it back",
+                )
+
+    def check_locks(self, interaction: Interaction) -> None:
+        """LockedError with the text of a lock that is in force for this (attack A14)."""
+        lock = matching_lock(self.locks(), interaction, self._clock())
+        if lock is not None:
+            raise LockedError(lock_text(lock), detail=lock_reason(lock))
 
     def subject(self, identity: Identity) -> Subject:
         return Subject(identity, self.roles(identity.roles))
@@ -126,9 +159,14 @@ class Permissions:
             return False
         try:
             compiled = role_set(identity, self.roles(identity.roles)).compiled
+            env = self.environment(caller)
         except (DeniedError, InputError):
             return True
-        return any(rule.denies(target, identity) for role in compiled for rule in role.deny_rules)
+        return any(
+            rule.denies(target, identity) and role.deny_in_force(env)
+            for role in compiled
+            for rule in role.deny_rules
+        )
 
     def require(
         self,
@@ -144,9 +182,22 @@ class Permissions:
             target = UseRule(kind=kind, verb=verb, resource=resource, any_object=any_object)
             decision = self.decide(caller, target)
             if not decision:
-                raise DeniedError(
-                    f'access denied to perform action "{verb}" on "{kind}"', reasons=decision.reasons
-                )
+                flat = f'access denied to perform action "{verb}" on "{kind}"'
+                raise DeniedError(flat + self._story(caller, target), reasons=decision.reasons)
+
+    def _story(self, caller: Caller, target: UseRule) -> str:
+        """Why, for those who may know; nothing for everybody else."""
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER:
+            return ""
+        env = self.environment(caller)
+        story = why_not(self.subject(identity), target, env, f"resource {target.kind} {target.verb}")
+        return f"\n{story}" if story else ""
+
+    def require_insight(self, caller: Caller) -> None:
+        """For those who may read every role and user: they may be told why, and about whom."""
+        for kind in ("role", "user"):
+            self.require(caller, kind, "read")
 
     def rule_filter(self, caller: Caller, kind: str, *verbs: str) -> Callable[[Resource], bool]:
         """Which objects of a kind the rules allow all of the verbs on; the roles are looked up once."""
@@ -168,7 +219,7 @@ class Permissions:
         if identity is None or identity.kind is not PeerKind.USER:
             return lambda node: False
         subject, environment = self.subject(identity), self.environment(caller)
-        return lambda node: bool(decide(subject, SeeNode(node), environment))
+        return lambda node: bool(decide(subject, See(node), environment))
 
     def node_denials(self, caller: Caller, *verbs: str) -> Callable[[Node], bool] | None:
         """Everybody's implicit role may list servers, so that only a deny rule refuses it: DeniedError, or
@@ -183,12 +234,13 @@ class Permissions:
 
     def filter(self, caller: Caller, kind: str) -> Callable[[Resource], bool] | None:
         """Which resources of a kind this caller may see, where labels decide it; None: where they do not."""
-        if caller.admin or kind not in SELECTORS:
+        if caller.admin or kind not in LISTED_BY_LABELS:
             return None
         identity = caller.identity
-        if identity is None or identity.kind is not PeerKind.USER or identity.allowed_resources is not None:
+        if identity is None or identity.kind is not PeerKind.USER:
             return lambda resource: False
-        return sees(kind, self.roles(identity.roles), identity.traits)
+        subject, environment = self.subject(identity), self.environment(caller)
+        return lambda resource: bool(decide(subject, See(resource), environment))
 
     def host_may_read(self, caller: Caller, kind: str) -> bool:
         identity = caller.identity

@@ -9,7 +9,7 @@ from typing import Any
 from pkgs.common.access.contexts.labelexpr import compile_label_expression
 from pkgs.common.access.contexts.query import compile_query
 from pkgs.common.access.decide import decide
-from pkgs.common.access.types import Environment, SeeNode, SshLogin, Subject
+from pkgs.common.access.types import Environment, See, SshLogin, Subject
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
@@ -70,7 +70,7 @@ def _seconds(work: Callable[[], object], passes: int) -> float:
 
 
 def _decisions(roles: Sequence[Role], nodes: Sequence[Node], passes: int) -> float:
-    subject = Subject(_ALICE, roles)
+    subject = Subject(_ALICE, tuple(roles))
     return len(nodes) / _seconds(
         lambda: [decide(subject, SshLogin(node, "root"), _ENV) for node in nodes], passes
     )
@@ -82,8 +82,8 @@ def run(*, full: bool = True) -> list[Row]:
     nodes = _nodes()
     five, hundred = _decisions(_roles(5), nodes, passes), _decisions(_roles(100), nodes, passes)
     by_text = _decisions(_roles(5, expressions=True), nodes, passes)
-    subject = Subject(_ALICE, _roles(5))
-    seen = _seconds(lambda: [decide(subject, SeeNode(node), _ENV) for node in nodes], passes) * 1e3
+    subject = Subject(_ALICE, tuple(_roles(5)))
+    seen = _seconds(lambda: [decide(subject, See(node), _ENV) for node in nodes], passes) * 1e3
     query = compile_query('labels["env"] == "prod" && (hasPrefix(name, "web") || !exists(labels["old"]))')
     asked = _seconds(lambda: [query(node) for node in nodes], passes) * 1e3
     text = 'contains(user.spec.traits["team"], labels["team"]) && labels["n"] == "{}"'

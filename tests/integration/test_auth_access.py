@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pkgs.common.api.access import ExplainAccess, Grant, WhatCan, WhoCan
+from pkgs.common.api.access import ExplainAccess, Grant, Somebody, WhatCan, WhoCan
 from pkgs.common.api.login import CreateUser, ResetUser, SignUserCerts
 from pkgs.common.api.resources import CreateToken, DeleteResource, GetResource, PutResource
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
+from pkgs.common.resources.codec import load_documents
 from pkgs.common.resources.kinds import Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
@@ -109,11 +110,11 @@ def test_a_mistake_is_refused_when_stored_with_its_place(short_tmp: Path) -> Non
             with pytest.raises(InputError) as caught:
                 await kit.admin.call(PutResource(resource=bad))
             assert caught.value.message.startswith(
-                "role/bad: allow.node_labels_expression: at character 1: unknown name 'lables', did you mean"
+                "role/bad: spec.allow.node_labels_expression: at character 1: unknown name 'lables', did you"
             )
             bad = role("bad", Rule(resources=["role"], verbs=["read"], where="name = `x`"))
             with pytest.raises(
-                InputError, match=r"role/bad: allow.rules\[0\].where: at character 6: = is not"
+                InputError, match=r"role/bad: spec.allow.rules\[0\].where: at character 6: = is not"
             ):
                 await kit.admin.call(PutResource(resource=bad))
 
@@ -131,32 +132,36 @@ def test_explaining(short_tmp: Path) -> None:
             await kit.user("mira", "access", login=False)
             await kit.user("zoe", "dev", login=False)
             await kit.user("ed", "editor", login=False)
-            ssh = ExplainAccess(user="mira", action="ssh", login="root", node="web1")
+
+            def asked(user: str, *words: str, roles: tuple[str, ...] = ()) -> ExplainAccess:
+                return ExplainAccess(who=Somebody(user=user, roles=list(roles)), words=list(words))
+
+            ssh = asked("mira", "ssh", "root@web1")
             found = await kit.admin.call(ssh)
-            assert found.allowed and found.missing == [] and found.node_id == NODES["web1"]
-            found = await kit.admin.call(msgspec.structs.replace(ssh, login="deploy"))
+            assert found.allowed and found.missing == [] and found.resource_id == NODES["web1"]
+            found = await kit.admin.call(asked("mira", "ssh", "deploy@web1"))
             assert not found.allowed
             assert [(s.change, s.role, s.field, s.value) for s in found.missing] == [
                 ("add", "access", "allow.logins", "deploy")
             ]
-            found = await kit.admin.call(msgspec.structs.replace(ssh, roles=["editor"], node=NODES["db1"]))
+            found = await kit.admin.call(asked("mira", "ssh", f"root@{NODES['db1']}", roles=("editor",)))
             assert not found.allowed and found.roles == ["editor"]
-            update = ExplainAccess(user="ed", action="resource", kind="roles", verb="update", name="access")
+            update = asked("ed", "resource", "roles", "update", "access")
             assert (await kit.admin.call(update)).allowed
-            assert not (await kit.admin.call(msgspec.structs.replace(update, user="mira"))).allowed
+            assert not (await kit.admin.call(asked("mira", "resource", "roles", "update", "access"))).allowed
             for wrong in (
-                msgspec.structs.replace(ssh, user="nobody"),
-                msgspec.structs.replace(ssh, node="nowhere"),
-                msgspec.structs.replace(update, name="nothing"),
+                asked("nobody", "ssh", "root@web1"),
+                asked("mira", "ssh", "root@nowhere"),
+                asked("ed", "resource", "roles", "update", "nothing"),
             ):
                 with pytest.raises(NotFoundError):
                     await kit.admin.call(wrong)
-            assert [g.user for g in await grants(kit.admin, WhoCan(login="root", node="web1"))] == ["mira"]
-            (who,) = await grants(kit.admin, WhoCan(login="dev", node="db1"))
+            assert [g.user for g in await grants(kit.admin, WhoCan(words=["ssh", "root@web1"]))] == ["mira"]
+            (who,) = await grants(kit.admin, WhoCan(words=["ssh", "dev@db1"]))
             assert who.user == "zoe" and who.reasons == ["role dev: allow.logins and allow.node_labels"]
-            what = await grants(kit.admin, WhatCan(user="mira"))
-            assert [(g.node, g.logins) for g in what] == [("db1", ["root"]), ("web1", ["root"])]
-            assert await grants(kit.admin, WhatCan(user="ed")) == []
+            what = await grants(kit.admin, WhatCan(who=Somebody(user="mira")))
+            assert [(g.resource, g.principals) for g in what] == [("db1", ["root"]), ("web1", ["root"])]
+            assert await grants(kit.admin, WhatCan(who=Somebody(user="ed"), actions=["ssh"])) == []
 
     run(main)
 
@@ -170,12 +175,12 @@ def test_only_who_may_read_roles_and_users_is_told(short_tmp: Path) -> None:
             reader = role("reader", Rule(resources=["role", "user"], verbs=["read"]))
             for made in (only, some, reader):
                 await kit.admin.call(PutResource(resource=made))
-            ask = ExplainAccess(user="mira", action="ssh", login="root", node="web1")
+            ask = ExplainAccess(who=Somebody(user="mira"), words=["ssh", "root@web1"])
             for name, roles in (("mira", ("access",)), ("otto", ("only",)), ("sue", ("some",))):
                 client = kit.as_user(await kit.user(name, *roles))
                 with pytest.raises(DeniedError):
                     await client.call(ask)
-                for request in (WhoCan(login="root", node="web1"), WhatCan(user="mira")):
+                for request in (WhoCan(words=["ssh", "root@web1"]), WhatCan(who=Somebody(user="mira"))):
                     with pytest.raises(DeniedError):
                         await grants(client, request)
             client = kit.as_user(await kit.user("rita", "reader"))
@@ -183,10 +188,125 @@ def test_only_who_may_read_roles_and_users_is_told(short_tmp: Path) -> None:
             token = await kit.admin.call(CreateToken(roles=["Node"]))
             for name in (token.resource.name, "a-guess"):
                 # A join token's name is its secret: nobody finds one by asking why.
-                guess = ExplainAccess(user="mira", action="resource", kind="token", verb="read", name=name)
+                guess = ExplainAccess(who=Somebody(user="mira"), words=["resource", "token", "read", name])
                 with pytest.raises(DeniedError, match='"read" on "token"'):
                     await client.call(guess)
             with pytest.raises(DeniedError):
                 await kit.nobody().call(ask)
+
+    run(main)
+
+
+def test_everything_that_is_protected_can_be_asked_about(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await prepared(kit)
+            documents = """
+kind: db
+metadata: {name: orders, labels: {env: dev}}
+spec: {protocol: postgres, uri: 'db:5432'}
+---
+kind: app
+metadata: {name: wiki, labels: {env: dev}}
+spec: {uri: 'http://127.0.0.1:1'}
+---
+kind: kube_cluster
+metadata: {name: prod, labels: {env: dev}}
+---
+kind: windows_desktop
+metadata: {name: win1, labels: {env: dev}}
+spec: {addr: 'win1:3389'}
+---
+kind: role
+version: v7
+metadata: {name: dev}
+spec:
+  allow:
+    db_labels: {env: dev}
+    db_users: [app]
+    db_names: ['*']
+    app_labels: {env: dev}
+    kubernetes_labels: {env: dev}
+    kubernetes_groups: [viewers]
+    windows_desktop_labels: {env: dev}
+    windows_desktop_logins: [jdoe]
+---
+kind: role
+version: v7
+metadata: {name: office}
+spec:
+  allow:
+    app_labels: {env: dev}
+    when: [{hours: '08:00-18:00'}]
+    from: [10.0.0.0/8]
+"""
+            for resource in load_documents(documents):
+                await kit.admin.call(PutResource(resource=resource))
+            await kit.user("mira", "dev", login=False)
+            await kit.user("otto", "office", login=False)
+            for words, allowed in (
+                ("db app@orders/main", True),
+                ("db root@orders/main", False),
+                ("app wiki", True),
+                ("kube prod", True),
+                ("kube prod get pods default/x", True),
+                ("desktop jdoe@win1", True),
+                ("desktop root@win1", False),
+            ):
+                found = await kit.admin.call(ExplainAccess(who=Somebody(user="mira"), words=words.split()))
+                assert (found.allowed, found.action) == (allowed, words), found
+                assert bool(found.missing) is not allowed
+                who = await grants(kit.admin, WhoCan(words=words.split()))
+                assert [g.user for g in who] == (["mira"] if allowed else [])
+            kube = await kit.admin.call(ExplainAccess(who=Somebody(user="mira"), words=["kube", "prod"]))
+            assert kube.principals["kubernetes_groups"] == ["viewers"]
+            what = await grants(kit.admin, WhatCan(who=Somebody(user="mira")))
+            assert [(g.action, g.resource, g.principals) for g in what] == [
+                ("db", "orders", ["app/*"]),
+                ("app", "wiki", [""]),
+                ("kube", "prod", [""]),
+                ("desktop", "win1", ["jdoe"]),
+            ]
+            only = await grants(kit.admin, WhatCan(who=Somebody(user="mira"), actions=["app"]))
+            assert [g.action for g in only] == ["app"]
+            noon, night = 1_800_014_400.0, 1_799_971_200.0
+            for at, addr, allowed in (
+                (noon, "10.1.2.3", True),
+                (noon, "192.0.2.1", False),
+                (noon, "", False),
+                (night, "10.1.2.3", False),
+            ):
+                asked = Somebody(user="otto", at=at, source_addr=addr)
+                found = await kit.admin.call(ExplainAccess(who=asked, words=["app", "wiki"]))
+                assert found.allowed is allowed, (found, at, addr)
+            for words in (["db", "x@nowhere"], ["app", "nothing"], ["desktop", "a@b"]):
+                with pytest.raises(NotFoundError):
+                    await kit.admin.call(ExplainAccess(who=Somebody(user="mira"), words=words))
+            for words in ([], ["fly"], ["resource", "role"], ["ssh"], ["app", ""]):
+                with pytest.raises(InputError):
+                    await kit.admin.call(ExplainAccess(who=Somebody(user="mira"), words=words))
+            with pytest.raises(InputError):
+                await kit.admin.call(ExplainAccess(who=Somebody(user="mira", at=-1.0), words=["app", "wiki"]))
+
+    run(main)
+
+
+def test_a_denial_tells_why_to_those_who_may_know_only(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            reader = role("reader", Rule(resources=["role", "user"], verbs=["read"]))
+            await kit.admin.call(PutResource(resource=reader))
+            flat = 'access denied to perform action "create" on "role"'
+            for name, roles, told in (("rita", ("reader",), True), ("mira", ("access",), False)):
+                client = kit.as_user(await kit.user(name, *roles))
+                with pytest.raises(DeniedError) as caught:
+                    await client.call(PutResource(resource=role("new")))
+                first, *story = caught.value.message.splitlines()
+                assert first == flat
+                if told:
+                    assert story[0] == "denied: rita, resource role create"
+                    assert "  role reader: add to allow.rules: role create" in story
+                else:
+                    assert story == []
 
     run(main)

@@ -84,7 +84,7 @@ def test_a_backup_brings_bots_with_all_that_is_theirs(short_tmp: Path) -> None:
             await roles(old, "deployer")
             for words in (["bots", "add", "ci", "--roles=deployer"],):
                 assert (await tctl(old, *words)).returncode == 0
-            backup = await tctl(old, "get", "all", "--with-secrets")
+            backup = await tctl(old, "get", "all", "--with-secrets", "--unsealed")
             assert "bot-ci" not in backup.stdout.replace("user_name: bot-ci", "").replace(
                 "role_name: bot-ci", ""
             )

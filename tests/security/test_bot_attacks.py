@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from pkgs.auth.limits import JOINS_BURST
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction, matching_lock
 from pkgs.common.api.bots import ImpersonateRoles, RenewBotCerts
 from pkgs.common.api.join import Join
 from pkgs.common.api.login import CreateUser, Login, ReissueUserCerts, SignUserCerts, UserCerts
@@ -89,8 +89,8 @@ def test_a35_an_old_generation_locks_both_copies(short_tmp: Path, thief_first: b
                 await ahead.renew()
             # Services see the lock as well, and no other machine is hit.
             now = kit.clock.now()
-            assert matching_lock([lock], output.identity(), now) is lock
-            assert matching_lock([lock], bystander.identity(), now) is None
+            assert matching_lock([lock], Interaction(output.identity()), now) is lock
+            assert matching_lock([lock], Interaction(bystander.identity()), now) is None
             await bystander.renew()
             (told,) = await events(kit, "cert.generation_mismatch")
             assert (told["code"], told["user"]) == ("TCB00W", "bot-ci")
@@ -290,7 +290,6 @@ RESTRICTIONS: dict[str, object] = {
     "mfa_device": "11111111-2222-4333-8444-555555555555",
     "device_id": "22222222-2222-4333-8444-555555555555",
     "device_asset_tag": "X1",
-    "active_requests": ("33333333-2222-4333-8444-555555555555",),
 }
 
 
@@ -327,6 +326,7 @@ def test_a34_what_is_taken_on_keeps_every_restriction(short_tmp: Path) -> None:
     [
         {"disallow_reissue": True},
         {"allowed_resources": ("/alpha.example/node/x",)},
+        {"active_requests": ("33333333-2222-4333-8444-555555555555",)},
         {"impersonator": "mira"},
         {"valid_before": "soon"},
     ],

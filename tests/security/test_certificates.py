@@ -11,15 +11,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.types import Environment, SeeNode, SshLogin, Subject, UseRule
+from pkgs.common.access.types import Environment, See, SshLogin, Subject, UseRule
 from pkgs.common.errors import AccessError, DeniedError, InputError, TrustError
 from pkgs.common.pki import certspec, keys, sshcert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.trust import Trust
-from pkgs.common.resources.defaults import preset_roles
 from pkgs.common.resources.kinds import Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from tests.security.cert_kit import (
     ED_CA,
     FOREVER,
@@ -296,11 +296,11 @@ class TestA12SourceAddress:
         assert verify(craft, addr="2001:db8::7").source_addr == "2001:db8::7"
         refused(craft, addr="11.0.0.1")
 
-    @pytest.mark.parametrize("target", [SeeNode, UseRule, SshLogin])
+    @pytest.mark.parametrize("target", [See, UseRule, SshLogin])
     def test_a12_every_decision_checks_it(self, target: type) -> None:
         identity = verify(self.PINNED)
         asked: Any = {
-            SeeNode: lambda: SeeNode(_node()),
+            See: lambda: See(_node()),
             SshLogin: lambda: SshLogin(_node(), "root"),
             UseRule: lambda: UseRule("node", "list"),
         }[target]()

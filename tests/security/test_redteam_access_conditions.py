@@ -7,12 +7,12 @@ import pytest
 from pkgs.common.access.contexts.labelexpr import compile_label_expression
 from pkgs.common.access.contexts.where import Answer, compile_where
 from pkgs.common.access.decide import decide
-from pkgs.common.access.infrastructure import sees
+from pkgs.common.access.protocols import ssh
 from pkgs.common.access.roleset import compile_roles
-from pkgs.common.access.types import Environment, Subject, UseRule
+from pkgs.common.access.types import Environment, See, SshLogin, Subject, UseRule
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity, PeerKind
-from pkgs.common.resources.kinds import App, AuthPreference, User, UserSpec
+from pkgs.common.resources.kinds import App, AuthPreference, Node, ServerSpec, User, UserSpec
 from pkgs.common.resources.kinds.infrastructure import AppSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
@@ -104,8 +104,10 @@ def test_an_allow_for_another_namespace_allows_no_rule() -> None:
 
 def test_an_allow_for_another_namespace_shows_no_application() -> None:
     app = App(metadata=Metadata(name="wiki", labels={"env": "prod"}), spec=AppSpec(uri="http://127.0.0.1:1"))
-    assert sees("app", [role(Conditions(app_labels={"*": "*"}))], {})(app)
-    assert not sees("app", [role(Conditions(namespaces=("other",), app_labels={"*": "*"}))], {})(app)
+    here = role(Conditions(app_labels={"*": "*"}))
+    there = role(Conditions(namespaces=("other",), app_labels={"*": "*"}))
+    assert decide(Subject(someone(), (here,)), See(app), ENV)
+    assert not decide(Subject(someone(), (there,)), See(app), ENV)
 
 
 def test_nested_replacements_do_not_grow_without_bound() -> None:
@@ -126,8 +128,11 @@ def test_a_template_that_would_fill_the_memory_refuses() -> None:
     for _ in range(3):
         text = f'regexp.replace({text},"^(.*)$","{many}")'
     roles = [role(deny=Conditions(logins=["{{" + text + "}}"]))]
+    traits = {"a": ("x" * 1000,)}
     with pytest.raises(InputError, match="longer than"):
-        compile_roles(roles, {"a": ("x" * 1000,)})
+        compile_roles(roles, traits).grants(ssh.PROTOCOL)
+    node = Node(metadata=Metadata(name="n"), spec=ServerSpec(hostname="n"))
+    assert not decide(Subject(someone(traits), roles), SshLogin(node, "root"), ENV)
 
 
 def test_a_field_that_a_kind_does_not_have_is_not_an_empty_one() -> None:

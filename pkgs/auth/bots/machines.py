@@ -16,10 +16,11 @@ from pkgs.auth.bots.instances import CopiedError
 from pkgs.auth.bots.owned import guard
 from pkgs.auth.gate import Gate
 from pkgs.auth.issuing.issue import Order, UserIssuer
-from pkgs.auth.issuing.join import REFUSED, masked
+from pkgs.auth.issuing.join import REFUSED
 from pkgs.auth.issuing.restrictions import Machine
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store, create_operation, key_of
+from pkgs.common.access.locks import Interaction
 from pkgs.common.api.bots import BotCerts, BotHeartbeat, JoinBot, RenewBotCerts
 from pkgs.common.api.login import Done
 from pkgs.common.errors import (
@@ -44,6 +45,7 @@ from pkgs.common.resources.durations import format_duration
 from pkgs.common.resources.kinds import Bot, BotInstance, Lock, LockSpec, LockTarget, Token, User
 from pkgs.common.resources.kinds.machines import BotAuthentication, BotHeartbeatRecord
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.secrets import masked
 from pkgs.common.rpc.calls import Caller
 
 COPIED = "this certificate was renewed before: a copy of it is in use, so the instance is locked"
@@ -70,6 +72,7 @@ class MachineHandlers:
         address = self._gate.enter(caller, request.client_addr)
         instance: BotInstance | None = None
         try:
+            self._permissions.check_locks(Interaction(None, join_token=request.token))
             keys = _checked(request)
             instance = await self._answered(request) or await self._register(request, keys, address)
             joined = self._joined(request, instance, address)

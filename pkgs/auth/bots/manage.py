@@ -7,7 +7,6 @@ import secrets
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.bots.owned import checked_bot, companions, forget_instances
-from pkgs.auth.issuing.join import masked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store, create_operation, expires_of, with_expiry
 from pkgs.common.access.validate import validate
@@ -22,6 +21,7 @@ from pkgs.common.resources.kinds import Bot, Token, TokenSpec
 from pkgs.common.resources.kinds.machines import BotSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import LabelValues
+from pkgs.common.resources.secrets import masked
 from pkgs.common.rpc.calls import Caller
 
 

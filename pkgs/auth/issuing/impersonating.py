@@ -5,7 +5,7 @@ from __future__ import annotations
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.issue import Order, UserIssuer
-from pkgs.auth.permissions import Permissions
+from pkgs.auth.permissions import Holding, Permissions
 from pkgs.auth.state.store import Store
 from pkgs.common.access.impersonation import may_impersonate_roles, may_impersonate_user
 from pkgs.common.access.types import Decision, UseRule
@@ -101,12 +101,13 @@ async def note_refusal(journal: Journal, identity: Identity, refusal: DeniedErro
 
 def require_impersonation(
     store: Store, permissions: Permissions, caller: Caller, name: str
-) -> tuple[User, tuple[Role, ...]]:
-    """The user with the roles they hold, if the caller may take them on; DeniedError otherwise, the same for
+) -> tuple[User, Holding, tuple[Role, ...]]:
+    """The user with what they hold, if the caller may take them on; DeniedError otherwise, the same for
     a user who does not exist. A deny rule on `use` of users refuses as well."""
     identity = caller.user()
     user = store.get("user", name)
-    roles = _existing(store, permissions.holding(user).roles) if isinstance(user, User) else ()
+    holding = permissions.holding(user) if isinstance(user, User) else Holding((), {})
+    roles = _existing(store, holding.roles)
     if not isinstance(user, User) or not roles:
         decision = Decision(False, ("the user does not exist, or has a role that does not",))
     elif permissions.forbidden(caller, UseRule("user", "use", resource=user)):
@@ -121,7 +122,7 @@ def require_impersonation(
             hint="a role with `impersonate` must name the user and all roles of theirs",
             reasons=decision.reasons,
         )
-    return user, roles
+    return user, holding, roles
 
 
 def _existing(store: Store, names: list[str] | tuple[str, ...]) -> tuple[Role, ...]:

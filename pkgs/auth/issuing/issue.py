@@ -8,7 +8,7 @@ chooses its steps. Nothing is handed out before its audit events are durable.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -31,8 +31,12 @@ from pkgs.auth.issuing.restrictions import (
     of_machine,
     taken_on,
 )
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction
 from pkgs.common.access.options import SessionOptions, logins_for, merge_options
+from pkgs.common.access.options.login import cert_extensions
+from pkgs.common.access.options.merge import serving
+from pkgs.common.access.requests.assuming import Extra, extra, restriction
+from pkgs.common.access.types import Environment
 from pkgs.common.api.login import UserCerts
 from pkgs.common.errors import DeniedError, InternalError
 from pkgs.common.events.codes import CERT_CREATE
@@ -42,7 +46,7 @@ from pkgs.common.pki import sshcert, x509
 from pkgs.common.pki.certspec import NO_LOGIN_PREFIX, UserCertSpec, spec_from_identity
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.keys import check_public_line, check_public_pem
-from pkgs.common.resources.kinds import Lock
+from pkgs.common.resources.kinds import AccessRequest
 from pkgs.common.resources.role import Role
 
 
@@ -67,10 +71,39 @@ class Order:
     """The verified certificate of whoever takes on this user or these roles: its restrictions go on."""
     machine: Machine | None = None
     """The bot instance whose own certificates these are."""
+    requests: tuple[AccessRequest, ...] = ()
+    """As stored at this moment: those used from now on, and those of the old certificate still in force."""
+    standing: frozenset[str] = frozenset()
+    """Names of the roles that the user holds without any request; needed wherever requests play a part."""
+    dropped: frozenset[str] = frozenset()
+    """Requests of the old certificate to be given back."""
 
     @cached_property
     def grants(self) -> Grants:
-        return grants_of(self.roles, self.traits)
+        return self._grants_of(self.roles)
+
+    def _grants_of(self, roles: tuple[Role, ...]) -> Grants:
+        env = Environment(now=self.now, source_addr=self.client_addr)
+        return grants_of(roles, self.traits, tuple(map(serving(env), roles)))
+
+    @property
+    def extra(self) -> Extra:
+        """What the requests add; DeniedError when one of them gives nothing to this user now."""
+        return extra(self.requests, self.user, self.now)
+
+    @property
+    def extra_logins(self) -> frozenset[str]:
+        """Logins that the roles of the requests give by themselves."""
+        granted = tuple(role for role in self.roles if role.name in self.extra.roles)
+        return frozenset(self._grants_of(granted).logins) if granted else frozenset()
+
+    @property
+    def active_requests(self) -> tuple[str, ...]:
+        """What the certificate names. One that is over stays named until it is given back, so that a lock
+        on it goes on holding."""
+        before = self.previous.active_requests if self.previous is not None else ()
+        kept = (name for name in before if name not in self.dropped)
+        return tuple(dict.fromkeys((*kept, *(request.name for request in self.requests))))
 
     @property
     def options(self) -> SessionOptions:
@@ -88,22 +121,30 @@ class Grants(NamedTuple):
 
     options: SessionOptions
     logins: tuple[str, ...]
+    extensions: dict[str, str]
+    """Custom ones of the SSH certificate."""
 
 
 _grants: dict[tuple[object, ...], tuple[tuple[Role, ...], Grants]] = {}
 
 
-def grants_of(roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]]) -> Grants:
+def grants_of(
+    roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]], in_force: tuple[bool, ...]
+) -> Grants:
     """Worked out once while these very roles are in use: thousands of logins share a few combinations.
 
-    An entry holds its roles, so that an id is never taken over by another object. The logins are those for
-    a life that every role allows; a certificate's life is cut to that before its logins are set."""
-    key = (*map(id, roles), *sorted(traits.items()))
+    Extensions come from the roles that are `in_force` now: for whatever reads them later asks nobody. An
+    entry holds its roles, so that an id is never taken over by another object. The logins are those for a
+    life that every role allows; a certificate's life is cut to that before its logins are set."""
+    key = (*map(id, roles), in_force, *sorted(traits.items()))
     found = _grants.get(key)
     if found is None:
-        options = merge_options(roles)
+        now = {id(role) for role, serves in zip(roles, in_force, strict=True) if serves}
+        options = merge_options(roles, in_force=lambda role: id(role) in now)
         life = min(options.max_session_ttl_s, limits.MIN_TTL_S)
-        found = (roles, Grants(options, logins_for(roles, traits, life)))
+        logins = logins_for(roles, traits, life)
+        extensions = cert_extensions(roles, traits, lambda role: id(role) in now)
+        found = (roles, Grants(options, logins, extensions))
         if len(_grants) >= limits.GRANTS_REMEMBERED:
             _grants.clear()
         _grants[key] = found
@@ -147,7 +188,7 @@ def set_lifetime(order: Order, spec: UserCertSpec) -> UserCertSpec:
     # Certificates count whole seconds, and rounding must not lengthen a life.
     expires = float(int(order.now + min(order.options.max_session_ttl_s, wanted)))
     expires = min([expires, *(identity.expires_at for identity in order.bounds)])
-    return msgspec.structs.replace(spec, valid_before=expires)
+    return msgspec.structs.replace(spec, valid_before=min(expires, order.extra.until))
 
 
 def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
@@ -155,10 +196,12 @@ def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
 
 
 def set_logins(order: Order, spec: UserCertSpec) -> UserCertSpec:
-    """Logins that roles and traits allow now; a reissue keeps only those it had."""
-    logins = order.grants.logins[: limits.MAX_PRINCIPALS]
+    """Logins that roles and traits allow now; a reissue keeps those it had and gets those of requests."""
+    logins = order.grants.logins
     if order.previous is not None and order.machine is None:
-        logins = tuple(login for login in logins if login in order.previous.logins)
+        known = {*order.previous.logins, *order.extra_logins}
+        logins = tuple(login for login in logins if login in known)
+    logins = logins[: limits.MAX_PRINCIPALS]
     return msgspec.structs.replace(spec, logins=logins or (f"{NO_LOGIN_PREFIX}{uuid.uuid4()}",))
 
 
@@ -171,7 +214,14 @@ def set_extensions(order: Order, spec: UserCertSpec) -> UserCertSpec:
         flags.append("permit-port-forwarding")
     if options.x11:
         flags.append("permit-X11-forwarding")
-    return msgspec.structs.replace(spec, extensions=tuple(flags), oldssh=options.cert_format == "oldssh")
+    # What is for some resources only must not open whatever else reads these extensions (attack A22).
+    custom = order.grants.extensions if spec.allowed_resources is None else {}
+    return msgspec.structs.replace(
+        spec,
+        extensions=tuple(flags),
+        custom_extensions=custom,
+        oldssh=options.cert_format == "oldssh",
+    )
 
 
 def pin_source(order: Order, spec: UserCertSpec) -> UserCertSpec:
@@ -181,7 +231,22 @@ def pin_source(order: Order, spec: UserCertSpec) -> UserCertSpec:
     return msgspec.structs.replace(spec, source_addr=order.client_addr)
 
 
-MODIFIERS: tuple[Modifier, ...] = (set_lifetime, set_roles, set_logins, set_extensions, pin_source)
+def set_requests(order: Order, spec: UserCertSpec) -> UserCertSpec:
+    """Name the requests, and restrict to the resources that they are for."""
+    if order.previous is None:
+        return spec
+    allowed = restriction(order.previous, order.requests, order.dropped, order.extra)
+    return msgspec.structs.replace(spec, active_requests=order.active_requests, allowed_resources=allowed)
+
+
+MODIFIERS: tuple[Modifier, ...] = (
+    set_lifetime,
+    set_roles,
+    set_logins,
+    set_extensions,
+    pin_source,
+    set_requests,
+)
 
 # Validators: each refuses one thing.
 
@@ -206,8 +271,22 @@ def is_pinned_where_demanded(order: Order, spec: UserCertSpec) -> None:
         )
 
 
+def requests_need_an_origin(order: Order, spec: UserCertSpec) -> None:
+    """Requests are used by people with a certificate of their own (attack A32)."""
+    before = order.previous
+    if before is None:
+        if order.requests or spec.active_requests or spec.allowed_resources is not None:
+            raise DeniedError("an access request is used with a certificate that exists")
+        return
+    if not order.requests:
+        return
+    if before.impersonator or before.bot_name or before.renewable or before.force_command:
+        raise DeniedError("only a person's own certificate can use an access request")
+
+
 def only_shrinks(order: Order, spec: UserCertSpec) -> None:
-    """A reissued certificate has nothing that its origin had not, and keeps every restriction (A34)."""
+    """A reissued certificate has nothing that its origin had not, and keeps every restriction (A34); only
+    what the stored requests grant at this moment is added, and they are read here once more."""
     before = order.previous
     if before is None:
         return
@@ -218,13 +297,21 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
         return
     kept = keeps(spec, before, "cluster", "impersonator", "renewable", "generation", *KEPT)
     granted = {login for login in spec.logins if not login.startswith(NO_LOGIN_PREFIX)}
+    added = extra(order.requests, before.name, order.now)
+    by_request = bool(before.active_requests or order.requests)
+    # What a request gave before is asked for anew: it may have been given back, denied or deleted.
+    held = set(before.roles) & order.standing if by_request else set(before.roles)
     shrunk = (
         spec.user == before.name
-        and spec.valid_before <= before.expires_at
-        and set(spec.roles) <= set(before.roles)
-        and granted <= set(before.logins)
+        and spec.valid_before <= min(before.expires_at, added.until)
+        and set(spec.roles) <= {*held, *added.roles}
+        and granted <= {*before.logins, *order.extra_logins} & {*order.grants.logins}
         and all(set(values) <= set(before.traits.get(name, ())) for name, values in spec.traits.items())
         and keeps_pin(spec, before)
+        and set(before.active_requests) - order.dropped <= set(spec.active_requests)
+        and set(spec.active_requests) - set(before.active_requests) <= {r.name for r in order.requests}
+        and {r.name for r in order.requests} <= set(spec.active_requests)
+        and spec.allowed_resources == restriction(before, order.requests, order.dropped, added)
     )
     if not (kept and shrunk):
         raise DeniedError("a renewed certificate may not say more than the old one")
@@ -243,6 +330,7 @@ VALIDATORS: tuple[Validator, ...] = (
     has_roles,
     lives_within_bounds,
     is_pinned_where_demanded,
+    requests_need_an_origin,
     only_shrinks,
     is_bounded_by_actor,
     is_machine_as_ordered,
@@ -253,11 +341,11 @@ class UserIssuer:
     """The one place that signs certificates for users."""
 
     def __init__(
-        self, authorities: Authorities, journal: Journal, locks: Callable[[], Sequence[Lock]]
+        self, authorities: Authorities, journal: Journal, check_locks: Callable[[Interaction], None]
     ) -> None:
         self._authorities = authorities
         self._journal = journal
-        self._locks = locks
+        self._check_locks = check_locks
 
     @property
     def cluster_name(self) -> str:
@@ -313,12 +401,12 @@ class UserIssuer:
                 and identity.renewable == spec.renewable
                 and identity.generation == spec.generation
                 and identity.source_addr == spec.source_addr
+                and (silent or identity.active_requests == spec.active_requests)
+                and identity.allowed_resources == spec.allowed_resources
             )
             if not as_meant:
                 raise InternalError("a certificate did not come out as meant and was withheld")
-            lock = matching_lock(self._locks(), identity, order.now)
-            if lock is not None:
-                raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+            self._check_locks(Interaction(identity))
 
     def _event(self, spec: UserCertSpec, user_agent: str) -> Event:
         return self._journal.event(
@@ -336,6 +424,7 @@ class UserIssuer:
                 "mfa_device_uuid": spec.mfa_device,
                 "impersonator": spec.impersonator,
                 "access_requests": list(spec.active_requests),
+                "allowed_resource_ids": list(spec.allowed_resources or ()),
                 **machine_fields(spec),
             },
             user_agent=user_agent or None,

@@ -11,10 +11,11 @@ from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import Identity
 
 KEPT = (
-    *("mfa_device", "force_command", "active_requests", "allowed_resources", "device_id"),
-    *("device_asset_tag", "bot_name", "bot_instance_id", "join_token"),
+    *("mfa_device", "force_command", "device_id", "device_asset_tag"),
+    *("bot_name", "bot_instance_id", "join_token"),
 )
-"""What bounds a certificate, or lets a lock find it (attack A34). A pin is kept as well, but may be added."""
+"""What bounds a certificate, or lets a lock find it (attack A34). A pin is kept as well, but may be added;
+access requests change with what is stored of them and are looked after where they are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,9 @@ def check_taken_on(spec: UserCertSpec, actor: Identity) -> None:
     """As restricted as whoever took it on, names them, and lives no longer (attacks A34, A36)."""
     if actor.impersonator or actor.disallow_reissue:
         raise DeniedError("an impersonated certificate impersonates nobody")
+    if actor.active_requests or actor.allowed_resources is not None:
+        # It would go on when the request is denied, deleted or locked (attack A32).
+        raise DeniedError("a certificate with access requests impersonates nobody")
     bounded = (
         keeps(spec, actor, "cluster", *KEPT)
         and keeps_pin(spec, actor)
@@ -81,6 +85,8 @@ def check_renewable(spec: UserCertSpec, machine: Machine | None, before: Identit
     good = (
         spec.renewable
         and not spec.impersonator
+        and not spec.active_requests
+        and spec.allowed_resources is None
         and spec.bot_name == machine.bot
         and spec.bot_instance_id == machine.instance_id
         and spec.generation == machine.generation

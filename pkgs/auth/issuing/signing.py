@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.events import broken_events
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.elevating import elevation
 from pkgs.auth.issuing.impersonating import note_refusal, require_impersonation
 from pkgs.auth.issuing.issue import Order, UserIssuer
 from pkgs.auth.issuing.reserved import check_principals
@@ -44,8 +46,8 @@ class SigningHandlers:
         return user
 
     async def reissue(self, caller: Caller, request: ReissueUserCerts) -> UserCerts:
-        """Roles, traits and logins are those of the old certificate that the user still has; the rest is
-        kept as it was."""
+        """Roles, traits and logins are those of the old certificate that the user still has, and those of
+        access requests as they are now; the rest is kept as it was."""
         identity = caller.user()
         holding = self._permissions.holding(self._user(identity.name))
         held = tuple(name for name in identity.roles if name in holding.roles)
@@ -54,18 +56,24 @@ class SigningHandlers:
             for name, values in identity.traits.items()
         }
         now = self._store.backend.clock()
+        requests, dropped = elevation(self._store, identity, request.assume, request.drop, now)
+        extra = sorted({name for found in requests for name in found.spec.roles} - set(held))
         default = parse_duration(self._permissions.auth_preference().spec.default_session_ttl)
         order = Order(
             user=identity.name,
             cluster=identity.cluster,
-            roles=self._permissions.roles(held),
+            roles=self._permissions.roles((*held, *extra)),
             traits={name: values for name, values in traits.items() if values},
             now=now,
             ttl_s=float(request.ttl_s) or default,
             client_addr=caller.remote_addr,
             previous=identity,
+            requests=requests,
+            standing=frozenset(holding.roles),
+            dropped=dropped,
         )
-        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
+        broken = broken_events(self._journal, identity.name, holding.from_lists)
+        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
 
     async def sign_user(self, caller: Caller, request: SignUserCerts) -> UserCerts:
         """For the administrator, and for those whose roles let them impersonate that user (docs/adr/0075).
@@ -78,10 +86,13 @@ class SigningHandlers:
                 raise InputError(
                     f'"{user.name}" is a machine: it joins with a token', hint="`tctl bots instances add`"
                 )
-            roles = self._permissions.roles(self._permissions.holding(user).roles)
+            holding = self._permissions.holding(user)
+            roles = self._permissions.roles(holding.roles)
         else:
             try:
-                user, roles = require_impersonation(self._store, self._permissions, caller, request.user)
+                user, holding, roles = require_impersonation(
+                    self._store, self._permissions, caller, request.user
+                )
             except DeniedError as refusal:
                 await note_refusal(self._journal, caller.user(), refusal)
                 raise
@@ -89,14 +100,15 @@ class SigningHandlers:
             user=user.name,
             cluster=self._issuer.cluster_name,
             roles=roles,
-            traits=self._permissions.holding(user).traits,
+            traits=holding.traits,
             now=self._store.backend.clock(),
             ttl_s=float(request.ttl_s),
             max_ttl_s=limits.SIGNED_USER_TTL_MAX_S if caller.admin else limits.MAX_USER_TTL_S,
             client_addr=caller.remote_addr,
             actor=caller.identity,
         )
-        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
+        broken = broken_events(self._journal, user.name, holding.from_lists)
+        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
 
     async def sign_host(self, caller: Caller, request: SignHostCert) -> HostSshCert:
         self._permissions.require(caller, "host_cert", "create")

@@ -4,22 +4,42 @@ unless a role says yes and nothing refuses.
 
 from __future__ import annotations
 
-from pkgs.common.access import ssh
-from pkgs.common.access.locks import STALE_LIMIT_S, matching_lock
+from pkgs.common.access.labels import labels_of
+from pkgs.common.access.locks import STALE_TEXT, Interaction, is_stale, lock_reason, lock_text, matching_lock
 from pkgs.common.access.options import lock_mode
-from pkgs.common.access.roleset import RoleSet, role_set
-from pkgs.common.access.types import Decision, Environment, SeeNode, SshLogin, Subject, Target, UseRule
+from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
+from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, check, requires_mfa, see
+from pkgs.common.access.roleset import PROTOCOLS, RoleSet, roles_of
+from pkgs.common.access.types import (
+    Access,
+    ConnectApp,
+    ConnectDatabase,
+    Decision,
+    EnterCluster,
+    Environment,
+    OpenDesktop,
+    See,
+    SshLogin,
+    Subject,
+    Target,
+    UseKube,
+    UseRule,
+    resource_of,
+)
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.pki.source import same_address
+from pkgs.common.resources.kinds import DynamicWindowsDesktop, Node, RemoteCluster, WindowsDesktop
 
 _NOT_A_USER = Decision(False, ("only users have roles",))
 _EXPIRED = Decision(False, ("the certificate has expired",))
 _NOT_YET = Decision(False, ("the certificate is not valid yet",))
 _SOURCE = Decision(False, ("the certificate is pinned to another address",))
 _ALONE = Decision(False, ("a role requires others to be present, which sessions cannot wait for yet",))
-_STALE = Decision(False, ("the view of the locks is too old for strict locking",))
+_STALE = Decision(False, ("the view of the locks is too old for strict locking",), text=STALE_TEXT)
 _RESTRICTED = Decision(False, ("the certificate is restricted to other resources",))
+_CLUSTER_MFA = Decision(False, (NEEDS_MFA,), ("mfa",))
+_CLUSTER_DEVICE = Decision(False, (NEEDS_DEVICE,), ("device",))
 _NO_RULE = Decision(False, ("no role has a rule that allows this",))
 _CLOCK_TOLERANCE_S = 30.0
 
@@ -33,14 +53,14 @@ def decide(subject: Subject, target: Target, env: Environment) -> Decision:
         return refusal
     identity = subject.identity
     try:
-        roles = role_set(identity, subject.roles)
+        roles = roles_of(subject)
+        if isinstance(target, UseRule):
+            return _decide_rule(identity, roles, target, env)
+        if isinstance(target, See):
+            return _decide_see(roles, target, env)
+        return _decide_access(identity, roles, target, env)
     except InputError as error:
         return Decision(False, (str(error),))
-    if isinstance(target, UseRule):
-        return _decide_rule(identity, roles, target)
-    if isinstance(target, SeeNode):
-        return ssh.decide_see(roles, target)
-    return ssh.decide_login(identity, roles, target, env)
 
 
 def barred(subject: Subject, target: Target, env: Environment) -> Decision | None:
@@ -48,7 +68,7 @@ def barred(subject: Subject, target: Target, env: Environment) -> Decision | Non
     identity = subject.identity
     if identity.kind is not PeerKind.USER:
         return _NOT_A_USER
-    if env.now >= identity.expires_at:
+    if not env.live and env.now >= identity.expires_at:
         return _EXPIRED
     if env.now + _CLOCK_TOLERANCE_S < identity.valid_after:
         return _NOT_YET
@@ -59,41 +79,120 @@ def barred(subject: Subject, target: Target, env: Environment) -> Decision | Non
         return refusal
     if identity.allowed_resources is not None and not _is_allowed_resource(identity, target):
         return _RESTRICTED
-    if isinstance(target, SshLogin) and any(ssh.needs_company(role) for role in subject.roles):
-        return _ALONE
+    return None
+
+
+def barred_access(identity: Identity, roles: RoleSet, target: Access, env: Environment) -> Decision | None:
+    """What refuses this use of a resource whatever the roles grant; None: nothing."""
+    refusal = None
+    if isinstance(target, SshLogin):
+        refusal = ssh.barred(identity, target)
+        if refusal is None and roles.needs_company:
+            refusal = _ALONE
+    elif isinstance(target, OpenDesktop):
+        refusal = desktop.barred(target)
+    if refusal is not None or isinstance(target, EnterCluster):
+        return refusal
+    preference = env.auth_preference
+    if preference is None:
+        return None
+    if requires_mfa(preference.spec.require_session_mfa) and not identity.mfa_device:
+        return _CLUSTER_MFA
+    device_trust = preference.spec.device_trust
+    if device_trust is not None and device_trust.mode == "required" and not identity.device_id:
+        return _CLUSTER_DEVICE
     return None
 
 
 def _locked(subject: Subject, target: Target, env: Environment) -> Decision | None:
     """Locks of this user, role, device, login or server; with strict locking also a stale view."""
-    if env.locks_stale_s > STALE_LIMIT_S and lock_mode(subject.roles, env.auth_preference) == "strict":
+    if is_stale(env.locks_stale_s) and lock_mode(subject.roles, env.auth_preference) == "strict":
         return _STALE
     if not env.locks:
         return None
-    login = target.login if isinstance(target, SshLogin) else ""
-    server_id = env.server_id if isinstance(target, UseRule) else target.node.name
-    for server in dict.fromkeys((server_id, env.server_id)):
-        lock = matching_lock(env.locks, subject.identity, env.now, server_id=server, login=login)
-        if lock is not None:
-            return Decision(False, (f"lock {lock.name}: {lock.spec.message or 'locked'}",))
-    return None
+    lock = matching_lock(env.locks, _interaction(subject.identity, target, env), env.now)
+    return None if lock is None else Decision(False, (lock_reason(lock),), text=lock_text(lock))
 
 
-def _is_allowed_resource(identity: Identity, target: SshLogin | SeeNode) -> bool:
+def _interaction(identity: Identity, target: Target, env: Environment) -> Interaction:
+    """What locks can name of this question."""
+    if isinstance(target, UseRule):
+        return Interaction(identity, (env.server_id,))
+    login = target.login if isinstance(target, SshLogin | OpenDesktop | See) else ""
+    match resource_of(target):
+        case Node(metadata=metadata):
+            return Interaction(identity, (metadata.name, env.server_id), login)
+        case WindowsDesktop(metadata=metadata) | DynamicWindowsDesktop(metadata=metadata):
+            return Interaction(identity, (env.server_id,), login, windows_desktop=metadata.name)
+        case _:
+            return Interaction(identity, (env.server_id,), login)
+
+
+def _is_allowed_resource(identity: Identity, target: Access | See) -> bool:
     """Attack A22: cluster, kind and name must be equal; an id of another kind lets nothing here pass."""
     allowed = identity.allowed_resources or ()
-    return f"/{identity.cluster}/node/{target.node.name}" in allowed
+    resource = resource_of(target)
+    return f"/{identity.cluster}/{resource.kind}/{resource.name}" in allowed
 
 
-def _decide_rule(identity: Identity, roles: RoleSet, target: UseRule) -> Decision:
+def _decide_see(roles: RoleSet, target: See, env: Environment) -> Decision:
+    resource = target.resource
+    protocol = PROTOCOLS.get(resource.kind)
+    if protocol is None:
+        return Decision(False, (f"{resource.kind} is not seen by labels",))
+    grants, labels = roles.grants(protocol), labels_of(resource)
+    return (
+        cluster.enter(grants, labels, env)
+        if isinstance(resource, RemoteCluster)
+        else see(grants, labels, env)
+    )
+
+
+def _decide_access(identity: Identity, roles: RoleSet, target: Access, env: Environment) -> Decision:
+    refusal = barred_access(identity, roles, target, env)
+    if refusal is not None:
+        return refusal
+    resource = resource_of(target)
+    grants, labels = roles.grants(PROTOCOLS[resource.kind]), labels_of(resource)
+    match target:
+        case SshLogin():
+            return check(grants, labels, ssh.demands(target), identity, env)
+        case OpenDesktop():
+            return check(grants, labels, desktop.demands(target), identity, env)
+        case ConnectApp():
+            return check(grants, labels, app.demands(target), identity, env)
+        case EnterCluster():
+            return cluster.enter(grants, labels, env)
+        case ConnectDatabase():
+            auto = db.auto_user(grants, labels, env)
+            asked = db.named(target, identity, auto)
+            if isinstance(asked, Decision):
+                return asked
+            decision = check(grants, labels, db.demands(asked, auto), identity, env)
+            return db.with_roles(decision, asked, auto)
+        case UseKube():
+            decision = check(grants, labels, (), identity, env)
+            if decision:
+                decision = kube.as_principals(decision, target, kube.granted(grants, labels, env))
+            if not decision or target.object is None:
+                return decision
+            about = kube.check_object(grants, labels, target.object, env)
+            return (
+                Decision(True, (*decision.reasons, *about.reasons), principals=decision.principals)
+                if about
+                else about
+            )
+
+
+def _decide_rule(identity: Identity, roles: RoleSet, target: UseRule, env: Environment) -> Decision:
     """A certificate restricted to resources keeps only the rules that everybody has."""
     compiled = roles.compiled
     for role in compiled:
-        if any(rule.denies(target, identity) for rule in role.deny_rules):
+        if any(rule.denies(target, identity) for rule in role.deny_rules) and role.deny_in_force(env):
             return Decision(False, (f"role {role.name}: deny.rules {target.kind} {target.verb}",))
     if identity.allowed_resources is not None:
         compiled = compiled[-1:]
     for role in compiled:
-        if any(rule.allows(target, identity) for rule in role.allow_rules):
+        if any(rule.allows(target, identity) for rule in role.allow_rules) and role.in_force(env):
             return Decision(True, (f"role {role.name}: allow.rules {target.kind} {target.verb}",))
     return _NO_RULE

@@ -17,8 +17,9 @@ from pkgs.common.access.contexts.impersonate import (
     compile_impersonate_where,
 )
 from pkgs.common.access.decide import barred
-from pkgs.common.access.matchers import Matcher, compile_matcher
-from pkgs.common.access.roleset import RoleSet, applies_here, requires_mfa, role_set
+from pkgs.common.access.matchers import Matchers, compile_matchers
+from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, applies_here, requires_mfa
+from pkgs.common.access.roleset import roles_of
 from pkgs.common.access.traits import Traits
 from pkgs.common.access.types import Decision, Environment, Subject, UseRule
 from pkgs.common.errors import InputError
@@ -29,6 +30,8 @@ from pkgs.common.resources.role import Conditions, Role
 
 SYSTEM_PREFIX = "@"
 """Users that the platform makes for itself."""
+_CLUSTER = ""
+"""In the place of a role's name: the whole cluster demands it."""
 _RESOURCE_TYPE = "teleport.internal/resource-type"
 _ITSELF = Decision(False, ("nobody impersonates themselves",))
 _MACHINE = Decision(False, ("a machine is not impersonated",))
@@ -51,7 +54,7 @@ def may_impersonate_user(subject: Subject, user: User, roles: Sequence[Role], en
         return _MACHINE
     if user.name.startswith(SYSTEM_PREFIX) or user.metadata.labels.get(_RESOURCE_TYPE) == "system":
         return _SYSTEM
-    return _decide(subject, user, roles)
+    return _decide(subject, user, roles, env)
 
 
 def may_impersonate_roles(subject: Subject, roles: Sequence[Role], env: Environment) -> Decision:
@@ -61,22 +64,16 @@ def may_impersonate_roles(subject: Subject, roles: Sequence[Role], env: Environm
         return refusal
     if any(bot_of(role) for role in roles):
         return _MACHINE
-    return _decide(subject, None, roles)
+    return _decide(subject, None, roles, env)
 
 
 def check_impersonation(role: Role) -> None:
-    """Raises InputError, with the field, for what could not be enforced."""
+    """Raises InputError, with the field, for a condition that could not be asked."""
     for side, conditions in (("allow", role.spec.allow), ("deny", role.spec.deny)):
-        found = conditions.impersonate
-        if found is None:
+        if conditions.impersonate is None:
             continue
-        for field, entries in (("users", found.users), ("roles", found.roles)):
-            try:
-                compile_matcher(entries, {})
-            except InputError as error:
-                raise InputError(f"{side}.impersonate.{field}: {error.message}", hint=error.hint) from None
         try:
-            compile_impersonate_where(found.where)
+            compile_impersonate_where(conditions.impersonate.where)
         except InputError as error:
             raise InputError(f"{side}.impersonate.where: {error.message}") from None
 
@@ -85,21 +82,24 @@ def check_impersonation(role: Role) -> None:
 class _Block:
     """`impersonate` of one role, for somebody's traits."""
 
-    users: Matcher
+    users: Matchers
     names_users: bool
     """Whether `users` is written: for taking on a user, and not for taking on roles alone."""
-    roles: Matcher
+    roles: Matchers
     where: ImpersonateCondition | None
 
 
-def _block(conditions: Conditions, traits: Traits, *, deny: bool = False) -> _Block | None:
+_NOTHING = _Block(compile_matchers(()), False, compile_matchers(()), None)
+
+
+def _block(conditions: Conditions, traits: Traits) -> _Block:
     found = conditions.impersonate
     if found is None:
-        return None
+        return _NOTHING
     return _Block(
-        compile_matcher(found.users, traits, deny=deny),
+        compile_matchers(found.users, traits),
         bool(found.users),
-        compile_matcher(found.roles, traits, deny=deny),
+        compile_matchers(found.roles, traits),
         compile_impersonate_where(found.where),
     )
 
@@ -112,59 +112,65 @@ def _refused(subject: Subject, env: Environment) -> Decision | None:
         return refusal
     if identity.impersonator:
         return Decision(False, ("an impersonated certificate impersonates nobody",))
-    if identity.disallow_reissue or identity.force_command or identity.allowed_resources is not None:
+    if (
+        identity.disallow_reissue
+        or identity.force_command
+        or identity.allowed_resources is not None
+        # What was taken on would go on when the request is denied, deleted or locked (attack A32).
+        or identity.active_requests
+    ):
         return Decision(False, ("a restricted certificate impersonates nobody",))
-    try:
-        roles = role_set(identity, subject.roles)
-    except InputError as error:
-        return Decision(False, (str(error),))
-    return _unproved(identity, roles, env)
+    return _unproved(subject, env)
 
 
-def _unproved(identity: Identity, roles: RoleSet, env: Environment) -> Decision | None:
+def _unproved(subject: Subject, env: Environment) -> Decision | None:
     """Whoever would not be let in here themselves does not get in as another.
 
-    Machines have no second factor: where the whole cluster demands one they still take on their roles, and
-    services refuse what they get wherever it is demanded."""
+    Machines have no second factor and no device of people: where the whole cluster demands one they still
+    take on their roles, and services refuse what they get wherever it is demanded."""
+    identity = subject.identity
+    mfa = [role.name for role in subject.roles if requires_mfa(role.spec.options.require_session_mfa)]
+    device = [role.name for role in subject.roles if role.spec.options.device_trust_mode == "required"]
     preference = env.auth_preference
-    everywhere = preference is not None and requires_mfa(preference.spec.require_session_mfa)
-    demanding = [role.name for role in roles.compiled if role.requires_mfa]
-    if not identity.mfa_device and (demanding or (everywhere and not identity.bot_name)):
-        return Decision(False, (f"{_by(demanding)}session MFA required",))
-    trusting = [role.name for role in roles.compiled if role.requires_device]
-    if not identity.device_id and trusting:
-        return Decision(False, (f"{_by(trusting)}trusted device required",))
+    if preference is not None and not identity.bot_name:
+        spec = preference.spec
+        mfa += [_CLUSTER] if requires_mfa(spec.require_session_mfa) else []
+        device += [_CLUSTER] if spec.device_trust is not None and spec.device_trust.mode == "required" else []
+    if mfa and not identity.mfa_device:
+        return Decision(False, (_by(mfa[0]) + NEEDS_MFA,))
+    if device and not identity.device_id:
+        return Decision(False, (_by(device[0]) + NEEDS_DEVICE,))
     return None
 
 
-def _by(roles: list[str]) -> str:
-    return f"role {roles[0]}: " if roles else ""
+def _by(role: str) -> str:
+    return "" if role == _CLUSTER else f"role {role}: "
 
 
-def _decide(subject: Subject, user: User | None, wanted: Sequence[Role]) -> Decision:
+def _decide(subject: Subject, user: User | None, wanted: Sequence[Role], env: Environment) -> Decision:
+    """Roles that do not count at this hour or from this place give nothing; in doubt they still refuse."""
     if not wanted:
         return _NOBODY
     identity = subject.identity
-    traits = identity.traits
     try:
-        denying = [(role.name, _block(role.spec.deny, traits, deny=True)) for role in subject.roles]
-        allowing = [
-            (role.name, _block(role.spec.allow, traits))
-            for role in subject.roles
-            if applies_here(role.spec.allow)
+        every = roles_of(subject)
+        blocks = [
+            (compiled, _block(role.spec.allow, every.traits), _block(role.spec.deny, every.traits))
+            for role, compiled in zip(every.plain, every.compiled, strict=True)
         ]
     except InputError as error:
         return Decision(False, (str(error),))
-    for name, block in denying:
-        if block is None:
+    for role, _, deny in blocks:
+        if not role.deny_in_force(env):
             continue
-        if user is not None and block.users.matches(user.name):
-            return Decision(False, (f"role {name}: deny.impersonate.users",))
-        if any(block.roles.matches(role.name) for role in wanted):
-            return Decision(False, (f"role {name}: deny.impersonate.roles",))
-    for name, block in allowing:
-        if block is not None and _covers(block, identity, user, wanted):
-            return Decision(True, (f"role {name}: allow.impersonate",))
+        if user is not None and deny.users.matches(user.name):
+            return Decision(False, (f"role {role.name}: deny.impersonate.users",))
+        if any(deny.roles.matches(one.name) for one in wanted):
+            return Decision(False, (f"role {role.name}: deny.impersonate.roles",))
+    applying = {role.name for role in every.plain if applies_here(role.spec.allow)}
+    for role, allow, _ in blocks:
+        if role.name in applying and role.in_force(env) and _covers(allow, identity, user, wanted):
+            return Decision(True, (f"role {role.name}: allow.impersonate",))
     return _NO_ROLES if user is None else _NO_USER
 
 

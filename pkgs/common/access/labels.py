@@ -9,7 +9,7 @@ from typing import Any
 from pkgs.common.access import patterns
 from pkgs.common.access.traits import Traits, expand
 from pkgs.common.errors import InputError
-from pkgs.common.resources.kinds import Node
+from pkgs.common.resources.kinds import App, AuthServer, Database, KubeCluster, Node, Proxy, Resource
 from pkgs.common.resources.role import Labels
 
 WILDCARD = "*"
@@ -52,6 +52,7 @@ class LabelSelector:
         return True
 
 
+NO_VALUE = ValueMatcher(False, frozenset(), (), ())
 NOTHING = LabelSelector(False, ())
 EVERYTHING = LabelSelector(True, ())
 
@@ -95,9 +96,15 @@ def _value_matcher(values: Iterable[str], traits: Traits, deny: bool) -> ValueMa
     return ValueMatcher(anything, frozenset(exact), tuple(prefixes), tuple(compiled))
 
 
-def node_labels(node: Node) -> Mapping[str, str]:
-    """Static labels and the results of command labels; where both have a key, the command's wins."""
-    commands = node.spec.cmd_labels
+def labels_of(resource: Resource) -> Mapping[str, str]:
+    """Static labels and the results of command labels; where both have a key, the command's wins (attack
+    A23)."""
+    if isinstance(resource, Node | Proxy | AuthServer):
+        commands = resource.spec.cmd_labels
+    elif isinstance(resource, App | Database | KubeCluster):
+        commands = resource.spec.dynamic_labels
+    else:
+        return resource.metadata.labels
     if not commands:
-        return node.metadata.labels
-    return {**node.metadata.labels, **{key: label.result for key, label in commands.items()}}
+        return resource.metadata.labels
+    return {**resource.metadata.labels, **{key: label.result for key, label in commands.items()}}

@@ -1,98 +1,102 @@
-"""Matchers of names: literals, globs, `^regex$`, templates of traits, `{{regexp.match("...")}}`.
+"""Lists of matchers: which roles or users an entry means. For access requests, reviews, impersonation and
+joining sessions.
 
-In allow a value that came from a trait is compared literally, so that no trait brings a wildcard (attack
-A25); in deny it may be a pattern, which can only refuse more.
+An entry is a plain name, a glob, a `^regular expression$`, or `{{regexp.match("..")}}` and
+`{{regexp.not_match("..")}}` with text around it if wanted. Those two take a regular expression as it is:
+without anchors it is sought anywhere. Where a list may also hold templates, traits are given; what comes out
+of a trait is a plain name, never a pattern (attack A25).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from pkgs.common.access import patterns
 from pkgs.common.access.traits import MAX_TEMPLATE_LENGTH, Traits, expand
 from pkgs.common.errors import InputError
 
+Test = Callable[[str], bool]
 _CALL = re.compile(
-    r"""\s*regexp\.(?P<name>match|not_match)\(\s*(?:"(?P<text>(?:[^"\\]|\\.)*)"|`(?P<raw>[^`]*)`)\s*\)\s*""",
+    r"\s*regexp\.(?P<function>match|not_match)\s*\(\s*"
+    r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|`(?P<raw>[^`]*)`)\s*\)\s*',
     re.DOTALL,
 )
-_ESCAPED = re.compile(r'\\(["\\])')
-
-
-class _Middle(NamedTuple):
-    """prefix + what the pattern matches (or does not match) + suffix."""
-
-    prefix: str
-    pattern: Any
-    wanted: bool
-    suffix: str
-
-    def matches(self, name: str) -> bool:
-        if len(name) < len(self.prefix) + len(self.suffix):
-            return False
-        if not (name.startswith(self.prefix) and name.endswith(self.suffix)):
-            return False
-        middle = name[len(self.prefix) : len(name) - len(self.suffix)]
-        return bool(self.pattern.search(middle)) is self.wanted
+_ESCAPE = re.compile(r'\\(["\\])')
+_HINT = 'a name, a glob, ^expression$, {{regexp.match("..")}} or {{regexp.not_match("..")}}'
 
 
 @dataclass(frozen=True, slots=True)
-class Matcher:
-    """Any of: exact names, patterns. Made of nothing, it matches nothing."""
+class Matchers:
+    """A list of matchers: a text matches when any of them does. The empty text matches nothing."""
 
     exact: frozenset[str]
-    compiled: tuple[Any, ...]
-    middles: tuple[_Middle, ...]
+    tests: tuple[Test, ...]
 
-    def matches(self, name: str) -> bool:
-        return (
-            name in self.exact
-            or any(pattern.search(name) for pattern in self.compiled)
-            or any(middle.matches(name) for middle in self.middles)
-        )
+    def matches(self, text: str) -> bool:
+        if not text:
+            return False
+        return text in self.exact or any(test(text) for test in self.tests)
 
     def __bool__(self) -> bool:
-        return bool(self.exact or self.compiled or self.middles)
+        """Whether there are any."""
+        return bool(self.exact or self.tests)
 
 
-def compile_matcher(entries: Iterable[str], traits: Traits, *, deny: bool = False) -> Matcher:
-    """Raises InputError for an entry that is not understood. An entry whose trait is missing is left out."""
+def compile_matchers(entries: Iterable[str], traits: Traits | None = None) -> Matchers:
+    """Raises InputError for an entry that is not understood. Without `traits` a template is none of those."""
     exact: set[str] = set()
-    compiled: list[Any] = []
-    middles: list[_Middle] = []
+    tests: list[Test] = []
     for entry in entries:
-        middle = _middle(entry)
-        if middle is not None:
-            middles.append(middle)
+        call = _call(entry)
+        if call is not None:
+            tests.append(call)
             continue
-        expanded = expand(entry, traits)
-        for value in expanded.values:
-            if patterns.is_pattern(value) and (deny or not expanded.from_trait):
-                compiled.append(patterns.compile_pattern(value))
-            else:
+        for value, literal in _values(entry, traits):
+            if literal or not patterns.is_pattern(value):
                 exact.add(value)
-    return Matcher(frozenset(exact), tuple(compiled), tuple(middles))
+            else:
+                tests.append(_test(patterns.compile_pattern(value)))
+    return Matchers(frozenset(exact), tuple(tests))
 
 
-def _middle(entry: str) -> _Middle | None:
-    """The form with a function that matches; None for any other form."""
-    prefix, opened, rest = entry.partition("{{")
-    inner, closed, suffix = rest.partition("}}")
-    if not opened or not inner.strip().startswith(("regexp.match", "regexp.not_match")):
+def allows(allow: Matchers, deny: Matchers, text: str) -> bool:
+    """Some allow matches and no deny does."""
+    return not deny.matches(text) and allow.matches(text)
+
+
+def _values(entry: str, traits: Traits | None) -> Iterable[tuple[str, bool]]:
+    """Each value, and whether it is a plain name whatever it looks like."""
+    if "{{" not in entry and "}}" not in entry:
+        return [(entry, False)]
+    if traits is None:
+        raise InputError(f"{entry[:100]!r} is not a matcher", hint=_HINT)
+    return [(value, True) for value in expand(entry, traits).values]
+
+
+def _test(pattern: Any) -> Test:
+    return lambda text: pattern.search(text) is not None
+
+
+def _call(entry: str) -> Test | None:
+    """The test of `prefix{{regexp.match("..")}}suffix`; None for any other entry."""
+    if entry.count("{{") != 1 or entry.count("}}") != 1 or len(entry) > MAX_TEMPLATE_LENGTH:
         return None
-    if len(entry) > MAX_TEMPLATE_LENGTH:
-        raise InputError(f"template is longer than {MAX_TEMPLATE_LENGTH} characters")
+    prefix, _, rest = entry.partition("{{")
+    inner, _, suffix = rest.partition("}}")
     found = _CALL.fullmatch(inner)
-    if not closed or found is None or "{{" in suffix or "}}" in suffix:
-        raise InputError(
-            f"template {entry!r} does not parse",
-            hint='write {{regexp.match("pattern")}} or {{regexp.not_match("pattern")}}',
-        )
-    raw = found["raw"]
-    pattern = raw if raw is not None else _ESCAPED.sub(r"\1", found["text"])
-    return _Middle(
-        prefix.lstrip(), patterns.compile_pattern(pattern), found["name"] == "match", suffix.rstrip()
-    )
+    if found is None:
+        return None
+    source = found["raw"] if found["raw"] is not None else _ESCAPE.sub(r"\1", found["quoted"])
+    pattern = patterns.compile_regex(source)
+    wanted = found["function"] == "match"
+
+    def test(text: str) -> bool:
+        if len(text) < len(prefix) + len(suffix) or not (text.startswith(prefix) and text.endswith(suffix)):
+            return False
+        middle = text[len(prefix) : len(text) - len(suffix)]
+        return (pattern.search(middle) is not None) is wanted
+
+    return test

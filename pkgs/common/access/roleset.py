@@ -7,63 +7,62 @@ decides nothing but no.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pkgs.common.access import labels, rules
-from pkgs.common.access.contexts.labelexpr import LabelTest, compile_label_expression
-from pkgs.common.access.labels import LabelSelector
+from pkgs.common.access import rules
+from pkgs.common.access.circumstances import Circumstances, compile_circumstances
+from pkgs.common.access.joining import needs_company
+from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
+from pkgs.common.access.protocols.grants import Grants, Protocol, applies_here, compile_grant, compile_grants
 from pkgs.common.access.rules import CompiledRule
-from pkgs.common.access.traits import Traits, expand
+from pkgs.common.access.traits import Traits
+from pkgs.common.access.types import Environment, Subject
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.defaults import IMPLICIT_ROLE
-from pkgs.common.resources.durations import parse_duration
-from pkgs.common.resources.names import valid_login
-from pkgs.common.resources.role import Conditions, Role, Rule
+from pkgs.common.resources.role import Role, Rule
 
-_NO_MFA = frozenset({"", "no", "off", "false", "0"})
+PROTOCOLS: dict[str, Protocol] = {
+    "node": ssh.PROTOCOL,
+    "app": app.PROTOCOL,
+    "app_server": app.PROTOCOL,
+    "db": db.PROTOCOL,
+    "db_server": db.PROTOCOL,
+    "db_service": Protocol("database service", "db_service_labels"),
+    "kube_cluster": kube.PROTOCOL,
+    "kube_server": kube.PROTOCOL,
+    "windows_desktop": desktop.PROTOCOL,
+    "dynamic_windows_desktop": desktop.PROTOCOL,
+    "remote_cluster": cluster.PROTOCOL,
+    "user_group": Protocol("user group", "group_labels"),
+    "workload_identity": Protocol("workload identity", "workload_identity_labels"),
+}
+"""Kinds whose every object roles select by labels."""
 _CACHE_SIZE = 512
 Key = TypeVar("Key", bound=tuple[object, ...])
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledRole:
+    """What a role says about the API, and when its sides count."""
+
     name: str
-    allow_logins: frozenset[str]
-    deny_logins: frozenset[str]
-    allow_nodes: LabelSelector
-    """Everything where only an expression is set."""
-    deny_nodes: LabelSelector
-    allow_expression: LabelTest | None
-    """Further demand on a server's labels."""
-    deny_expression: LabelTest | None
-    """Further ground to refuse a server."""
     allow_rules: tuple[CompiledRule, ...]
     deny_rules: tuple[CompiledRule, ...]
-    max_session_ttl_s: float
-    requires_mfa: bool
-    requires_device: bool
+    allow_when: Circumstances | None
+    deny_when: Circumstances | None
 
-    @property
-    def may_deny_nodes(self) -> bool:
-        return bool(
-            self.deny_nodes.everything or self.deny_nodes.keys or self.deny_expression or self.deny_logins
-        )
+    def in_force(self, env: Environment) -> bool:
+        """Whether the allow side counts now and from here."""
+        return self.allow_when is None or self.allow_when.hold(env.now, env.source_addr, unknown=False)
 
-    def allows_node(self, labels: Mapping[str, str]) -> bool:
-        """Selector and expression, each where it is set, must hold."""
-        return self.allow_nodes.matches(labels) and (
-            self.allow_expression is None or self.allow_expression(labels)
-        )
+    def lacking(self, env: Environment) -> tuple[tuple[str, str], ...]:
+        """Field and wanted value of each condition of the allow side that does not hold."""
+        return () if self.allow_when is None else self.allow_when.lacking(env.now, env.source_addr)
 
-    def node_refusal(self, labels: Mapping[str, str]) -> str:
-        """The field that refuses a server with these labels; empty: none. Either one is enough."""
-        if self.deny_nodes.matches(labels):
-            return "deny.node_labels"
-        if self.deny_expression is not None and self.deny_expression(labels):
-            return "deny.node_labels_expression"
-        return ""
+    def deny_in_force(self, env: Environment) -> bool:
+        return self.deny_when is None or self.deny_when.hold(env.now, env.source_addr, unknown=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,51 +71,50 @@ class RoleSet:
 
     compiled: tuple[CompiledRole, ...]
     plain: tuple[Role, ...]
-    denying: tuple[CompiledRole, ...]
-    """Those that could refuse a server."""
-    allowing: tuple[CompiledRole, ...]
-    """Those that could allow a server."""
+    traits: Traits
+    needs_company: bool
+    """Some role lets SSH sessions run only while others watch."""
+    _grants: dict[str, Grants | InputError] = field(default_factory=dict)
+
+    def grants(self, protocol: Protocol) -> Grants:
+        """The set for one protocol, compiled when it is first asked for. Raises InputError."""
+        found = self._grants.get(protocol.labels)
+        if found is None:
+            try:
+                found = compile_grants(
+                    protocol,
+                    [
+                        compile_grant(role, protocol, self.traits, compiled.allow_when, compiled.deny_when)
+                        for role, compiled in zip(self.plain, self.compiled, strict=True)
+                    ],
+                )
+            except InputError as error:
+                found = error
+            self._grants[protocol.labels] = found
+        if isinstance(found, InputError):
+            raise found.with_traceback(None)
+        return found
 
 
-def requires_mfa(value: bool | str) -> bool:
-    """Whether a `require_session_mfa` value asks for anything; what is not known to be off, does."""
-    return value if isinstance(value, bool) else value.lower() not in _NO_MFA
-
-
-def compile_role(role: Role, traits: Traits) -> CompiledRole:
-    allow, deny, options = role.spec.allow, role.spec.deny, role.spec.options
-    applies = applies_here(allow)
+def compile_role(role: Role) -> CompiledRole:
+    """The parts that no trait changes. Raises InputError."""
+    allow, deny = role.spec.allow, role.spec.deny
     # Compiled even where it gives nothing: what is not understood refuses.
     allow_rules = _rules(role, "allow", allow.rules)
     return CompiledRole(
         name=role.name,
-        allow_logins=_logins(allow.logins, traits) if applies else frozenset(),
-        deny_logins=_denied_logins(deny.logins, traits),
-        allow_nodes=_allowed_nodes(allow, traits) if applies else labels.NOTHING,
-        deny_nodes=labels.compile_selector(deny.node_labels, traits, deny=True),
-        allow_expression=_expression(role, "allow", allow.node_labels_expression, traits),
-        deny_expression=_expression(role, "deny", deny.node_labels_expression, traits),
-        allow_rules=allow_rules if applies else (),
+        allow_rules=allow_rules if applies_here(allow) else (),
         deny_rules=_rules(role, "deny", deny.rules),
-        max_session_ttl_s=parse_duration(options.max_session_ttl),
-        requires_mfa=requires_mfa(options.require_session_mfa),
-        requires_device=options.device_trust_mode == "required",
+        allow_when=_circumstances(role, "allow"),
+        deny_when=_circumstances(role, "deny"),
     )
 
 
-def _allowed_nodes(allow: Conditions, traits: Traits) -> LabelSelector:
-    if not allow.node_labels and allow.node_labels_expression:
-        return labels.EVERYTHING
-    return labels.compile_selector(allow.node_labels, traits)
-
-
-def _expression(role: Role, side: str, text: str, traits: Traits) -> LabelTest | None:
-    if not text:
-        return None
+def _circumstances(role: Role, side: str) -> Circumstances | None:
     try:
-        return compile_label_expression(text, traits, deny=side == "deny")
+        return compile_circumstances(role.spec.allow if side == "allow" else role.spec.deny, side)
     except InputError as error:
-        raise InputError(f"role {role.name}: {side}.node_labels_expression: {error.message}") from None
+        raise InputError(f"role {role.name}: {error.message}", hint=error.hint) from None
 
 
 def _rules(role: Role, side: str, found: Sequence[Rule]) -> tuple[CompiledRule, ...]:
@@ -126,32 +124,10 @@ def _rules(role: Role, side: str, found: Sequence[Rule]) -> tuple[CompiledRule, 
         raise InputError(f"role {role.name}: {error.message}", hint=error.hint) from None
 
 
-def applies_here(conditions: Conditions) -> bool:
-    """Namespaces are a relic with one value; an allow for another one allows nothing."""
-    return not conditions.namespaces or any(name in {"default", "*"} for name in conditions.namespaces)
-
-
-def _logins(entries: Sequence[str], traits: Traits) -> frozenset[str]:
-    """Expanded logins; what is no valid OS user name (a wildcard, say) is dropped (attacks A05, A25)."""
-    return frozenset(
-        value for entry in entries for value in expand(entry, traits).values if valid_login(value)
-    )
-
-
-def _denied_logins(entries: Sequence[str], traits: Traits) -> frozenset[str]:
-    return frozenset(value for entry in entries for value in expand(entry, traits).values)
-
-
 def compile_roles(roles: Sequence[Role], traits: Mapping[str, Sequence[str]]) -> RoleSet:
     """Compiles without a cache; raises InputError naming the role that is not understood."""
     every = (*roles, IMPLICIT_ROLE)
-    compiled = tuple(compile_role(role, traits) for role in every)
-    return RoleSet(
-        compiled,
-        every,
-        tuple(role for role in compiled if role.may_deny_nodes),
-        tuple(role for role in compiled if role.allow_nodes != labels.NOTHING),
-    )
+    return RoleSet(tuple(map(compile_role, every)), every, traits, needs_company("ssh", every))
 
 
 class _Entry:
@@ -162,8 +138,23 @@ class _Entry:
         self.result = result
 
 
+_by_subject: dict[int, tuple[Subject, RoleSet]] = {}
+"""Holds its subjects, so that an id is never taken over; only those whose roles cannot be changed."""
 _by_identity: dict[tuple[int, ...], _Entry] = {}
 _by_content: dict[tuple[object, ...], _Entry] = {}
+
+
+def roles_of(subject: Subject) -> RoleSet:
+    """The compiled roles of a subject, found at once while the same subject asks again and again. Raises
+    InputError."""
+    found = _by_subject.get(id(subject))
+    if found is None:
+        found = (subject, role_set(subject.identity, subject.roles))
+        if isinstance(subject.roles, tuple):
+            if len(_by_subject) >= _CACHE_SIZE:
+                _by_subject.clear()
+            _by_subject[id(subject)] = found
+    return found[1]
 
 
 def role_set(identity: Identity, roles: Sequence[Role]) -> RoleSet:

@@ -6,11 +6,22 @@ answer carries its reasons, so that explaining costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pkgs.common.pki.identity import Identity
-from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource
+from pkgs.common.resources.kinds import (
+    App,
+    AuthPreference,
+    Database,
+    DynamicWindowsDesktop,
+    KubeCluster,
+    Lock,
+    Node,
+    RemoteCluster,
+    Resource,
+    WindowsDesktop,
+)
 from pkgs.common.resources.role import Role
 
 
@@ -36,6 +47,8 @@ class Environment:
     locks_stale_s: float = 0.0
     """Age of the view of the locks; in strict locking mode an old one refuses everything."""
     auth_preference: AuthPreference | None = None
+    live: bool = False
+    """Asked again for what was allowed before and goes on: an expired certificate alone does not end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +60,75 @@ class SshLogin:
 
 
 @dataclass(frozen=True, slots=True)
-class SeeNode:
-    """List a node, or be routed to it."""
+class ConnectDatabase:
+    """Open a session on a database as one of its users."""
 
-    node: Node
+    db: Database
+    user: str
+    name: str = ""
+    """Database inside the server, where its protocol has such."""
+    roles: tuple[str, ...] | None = None
+    """Database roles wanted for a user that is made on demand; None: all that are granted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectApp:
+    """Reach an application; with an identity of a cloud, use its console or API as that identity."""
+
+    app: App
+    aws_role_arn: str = ""
+    azure_identity: str = ""
+    gcp_service_account: str = ""
+    mcp_tool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KubeObject:
+    """An object of a Kubernetes cluster and what is done to it, as the Kubernetes API names them."""
+
+    kind: str
+    """Plural: `pods`, `deployments`."""
+    verb: str
+    namespace: str = ""
+    """Empty: the kind has none."""
+    name: str = ""
+    """Empty: all of the kind."""
+    api_group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UseKube:
+    """Use a Kubernetes cluster, as a user and groups of it; with `object`, do that there."""
+
+    kube: KubeCluster
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    """Those to impersonate; none: all that are granted."""
+    object: KubeObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDesktop:
+    """Open a session on a Windows desktop as a login."""
+
+    desktop: WindowsDesktop | DynamicWindowsDesktop
+    login: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnterCluster:
+    """Be routed into a leaf cluster, which then decides by its own roles."""
+
+    remote: RemoteCluster
+
+
+@dataclass(frozen=True, slots=True)
+class See:
+    """List a resource, or be routed to it."""
+
+    resource: Resource
+    login: str = ""
+    """What for, where it is known and locks may name it. It gives nothing and needs no role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +162,28 @@ class UseRule:
         return self.participants
 
 
-Target = SshLogin | SeeNode | UseRule
+Access = SshLogin | ConnectDatabase | ConnectApp | UseKube | OpenDesktop | EnterCluster
+"""Using a resource, as somebody on it."""
+Target = Access | See | UseRule
+
+
+def resource_of(target: Access | See) -> Resource:
+    """What it is that would be used or seen."""
+    match target:
+        case SshLogin():
+            return target.node
+        case See():
+            return target.resource
+        case ConnectDatabase():
+            return target.db
+        case ConnectApp():
+            return target.app
+        case UseKube():
+            return target.kube
+        case OpenDesktop():
+            return target.desktop
+        case EnterCluster():
+            return target.remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +193,13 @@ class Decision:
     allowed: bool
     reasons: tuple[str, ...] = field(default=())
     """For the log and for those entitled: role and field that decided."""
+    needs: tuple[str, ...] = ()
+    """Of a no that would be a yes with it: `mfa`, `device`."""
+    principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of a yes, what is granted on the resource beyond what was asked for, by field of the role:
+    `kubernetes_groups`, `db_roles`, ..."""
+    text: str = ""
+    """What the refused one may read about it, a lock's message say; empty: only that it is refused."""
 
     def __bool__(self) -> bool:
         return self.allowed

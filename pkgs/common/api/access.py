@@ -1,76 +1,52 @@
 """Asking why: is this user allowed that, who is, and what is a user allowed. For those who may read roles
-and users; the answers speak of every server, also of those that the caller may not see.
+and users; the answers speak of every resource, also of those that the caller may not see.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
+from pkgs.common.access.explaining.story import Explained
 from pkgs.common.rpc.calls import Request, StreamRequest
 
 
-class AccessStep(msgspec.Struct, frozen=True, kw_only=True):
-    """One step towards a yes."""
+class Somebody(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a question is about, and when and from where they would ask."""
 
-    change: Literal["add", "remove", "meet"]
-    """Add to an allow, remove from a deny, or meet a condition that no role can lift."""
-    role: str = ""
-    """Empty: any role, a new one for example; or no matter of roles."""
-    field: str = ""
-    value: str = ""
-
-
-class RoleFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one role says."""
-
-    role: str
-    effect: Literal["allows", "denies", "lacks"]
-    text: str
-
-
-class Explained(msgspec.Struct, frozen=True, kw_only=True):
-    allowed: bool
     user: str
-    roles: list[str]
-    action: str
-    """`ssh root@web1`, `resource role update`."""
-    node_id: str = ""
-    reasons: list[str]
-    """By which role and field it was decided."""
-    findings: list[RoleFinding]
-    conditions: list[str]
-    missing: list[AccessStep]
-    """The smallest set of steps to a yes; empty when allowed."""
+    roles: list[str] = []
+    """Instead of the roles that the user has."""
+    with_mfa: bool = False
+    """As if the session were verified by a second factor."""
+    with_device: bool = False
+    """As if it came from a trusted device."""
+    at: float = 0.0
+    """Unix seconds; 0: now."""
+    source_addr: str = ""
+    """The address it comes from; empty: not known."""
 
 
 class ExplainAccess(Request[Explained], frozen=True, kw_only=True):
     """The decision about a user as if they had just logged in, with its whole story."""
 
-    user: str
-    roles: list[str] = []
-    """Instead of the roles that the user has."""
-    action: Literal["ssh", "resource"]
-    login: str = ""
-    node: str = ""
-    """Host name or id; for `ssh`."""
-    kind: str = ""
-    verb: str = ""
-    """For `resource`."""
-    name: str = ""
-    """The very object, for rules with a condition; empty: none in particular."""
-    with_mfa: bool = False
-    """As if the session were verified by a second factor."""
+    who: Somebody
+    words: list[str]
+    """The action: `ssh root@web1`, `kube prod get pods`, `resource role update [NAME]`."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """One user and one resource."""
+
     user: str
-    node: str
-    node_id: str
-    logins: list[str]
+    action: str
+    """The word of the protocol: `ssh`, `db`, ..."""
+    resource: str
+    """Its name; of a server the host name."""
+    resource_id: str
+    principals: list[str]
+    """As whom: logins, database users and names; empty text where there is no such thing."""
     reasons: list[str]
-    """By which roles, one per login."""
+    """By which roles, one per principal."""
 
 
 class Grants(msgspec.Struct, frozen=True):
@@ -80,16 +56,18 @@ class Grants(msgspec.Struct, frozen=True):
 
 
 class WhoCan(StreamRequest[Grants], frozen=True, kw_only=True):
-    """The users who may log in there, now."""
+    """The users who may do that, now."""
 
-    login: str
-    node: str
+    words: list[str]
     with_mfa: bool = False
+    with_device: bool = False
+    at: float = 0.0
+    source_addr: str = ""
 
 
 class WhatCan(StreamRequest[Grants], frozen=True, kw_only=True):
-    """The servers a user may log in to, now, and as whom."""
+    """What a user may reach, and as whom."""
 
-    user: str
-    roles: list[str] = []
-    with_mfa: bool = False
+    who: Somebody
+    actions: list[str] = []
+    """`ssh`, `db`, ...; none: all."""

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import msgspec
+
 from pkgs.common.resources.metadata import Base, Spec
 
 Labels = dict[str, str | list[str]]
@@ -32,7 +34,7 @@ class RecordSession(Spec, frozen=True, kw_only=True):
 
 
 class CertExtension(Spec, frozen=True, kw_only=True):
-    """A custom extension of SSH user certificates; accepted and kept, not yet issued."""
+    """A custom extension of SSH user certificates."""
 
     name: str
     value: str
@@ -203,12 +205,28 @@ class SpiffeCondition(Spec, frozen=True, kw_only=True):
     ip_sans: list[str] = []
 
 
+class TimeWindow(Spec, frozen=True, kw_only=True):
+    """Hours of a week, by the clocks of a time zone."""
+
+    days: list[str] = []
+    """`mon`, `sat-sun`; none: every day."""
+    hours: str = ""
+    """`08:00-18:00`; to an earlier hour: into the next day; empty: the whole day."""
+    timezone: str = "UTC"
+    """Name of the IANA time zone database: `Europe/Berlin`."""
+
+
 class Conditions(Spec, frozen=True, kw_only=True):
     """One side (allow or deny) of a role.
 
     Fields of protocols that no service speaks yet are accepted and kept, so that a role file written for
-    the whole platform loads; they grant nothing and there is nothing they could deny."""
+    the whole platform loads; they are decided upon, and nobody asks yet."""
 
+    when: list[TimeWindow] = []
+    """This side counts within these hours only; none: always. Not of the field."""
+    source: list[str] = msgspec.field(default_factory=list, name="from")
+    """This side counts for clients in these networks only, as IP addresses or CIDR; none: everywhere. Not of
+    the field."""
     logins: list[str] = []
     node_labels: Labels = {}
     node_labels_expression: str = ""

@@ -111,7 +111,8 @@ class CertificateAuth(_Base):
                 self.transport.disconnect(_NO_MORE_AUTH, refusal.text)
                 raise SSHException("login refused") from None
             if refusal.text:
-                self._send(_BANNER + wire.string(refusal.text + "\r\n") + wire.string("en"))
+                text = refusal.text.replace("\n", "\r\n") + "\r\n"
+                self._send(_BANNER + wire.string(text) + wire.string("en"))
             self._fail()
             return
         self.authenticated = True

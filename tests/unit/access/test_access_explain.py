@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import Explanation, Missing, as_if, explain
-from pkgs.common.access.types import Environment, SeeNode, SshLogin, Subject, Target, UseRule
+from pkgs.common.access.types import Environment, See, SshLogin, Subject, Target, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
-from pkgs.common.resources.defaults import preset_roles
 from pkgs.common.resources.kinds import (
     AuthPreference,
     AuthPreferenceSpec,
@@ -24,12 +23,13 @@ from pkgs.common.resources.kinds import (
     ServerSpec,
 )
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec, Rule
 
 NOW = 1_800_000_000.0
 ENV = Environment(now=NOW)
 HOST_ID = "11111111-2222-4333-8444-555555555555"
-ACCESS, EDITOR, AUDITOR = preset_roles()
+ACCESS, EDITOR, AUDITOR = preset_roles()[:3]
 STAR = {"*": "*"}
 TRAITS = {"logins": ("root",), "team": ("blue",), "email": ("alice@example.com",)}
 
@@ -46,7 +46,7 @@ def node(labels: dict[str, str] | None = None) -> Node:
 
 
 def subject(roles: list[Role], *, mfa: bool = False) -> Subject:
-    return Subject(as_if("alice", roles, TRAITS, "demo", NOW, mfa=mfa), roles)
+    return Subject(as_if("alice", roles, TRAITS, "demo", ENV, mfa=mfa), roles)
 
 
 def told(roles: list[Role], target: Target, env: Environment = ENV, *, mfa: bool = False) -> Explanation:
@@ -138,7 +138,7 @@ def test_a_lock_is_named_beside_what_roles_lack() -> None:
 
 
 def test_a_login_that_the_certificate_lacks() -> None:
-    who = msgspec.structs.replace(as_if("alice", [ACCESS], TRAITS, "demo", NOW), logins=())
+    who = msgspec.structs.replace(as_if("alice", [ACCESS], TRAITS, "demo", ENV), logins=())
     found = explain(Subject(who, [ACCESS]), SshLogin(node(), "root"), ENV)
     assert not found.allowed
     assert found.missing == (Missing("meet", "", "", "login is not among the certificate's principals"),)
@@ -153,7 +153,7 @@ def test_roles_that_are_not_understood() -> None:
 
 def test_a_host_has_no_roles() -> None:
     host = Identity(kind=PeerKind.HOST, name=HOST_ID, cluster="demo", expires_at=NOW + 1)
-    found = explain(Subject(host, []), SeeNode(node()), ENV)
+    found = explain(Subject(host, []), See(node()), ENV)
     assert [step.value for step in found.missing] == ["only users have roles"]
 
 
@@ -194,7 +194,7 @@ class TestRules:
         assert found.missing == (Missing("remove", "never", "deny.rules[0]", "role update"),)
 
     def test_a_restricted_certificate(self) -> None:
-        who = msgspec.structs.replace(as_if("alice", [EDITOR], TRAITS, "demo", NOW), allowed_resources=())
+        who = msgspec.structs.replace(as_if("alice", [EDITOR], TRAITS, "demo", ENV), allowed_resources=())
         found = explain(Subject(who, [EDITOR]), UseRule("role", "update"), ENV)
         assert not found.allowed
         assert [step.change for step in found.missing] == ["meet"]
@@ -254,7 +254,7 @@ _TARGETS = st.one_of(
     st.builds(
         lambda labels, login: SshLogin(node(labels), login), _LABELS, st.sampled_from(["root", "deploy"])
     ),
-    st.builds(lambda labels: SeeNode(node(labels)), _LABELS),
+    st.builds(lambda labels: See(node(labels)), _LABELS),
     st.builds(
         lambda kind, verb, resource: UseRule(kind, verb, resource=resource),
         st.sampled_from(["role", "user", "node"]),
@@ -389,7 +389,7 @@ def test_deny_always_wins(roles: list[Role], target: Target, deny: Any) -> None:
     assert alone or not decide(subject([everything, *more], mfa=True), target, ENV)
 
 
-@pytest.mark.parametrize("target", [SshLogin(node(), "root"), SeeNode(node()), UseRule("role", "read")])
+@pytest.mark.parametrize("target", [SshLogin(node(), "root"), See(node()), UseRule("role", "read")])
 def test_explaining_never_raises(target: Target) -> None:
     broken = role("b", {"rules": [Rule(resources=["role"], verbs=["read"], where="(")]})
     assert not told([broken], target).allowed

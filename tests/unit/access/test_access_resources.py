@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.infrastructure import SELECTORS, sees
-from pkgs.common.access.locks import matching_lock
-from pkgs.common.access.types import Environment, SshLogin, Subject, UseRule
+from pkgs.common.access.locks import Interaction, matching_lock
+from pkgs.common.access.roleset import PROTOCOLS
+from pkgs.common.access.types import Environment, See, SshLogin, Subject, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.codec import load_documents
-from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Node, ServerSpec
+from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Node, Resource, ServerSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Role
 
@@ -34,10 +35,10 @@ def role(spec: str, version: str = "v7") -> Role:
 
 def locked(**target: str) -> bool:
     lock = Lock(metadata=Metadata(name="l"), spec=LockSpec(target=LockTarget(**target)))
-    return matching_lock([lock], ALICE, 0.0, login="root") is not None
+    return matching_lock([lock], Interaction(ALICE, login="root"), 0.0) is not None
 
 
-def test_a_lock_on_what_does_not_exist_yet_stops_nobody() -> None:
+def test_a_lock_on_what_nobody_here_carries_stops_nobody() -> None:
     """Least of all everybody, as a lock without the fields that are understood would."""
     for target in ("windows_desktop", "linux_desktop", "device", "bot_instance_id", "join_token"):
         assert not locked(**{target: "x"})
@@ -66,9 +67,14 @@ def test_a_session_that_needs_company_is_refused(version: str, policy: str, allo
     assert bool(decision) is allowed, decision.reasons
 
 
-@pytest.mark.parametrize("kind", sorted(SELECTORS))
+def sees(roles: list[Role], traits: dict[str, tuple[str, ...]], target: Resource) -> bool:
+    who = msgspec.structs.replace(ALICE, traits=traits)
+    return bool(decide(Subject(who, roles), See(target), Environment(now=1.0)))
+
+
+@pytest.mark.parametrize("kind", ["app", "db", "kube_cluster", "windows_desktop", "remote_cluster"])
 def test_labels_decide_who_sees_what(kind: str) -> None:
-    field = SELECTORS[kind]
+    field = PROTOCOLS[kind].labels
     spec = {
         "app": "{uri: 'http://x'}",
         "db": "{protocol: mysql, uri: x}",
@@ -80,22 +86,24 @@ def test_labels_decide_who_sees_what(kind: str) -> None:
     (target,) = load_documents(text)
 
     def seen(*specs: str) -> bool:
-        return sees(kind, [role(spec) for spec in specs], {"team": ("dev",)})(target)
+        return sees([role(spec) for spec in specs], {"team": ("dev",)}, target)
 
     allow = f"{{allow: {{{field}: {{env: '{{{{external.team}}}}'}}}}}}"
     assert seen(allow)
     assert not seen("{}")
     assert not seen(f"{{allow: {{{field}: {{env: prod}}}}}}")
     assert not seen(allow, f"{{deny: {{{field}: {{env: dev}}}}}}")
-    # An expression is not understood: nothing in allow, everything in deny.
-    assert not seen(f"{{allow: {{{field}: {{env: dev}}, {field}_expression: 'true'}}}}")
-    assert not seen(allow, f"{{deny: {{{field}_expression: 'false'}}}}")
+    expression = """'labels["env"] == "dev"'"""
+    assert seen(f"{{allow: {{{field}_expression: {expression}}}}}")
+    assert not seen(f"{{allow: {{{field}: {{env: prod}}, {field}_expression: {expression}}}}}")
+    assert not seen(allow, f"{{deny: {{{field}_expression: {expression}}}}}")
+    assert seen(allow, f"{{deny: {{{field}_expression: '!({expression[1:-1]})'}}}}")
 
 
 def test_clusters_without_labels_are_seen_where_nobody_uses_cluster_labels() -> None:
     (leaf,) = load_documents("kind: rc\nmetadata: {name: leaf}")
-    assert sees("remote_cluster", [role("{}")], {})(leaf)
-    assert not sees("remote_cluster", [role("{deny: {cluster_labels: {a: b}}}")], {})(leaf)
+    assert sees([role("{}")], {}, leaf)
+    assert not sees([role("{deny: {cluster_labels: {a: b}}}")], {}, leaf)
 
 
 def test_dynamic_labels_count_and_win() -> None:
@@ -103,8 +111,8 @@ def test_dynamic_labels_count_and_win() -> None:
         "kind: app\nmetadata: {name: x, labels: {env: dev}}\n"
         "spec: {uri: 'http://x', dynamic_labels: {env: {command: [x], result: prod}}}"
     )
-    assert not sees("app", [role("{allow: {app_labels: {env: dev}}}")], {})(app)
-    assert sees("app", [role("{allow: {app_labels: {env: prod}}}")], {})(app)
+    assert not sees([role("{allow: {app_labels: {env: dev}}}")], {}, app)
+    assert sees([role("{allow: {app_labels: {env: prod}}}")], {}, app)
 
 
 @pytest.mark.parametrize("kind", ["github", "oidc", "saml"])

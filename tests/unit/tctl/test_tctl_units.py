@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import pytest
 
 from pkgs.clients.tctl.flags import COMMON, commas, duration
 from pkgs.clients.tctl.main import TOOL
+from pkgs.clients.tctl.verbs import lock as lock_verb
 from pkgs.clients.tctl.verbs.access import explain as access_explain
 from pkgs.clients.tctl.verbs.access import what as access_what
 from pkgs.clients.tctl.verbs.access import who as access_who
@@ -18,17 +20,28 @@ from pkgs.clients.tctl.verbs.tokens import add as tokens_add
 from pkgs.clients.tctl.verbs.tokens import ls as tokens_ls
 from pkgs.clients.tctl.verbs.users import add as users_add
 from pkgs.clients.tctl.verbs.users import invitation
+from pkgs.clients.tctl.verbs.users import update as users_update
 from pkgs.clients.tctl.verbs.users.traits import TRAITS, traits_of
 from pkgs.clients.tsh.main import TOOL as TSH
-from pkgs.common.api.access import AccessStep, Explained, RoleFinding
+from pkgs.common.access.explain import Explained, Finding, Missing
 from pkgs.common.api.audit import StoredEvent
 from pkgs.common.api.login import Invitation
-from pkgs.common.errors import InputError
+from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.events.types import Event
 from pkgs.common.output.argv import Parsed, Parser, Spec
 from pkgs.common.output.help import help_text
 from pkgs.common.output.tool import Group, Tool, Verb
-from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Token, TokenSpec, User, UserSpec
+from pkgs.common.resources.kinds import (
+    Lock,
+    LockSpec,
+    LockTarget,
+    Node,
+    ServerSpec,
+    Token,
+    TokenSpec,
+    User,
+    UserSpec,
+)
 from pkgs.common.resources.metadata import Metadata
 
 
@@ -148,17 +161,20 @@ class TestAccess:
     def test_actions(self) -> None:
         asked = args(access_explain.SPEC, "--user=alice", "--roles=a, b", "ssh", "me@corp@web1")
         request = access_explain.request_of(asked)
-        assert (request.login, request.node, request.roles) == ("me@corp", "web1", ["a", "b"])
+        assert (request.words, request.who.roles) == (["ssh", "me@corp@web1"], ["a", "b"])
+        words = ["resource", "role", "update", "access"]
         asked = args(
-            access_explain.SPEC, "--user=alice", "--with-mfa", "resource", "role", "update", "access"
+            access_explain.SPEC,
+            "--user=alice",
+            "--with-mfa",
+            "--at=2026-11-28T20:00:00Z",
+            "--from-addr=10.0.0.5",
+            *words,
         )
         request = access_explain.request_of(asked)
-        assert (request.kind, request.verb, request.name, request.with_mfa) == (
-            "role",
-            "update",
-            "access",
-            True,
-        )
+        assert request.words == words
+        assert (request.who.with_mfa, request.who.with_device) == (True, False)
+        assert (request.who.at, request.who.source_addr) == (1795896000.0, "10.0.0.5")
 
     @pytest.mark.parametrize(
         "words",
@@ -169,7 +185,7 @@ class TestAccess:
             ("ssh", "a@b", "c"),
             ("resource", "role"),
             ("resource", "a", "b", "c", "d"),
-            ("kube", "x"),
+            ("fly", "x"),
         ],
     )
     def test_what_is_no_action_is_said(self, words: tuple[str, ...]) -> None:
@@ -182,28 +198,35 @@ class TestAccess:
         with pytest.raises(InputError, match="--user"):
             access_what.run(args(access_what.SPEC))
         with pytest.raises(InputError, match="ssh LOGIN@NODE"):
-            access_who.run(args(access_who.SPEC, "db", "a@b"))
+            access_who.run(args(access_who.SPEC, "fly", "a@b"))
 
-    def test_the_text_is_inert(self) -> None:
+    def test_the_text_is_inert(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         found = Explained(
             allowed=False,
             user="alice",
             roles=["access", "d"],
             action="ssh deploy@web1",
             reasons=["no\x1b[31m"],
-            findings=[
-                RoleFinding(role="access", effect="lacks", text="allows the labels but not the login deploy")
-            ],
+            findings=[Finding("access", "lacks", "allows the labels but not the login deploy")],
             conditions=["role access requires MFA for every session"],
             missing=[
-                AccessStep(change="add", role="access", field="allow.logins", value="deploy"),
-                AccessStep(change="add", field="allow.rules", value="role read"),
-                AccessStep(change="remove", role="d", field="deny.logins", value="*"),
-                AccessStep(change="meet", value="lock l: gone"),
-                AccessStep(change="meet", role="access", field="options", value="session MFA required"),
+                Missing("add", "access", "allow.logins", "deploy"),
+                Missing("add", "", "allow.rules", "role read"),
+                Missing("remove", "d", "deny.logins", "*"),
+                Missing("meet", "", "", "lock l: gone"),
+                Missing("meet", "access", "options", "session MFA required"),
             ],
         )
-        told = access_explain.lines(found)
+
+        class Client:
+            def call(self, request: object) -> Explained:
+                return found
+
+        monkeypatch.setattr(access_explain, "connect", lambda args: nullcontext(Client()))
+        access_explain.run(args(access_explain.SPEC, "--user=alice", "ssh", "deploy@web1"))
+        told = capsys.readouterr().out.splitlines()
         assert "\x1b" not in "".join(told)
         assert told[0] == "denied: alice, ssh deploy@web1"
         assert "  role access allows the labels but not the login deploy" in told
@@ -214,3 +237,61 @@ class TestAccess:
             "  lock l: gone",
             "  role access: session MFA required",
         ]
+
+
+def test_users_have_every_trait_flag_of_the_field() -> None:
+    fields = [
+        "logins",
+        "windows-logins",
+        "kubernetes-users",
+        "kubernetes-groups",
+        "db-users",
+        "db-names",
+        "db-roles",
+        "aws-role-arns",
+        "azure-identities",
+        "gcp-service-accounts",
+        "host-user-uid",
+        "host-user-gid",
+        "mcp-tools",
+    ]
+    adding = {flag.name for flag in users_add.SPEC.flags}
+    assert adding == {*fields, "roles", "ttl", "format"}
+    assert {flag.name for flag in users_update.SPEC.flags} == {f"set-{name}" for name in (*fields, "roles")}
+    given = args(users_update.SPEC, "bob", *(f"--set-{name}=a,b" for name in fields))
+    traits = traits_of(given, "set-", TRAITS)
+    assert set(traits) == {name.replace("-", "_") for name in fields}
+    assert all(values == ["a", "b"] for values in traits.values())
+
+
+class TestLock:
+    NAMED = (
+        Node(metadata=Metadata(name="id-1"), spec=ServerSpec(hostname="web")),
+        Node(metadata=Metadata(name="id-2"), spec=ServerSpec(hostname="db")),
+        Node(metadata=Metadata(name="id-3"), spec=ServerSpec(hostname="db")),
+    )
+
+    def test_flags_are_the_targets_of_a_lock(self) -> None:
+        flags = {flag.name.replace("-", "_") for flag in lock_verb.TARGETS}
+        assert flags == set(LockTarget.__struct_fields__)
+
+    def test_a_servers_name_stands_for_the_one_that_has_it(self) -> None:
+        assert lock_verb.the_one(lock_verb.server_ids(self.NAMED, "web"), "server", "--x") == "id-1"
+        with pytest.raises(InputError, match="not the only one of its name: id-2, id-3"):
+            lock_verb.the_one(lock_verb.server_ids(self.NAMED, "db"), "server", "--x")
+        with pytest.raises(NotFoundError, match="not found"):
+            lock_verb.the_one(lock_verb.server_ids(self.NAMED, "none"), "server", "--x")
+
+    @pytest.mark.parametrize(
+        ("words", "text"),
+        [
+            ((), "what is to be locked"),
+            (("--message=x",), "what is to be locked"),
+            (("--user=a", "--ttl=1h", "--expires=2199-01-01"), "use only one of --expires and --ttl"),
+            (("--user=a", "--expires=2020-01-01"), "this time is over"),
+            (("--user=a", "--ttl=0s"), "at least 1s"),
+        ],
+    )
+    def test_what_is_refused_before_anybody_is_asked(self, words: tuple[str, ...], text: str) -> None:
+        with pytest.raises(InputError, match=text):
+            lock_verb.run(args(lock_verb.SPEC, *words))

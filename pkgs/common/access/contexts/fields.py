@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from pkgs.common.access.labels import node_labels
+from pkgs.common.access.labels import labels_of
 from pkgs.common.access.predicate.faults import EvaluationError
 from pkgs.common.access.predicate.vocabulary import Type, Variable
 from pkgs.common.resources.kinds import Node, Proxy, Resource
@@ -21,11 +21,6 @@ from pkgs.common.resources.registry import TYPES
 
 _LISTS = (list, tuple)
 _LABELS = "resource.metadata.labels"
-
-
-def labels_of(resource: Resource) -> Mapping[str, str]:
-    """Static labels and the results of command labels."""
-    return node_labels(resource) if isinstance(resource, Node) else resource.metadata.labels
 
 
 def name_of(resource: Resource) -> str:

@@ -80,7 +80,7 @@ def read_time(text: str) -> float:
 
 def to_extensions(spec: UserCertSpec) -> dict[str, str]:
     """Extension names to values; a flag has the empty value."""
-    found: dict[str, str] = dict.fromkeys(spec.extensions, "")
+    found = {**spec.custom_extensions, **dict.fromkeys(spec.extensions, "")}
     if not spec.oldssh:
         found["teleport-roles"] = _encode(_Roles(list(spec.roles))).decode()
         found["teleport-traits"] = _encode(spec.traits).decode()

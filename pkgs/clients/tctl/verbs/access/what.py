@@ -6,27 +6,31 @@ import sys
 
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT, commas
-from pkgs.clients.tctl.verbs.access.words import DEADLINE_S, ROLES, USER, WITH_MFA
+from pkgs.clients.tctl.verbs.access.words import CIRCUMSTANCES, DEADLINE_S, ROLES, USER, somebody
+from pkgs.common.access.actions import KINDS
 from pkgs.common.api.access import Grant, WhatCan
 from pkgs.common.errors import InputError
 from pkgs.common.output import formats
-from pkgs.common.output.argv import Parsed, Spec
+from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.table import render
 
 SPEC = Spec(
-    "List the servers that a user may log in to, as whom, and by which roles.",
+    "List what a user may reach, as whom, and by which roles. '*' stands for any that is not named.",
     USER,
     ROLES,
-    WITH_MFA,
+    *CIRCUMSTANCES,
+    Flag("kind", f"Only these, comma separated: {', '.join(KINDS)}", metavar="KINDS"),
     FORMAT,
 )
 
 
 def run(args: Parsed) -> int:
     """Ask and print."""
-    if not args.text("user"):
-        raise InputError("--user is required", hint="for example --user=alice")
-    request = WhatCan(user=args.text("user"), roles=commas(args.text("roles")), with_mfa=args.on("with-mfa"))
+    actions = commas(args.text("kind"))
+    unknown = [word for word in actions if word not in KINDS]
+    if unknown:
+        raise InputError(f"--kind: {unknown[0][:40]!r} is not known", hint=f"one of {', '.join(KINDS)}")
+    request = WhatCan(who=somebody(args), actions=actions)
     grants: list[Grant] = []
     with connect(args) as client:
         for part in client.stream(request, deadline_s=DEADLINE_S):
@@ -35,8 +39,14 @@ def run(args: Parsed) -> int:
         formats.write_list(grants, args.text("format"))
         return 0
     rows = [
-        (grant.node, grant.node_id, ",".join(grant.logins), "; ".join(dict.fromkeys(grant.reasons)))
+        (
+            grant.action,
+            grant.resource,
+            ",".join(grant.principals),
+            grant.resource_id,
+            "; ".join(dict.fromkeys(grant.reasons)),
+        )
         for grant in grants
     ]
-    sys.stdout.write(render(("Node", "Node ID", "Logins", "By"), rows))
+    sys.stdout.write(render(("Kind", "Resource", "As", "ID", "By"), rows))
     return 0

@@ -1,0 +1,1 @@
+"""The story behind a decision: for resources, and for rules on the API. Asked through `explain`."""
