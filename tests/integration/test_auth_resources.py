@@ -50,6 +50,8 @@ from pkgs.common.resources.role import Conditions, Rule
 from tests.harness.wait import until
 from tests.integration.auth_kit import TOKEN, auth, events, listed, role, run
 
+PRESETS = {preset.name for preset in preset_roles()}
+
 
 def test_join_renew_and_heartbeat(short_tmp: Path) -> None:
     async def main() -> None:
@@ -219,9 +221,7 @@ def test_watch_gives_a_snapshot_then_changes(short_tmp: Path) -> None:
                 if item.op == "ready":
                     break
             snapshot = [r for item in items if item.op == "snapshot" for r in item.resources]
-            assert {r.name for r in snapshot if r.kind == "role"} == {
-                preset.name for preset in preset_roles()
-            }
+            assert {r.name for r in snapshot if r.kind == "role"} == PRESETS
             authorities = [r for r in snapshot if isinstance(r, CertAuthority)]
             assert len(authorities) == 12
             assert b"PRIVATE" not in msgspec.json.encode(authorities)

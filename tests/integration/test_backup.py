@@ -61,6 +61,8 @@ def test_a_cluster_moves_into_an_empty_one(short_tmp: Path) -> None:
     async def main() -> None:
         async with auth(short_tmp / "a") as old, auth(short_tmp / "b") as new:
             documents = [
+                # Whom the smallest list lets in.
+                *load_documents("kind: user\nmetadata: {name: bob}\nspec: {roles: [access]}\n"),
                 *load_documents(SMALLEST.read_text()),
                 *load_documents(
                     "kind: github\nmetadata: {name: sso}\nspec: {client_id: abc, client_secret: hush}\n---\n"

@@ -15,7 +15,7 @@ from pkgs.agents.ssh.gate import Gate
 from pkgs.auth.issuing.issue import MODIFIERS, Order, start
 from pkgs.common.access.decide import decide
 from pkgs.common.access.joining import Participant, begin, may_join, may_run
-from pkgs.common.access.matchers import compile_matchers
+from pkgs.common.access.matchers import compile_matcher
 from pkgs.common.access.options.desktop import desktop_options
 from pkgs.common.access.options.hostuser import host_user
 from pkgs.common.access.options.login import cert_extensions
@@ -99,7 +99,7 @@ def of_database(traits: Traits) -> set[str]:
 
 
 def of_matchers(traits: Traits) -> set[str]:
-    matchers = compile_matchers([TEMPLATE], traits)
+    matchers = compile_matcher([TEMPLATE], traits)
     return {name for name in (*CANDIDATES, *traits["t"][:20]) if name != "*" and matchers.matches(name)}
 
 
@@ -204,7 +204,9 @@ def test_a22_a_certificate_for_some_resources_opens_nothing_elsewhere() -> None:
     )
     spec = shaped(order(GITHUB, traits={"gh": ("mira-gh",)}, previous=previous))
     assert spec.allowed_resources == ("/alpha/node/x",)
-    assert spec.custom_extensions == {}
+    assert "login@github.com" not in ext.to_extensions(spec)
+    unbound = msgspec.structs.replace(spec, allowed_resources=None)
+    assert ext.to_extensions(unbound)["login@github.com"] == "mira-gh"
 
 
 RESERVED = sorted(

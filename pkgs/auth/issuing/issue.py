@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -20,6 +19,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.grants import Grants, grants_of
 from pkgs.auth.issuing.restrictions import (
     KEPT,
     Machine,
@@ -32,9 +32,8 @@ from pkgs.auth.issuing.restrictions import (
     taken_on,
 )
 from pkgs.common.access.locks import Interaction
-from pkgs.common.access.options import SessionOptions, logins_for, merge_options
-from pkgs.common.access.options.login import cert_extensions
-from pkgs.common.access.options.merge import serving
+from pkgs.common.access.options import SessionOptions
+from pkgs.common.access.options.hours import logins_until
 from pkgs.common.access.requests.assuming import Extra, extra, restriction
 from pkgs.common.access.types import Environment
 from pkgs.common.api.login import UserCerts
@@ -83,8 +82,18 @@ class Order:
         return self._grants_of(self.roles)
 
     def _grants_of(self, roles: tuple[Role, ...]) -> Grants:
-        env = Environment(now=self.now, source_addr=self.client_addr)
-        return grants_of(roles, self.traits, tuple(map(serving(env), roles)))
+        return grants_of(roles, self.traits, self._env)
+
+    @property
+    def _env(self) -> Environment:
+        return Environment(now=self.now, source_addr=self.client_addr)
+
+    @property
+    def until(self) -> float:
+        """The last moment at which every login that the roles give now is still given by them."""
+        return logins_until(
+            self.roles, self.traits, limits.MIN_TTL_S, self._env, horizon_s=limits.SIGNED_USER_TTL_MAX_S
+        )
 
     @property
     def extra(self) -> Extra:
@@ -114,41 +123,6 @@ class Order:
         """Certificates that this one may not outlive. A machine outlives its own: its generation is proof."""
         previous = None if self.machine is not None else self.previous
         return tuple(identity for identity in (previous, self.actor) if identity is not None)
-
-
-class Grants(NamedTuple):
-    """What a set of roles gives with these traits."""
-
-    options: SessionOptions
-    logins: tuple[str, ...]
-    extensions: dict[str, str]
-    """Custom ones of the SSH certificate."""
-
-
-_grants: dict[tuple[object, ...], tuple[tuple[Role, ...], Grants]] = {}
-
-
-def grants_of(
-    roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]], in_force: tuple[bool, ...]
-) -> Grants:
-    """Worked out once while these very roles are in use: thousands of logins share a few combinations.
-
-    Extensions come from the roles that are `in_force` now: for whatever reads them later asks nobody. An
-    entry holds its roles, so that an id is never taken over by another object. The logins are those for a
-    life that every role allows; a certificate's life is cut to that before its logins are set."""
-    key = (*map(id, roles), in_force, *sorted(traits.items()))
-    found = _grants.get(key)
-    if found is None:
-        now = {id(role) for role, serves in zip(roles, in_force, strict=True) if serves}
-        options = merge_options(roles, in_force=lambda role: id(role) in now)
-        life = min(options.max_session_ttl_s, limits.MIN_TTL_S)
-        logins = logins_for(roles, traits, life)
-        extensions = cert_extensions(roles, traits, lambda role: id(role) in now)
-        found = (roles, Grants(options, logins, extensions))
-        if len(_grants) >= limits.GRANTS_REMEMBERED:
-            _grants.clear()
-        _grants[key] = found
-    return found[1]
 
 
 Modifier = Callable[[Order, UserCertSpec], UserCertSpec]
@@ -188,7 +162,7 @@ def set_lifetime(order: Order, spec: UserCertSpec) -> UserCertSpec:
     # Certificates count whole seconds, and rounding must not lengthen a life.
     expires = float(int(order.now + min(order.options.max_session_ttl_s, wanted)))
     expires = min([expires, *(identity.expires_at for identity in order.bounds)])
-    return msgspec.structs.replace(spec, valid_before=min(expires, order.extra.until))
+    return msgspec.structs.replace(spec, valid_before=min(expires, order.extra.until, order.until))
 
 
 def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
@@ -214,12 +188,10 @@ def set_extensions(order: Order, spec: UserCertSpec) -> UserCertSpec:
         flags.append("permit-port-forwarding")
     if options.x11:
         flags.append("permit-X11-forwarding")
-    # What is for some resources only must not open whatever else reads these extensions (attack A22).
-    custom = order.grants.extensions if spec.allowed_resources is None else {}
     return msgspec.structs.replace(
         spec,
         extensions=tuple(flags),
-        custom_extensions=custom,
+        custom_extensions=order.grants.extensions,
         oldssh=options.cert_format == "oldssh",
     )
 
@@ -260,7 +232,7 @@ def lives_within_bounds(order: Order, spec: UserCertSpec) -> None:
     life = spec.valid_before - order.now
     if life <= 0:
         raise DeniedError("the certificate would already have expired", hint="log in again")
-    if life > order.max_ttl_s or life > order.options.max_session_ttl_s:
+    if life > order.max_ttl_s or life > order.options.max_session_ttl_s or spec.valid_before > order.until:
         raise DeniedError("the certificate would live longer than the roles allow")
 
 

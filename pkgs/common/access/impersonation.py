@@ -17,7 +17,7 @@ from pkgs.common.access.contexts.impersonate import (
     compile_impersonate_where,
 )
 from pkgs.common.access.decide import barred
-from pkgs.common.access.matchers import Matchers, compile_matchers
+from pkgs.common.access.matchers import Matcher, compile_matcher
 from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, applies_here, requires_mfa
 from pkgs.common.access.roleset import roles_of
 from pkgs.common.access.traits import Traits
@@ -82,24 +82,24 @@ def check_impersonation(role: Role) -> None:
 class _Block:
     """`impersonate` of one role, for somebody's traits."""
 
-    users: Matchers
+    users: Matcher
     names_users: bool
     """Whether `users` is written: for taking on a user, and not for taking on roles alone."""
-    roles: Matchers
+    roles: Matcher
     where: ImpersonateCondition | None
 
 
-_NOTHING = _Block(compile_matchers(()), False, compile_matchers(()), None)
+_NOTHING = _Block(compile_matcher(()), False, compile_matcher(()), None)
 
 
-def _block(conditions: Conditions, traits: Traits) -> _Block:
+def _block(conditions: Conditions, traits: Traits, *, deny: bool = False) -> _Block:
     found = conditions.impersonate
     if found is None:
         return _NOTHING
     return _Block(
-        compile_matchers(found.users, traits),
+        compile_matcher(found.users, traits, deny=deny),
         bool(found.users),
-        compile_matchers(found.roles, traits),
+        compile_matcher(found.roles, traits, deny=deny),
         compile_impersonate_where(found.where),
     )
 
@@ -155,7 +155,7 @@ def _decide(subject: Subject, user: User | None, wanted: Sequence[Role], env: En
     try:
         every = roles_of(subject)
         blocks = [
-            (compiled, _block(role.spec.allow, every.traits), _block(role.spec.deny, every.traits))
+            (compiled, _block(role.spec.allow, every.traits), _block(role.spec.deny, every.traits, deny=True))
             for role, compiled in zip(every.plain, every.compiled, strict=True)
         ]
     except InputError as error:

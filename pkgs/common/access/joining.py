@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pkgs.common.access.contexts.participants import passes
-from pkgs.common.access.matchers import compile_matchers
+from pkgs.common.access.matchers import compile_matcher
 from pkgs.common.access.options.merge import InForce, always
 from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, applies_here, requires_mfa
 from pkgs.common.access.types import Decision
@@ -145,7 +145,7 @@ def _by_policy(session: Session, who: Participant, in_force: InForce) -> list[Ro
 
 def _is_about(policy: JoinPolicy, session: Session) -> bool:
     """Kind, and some role of the owner."""
-    matchers = compile_matchers(policy.roles)
+    matchers = compile_matcher(policy.roles)
     return _has_kind(policy, session.kind) and any(matchers.matches(found.role) for found in session.sets)
 
 

@@ -3,8 +3,9 @@ joining sessions.
 
 An entry is a plain name, a glob, a `^regular expression$`, or `{{regexp.match("..")}}` and
 `{{regexp.not_match("..")}}` with text around it if wanted. Those two take a regular expression as it is:
-without anchors it is sought anywhere. Where a list may also hold templates, traits are given; what comes out
-of a trait is a plain name, never a pattern (attack A25).
+without anchors it is sought anywhere. Where a list may also hold templates, traits are given; what comes
+out of one is a plain name in allow, never a pattern (attack A25); in deny it may be one, which can only
+refuse more.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _HINT = 'a name, a glob, ^expression$, {{regexp.match("..")}} or {{regexp.not_ma
 
 
 @dataclass(frozen=True, slots=True)
-class Matchers:
+class Matcher:
     """A list of matchers: a text matches when any of them does. The empty text matches nothing."""
 
     exact: frozenset[str]
@@ -45,7 +46,7 @@ class Matchers:
         return bool(self.exact or self.tests)
 
 
-def compile_matchers(entries: Iterable[str], traits: Traits | None = None) -> Matchers:
+def compile_matcher(entries: Iterable[str], traits: Traits | None = None, *, deny: bool = False) -> Matcher:
     """Raises InputError for an entry that is not understood. Without `traits` a template is none of those."""
     exact: set[str] = set()
     tests: list[Test] = []
@@ -54,21 +55,21 @@ def compile_matchers(entries: Iterable[str], traits: Traits | None = None) -> Ma
         if call is not None:
             tests.append(call)
             continue
-        for value, literal in _values(entry, traits):
-            if literal or not patterns.is_pattern(value):
+        for value, from_trait in _values(entry, traits):
+            if (from_trait and not deny) or not patterns.is_pattern(value):
                 exact.add(value)
             else:
                 tests.append(_test(patterns.compile_pattern(value)))
-    return Matchers(frozenset(exact), tuple(tests))
+    return Matcher(frozenset(exact), tuple(tests))
 
 
-def allows(allow: Matchers, deny: Matchers, text: str) -> bool:
+def allows(allow: Matcher, deny: Matcher, text: str) -> bool:
     """Some allow matches and no deny does."""
     return not deny.matches(text) and allow.matches(text)
 
 
 def _values(entry: str, traits: Traits | None) -> Iterable[tuple[str, bool]]:
-    """Each value, and whether it is a plain name whatever it looks like."""
+    """Each value, and whether it comes out of a trait."""
     if "{{" not in entry and "}}" not in entry:
         return [(entry, False)]
     if traits is None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from pkgs.common.access import patterns
-from pkgs.common.access.locks import Interaction, matching_lock
+from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.traits import captures_in, fill_captures
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind
@@ -107,7 +107,7 @@ def as_local(
     )
     lock = matching_lock(locks, Interaction(remote, (server_id,), login), now)
     if lock is not None:
-        raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+        raise DeniedError(lock_text(lock), detail=lock_reason(lock))
     try:
         roles = map_roles(identity.roles, trusted.spec.role_map)
     except InputError as error:

@@ -8,7 +8,7 @@ from pkgs.common.access import patterns
 from pkgs.common.access.contexts.labelexpr import parse_label_expression
 from pkgs.common.access.contexts.participants import parse_filter
 from pkgs.common.access.impersonation import check_impersonation
-from pkgs.common.access.matchers import compile_matchers
+from pkgs.common.access.matchers import compile_matcher
 from pkgs.common.access.requests.conditions import check_requests
 from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
@@ -109,7 +109,7 @@ def _check_languages(conditions: Conditions, where: str) -> None:
 
 def _check_matchers(entries: list[str], where: str, *, templates: bool = False) -> None:
     def compiles(entry: str) -> None:
-        compile_matchers([entry], {} if templates else None)
+        compile_matcher([entry], {} if templates else None)
 
     for index, text in enumerate(entries):
         _checked(compiles, text, f"{where}[{index}]")

@@ -20,7 +20,7 @@ from pkgs.common.access.locks import (
     lock_text,
     matching_lock,
 )
-from pkgs.common.access.types import Environment, See, SshLogin, Subject, UseRule
+from pkgs.common.access.types import Environment, OpenDesktop, See, SshLogin, Subject, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import (
     AuthPreference,
@@ -30,7 +30,9 @@ from pkgs.common.resources.kinds import (
     LockTarget,
     Node,
     ServerSpec,
+    WindowsDesktop,
 )
+from pkgs.common.resources.kinds.infrastructure import WindowsDesktopSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
 
@@ -208,6 +210,25 @@ def test_a14_decide_hears_every_target(field: str) -> None:
         else:
             assert decide(Subject(ALICE, ROLES), UseRule("node", "list"), env)
     assert decide(Subject(ALICE, ROLES), SshLogin(NODE, "root"), Environment(now=NOW))
+
+
+def test_a14_a_lock_on_a_desktop_stops_sight_and_use_of_that_one() -> None:
+    role = Role(
+        metadata=Metadata(name="access"),
+        spec=RoleSpec(
+            allow=Conditions(windows_desktop_logins=["root"], windows_desktop_labels={"*": "*"}),
+        ),
+    )
+    one, other = (
+        WindowsDesktop(metadata=Metadata(name=name), spec=WindowsDesktopSpec(addr="10.0.0.1:3389"))
+        for name in ("desk-w", "desk-2")
+    )
+    for target in ({"windows_desktop": "desk-w"}, {"windows_desktop": "desk-w", "user": "alice"}):
+        env = Environment(now=NOW, locks=(lock(**target),))
+        assert not decide(Subject(ALICE, [role]), OpenDesktop(one, "root"), env)
+        assert not decide(Subject(ALICE, [role]), See(one), env)
+        assert decide(Subject(ALICE, [role]), OpenDesktop(other, "root"), env)
+        assert decide(Subject(ALICE, [role]), See(other), env)
 
 
 def test_a_lock_on_one_login_leaves_the_others() -> None:

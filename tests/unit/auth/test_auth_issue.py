@@ -126,7 +126,7 @@ def test_extensions_come_from_roles_that_count_now_and_from_here() -> None:
         assert made.custom_extensions == ({"login@x": "m"} if serves else {})
         assert ("permit-X11-forwarding" in made.extensions) is serves
         assert ("permit-port-forwarding" in made.extensions) is serves
-        assert made.logins == ("root",)
+        assert (made.logins == ("root",)) is serves
 
 
 def test_a_pin_needs_an_address() -> None:

@@ -234,6 +234,9 @@ class Child:
             self.loop.unwatch(self._link.fileno())
         told = [session.farewell(text) for session in tuple(self._sessions)]
         if any(told):
+            # The time it takes to read why is not for going on.
+            for splice, _ in tuple(self._forwards.values()):
+                splice.closed()
             self.loop.call_soon(lambda: self._end_soon(text))
         else:
             self._connection.end(text)

@@ -34,6 +34,19 @@ def serving(env: Environment) -> InForce:
     return in_force
 
 
+def refusing(env: Environment) -> InForce:
+    """The roles whose deny side counts now and from here; one that is not understood does."""
+
+    def in_force(role: Role) -> bool:
+        try:
+            found = compile_circumstances(role.spec.deny, "deny")
+        except InputError:
+            return True
+        return found is None or found.hold(env.now, env.source_addr, unknown=True)
+
+    return in_force
+
+
 def smallest(values: Iterable[float]) -> float:
     """The smallest of those that are set; 0 when none is."""
     return min((value for value in values if value > 0), default=0)

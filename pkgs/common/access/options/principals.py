@@ -36,35 +36,46 @@ _RULES: dict[str, Principal] = {
 
 
 def logins_for(
-    roles: Sequence[Role], traits: Traits, ttl_s: float, in_force: InForce = always
+    roles: Sequence[Role],
+    traits: Traits,
+    ttl_s: float,
+    in_force: InForce = always,
+    refusing: InForce = always,
 ) -> tuple[str, ...]:
     """OS logins for a certificate of this life. Empty when no role gives any; DeniedError when some would,
     but not for so long. Raises InputError."""
-    found = principals_for("logins", roles, traits, ttl_s, in_force)
-    if not found and principals_for("logins", roles, traits, 0.0, in_force):
+    found = principals_for("logins", roles, traits, ttl_s, in_force, refusing)
+    if not found and principals_for("logins", roles, traits, 0.0, in_force, refusing):
         raise _too_long()
     return found
 
 
 def principals_for(
-    kind: PrincipalKind, roles: Sequence[Role], traits: Traits, ttl_s: float, in_force: InForce = always
+    kind: PrincipalKind,
+    roles: Sequence[Role],
+    traits: Traits,
+    ttl_s: float,
+    in_force: InForce = always,
+    refusing: InForce = always,
 ) -> tuple[str, ...]:
-    """Names of one kind for a certificate of this life: union of the allows of roles that permit the life,
-    minus every deny. Empty: the certificate has nothing of this kind. DeniedError when no role permits so
-    long a life and one would give something for a shorter. Raises InputError."""
+    """Names of one kind for a certificate of this life: union of the allows of roles that permit the life and
+    are `in_force`, minus every deny of those that are `refusing`. Empty: the certificate has nothing of this
+    kind. DeniedError when no role permits so long a life and one would give something for a shorter. Raises
+    InputError."""
     covering = [role for role in roles if _covers(role, ttl_s)]
-    found = _collected(kind, covering, roles, traits, in_force)
-    if not covering and _collected(kind, roles, roles, traits, in_force):
+    denying = [role for role in roles if refusing(role)]
+    found = _collected(kind, covering, denying, traits, in_force)
+    if not covering and _collected(kind, roles, denying, traits, in_force):
         raise _too_long()
     return found
 
 
 def _collected(
-    kind: PrincipalKind, allowing: Sequence[Role], roles: Sequence[Role], traits: Traits, in_force: InForce
+    kind: PrincipalKind, allowing: Sequence[Role], denying: Sequence[Role], traits: Traits, in_force: InForce
 ) -> tuple[str, ...]:
     principal = _RULES[kind]
     allowed = {value for role in allowing if in_force(role) for value in _allowed(principal, role, traits)}
-    denied = [matchers(role, principal, traits)[1] for role in roles]
+    denied = [matchers(role, principal, traits)[1] for role in denying]
     kept = {
         principal.comparable(value): value
         for value in sorted(allowed, reverse=True)
