@@ -119,7 +119,7 @@ STEP = st.one_of(
     st.tuples(st.just("edit bot"), st.just("bot"), HOLDING),
     st.tuples(st.just("lock"), st.sampled_from(PEOPLE), st.just(None)),
     st.tuples(st.just("wait"), st.sampled_from([30.0, 1500.0]), st.just(None)),
-    # Access requests: a step here that asks, one that approves, and `active_requests` in the law below.
+    # Access requests: a step here that asks, one that approves, and what they add in the law below.
 )
 
 

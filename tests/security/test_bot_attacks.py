@@ -16,6 +16,7 @@ from pkgs.common.access.locks import Interaction, matching_lock
 from pkgs.common.api.bots import ImpersonateRoles, RenewBotCerts
 from pkgs.common.api.join import Join
 from pkgs.common.api.login import CreateUser, Login, ReissueUserCerts, SignUserCerts, UserCerts
+from pkgs.common.api.requests import CreateAccessRequest
 from pkgs.common.api.resources import CreateToken, DeleteResource, GetResource, PutResource
 from pkgs.common.errors import AccessError, DeniedError, InputError, LimitExceededError
 from pkgs.common.pki import sshcert, x509
@@ -23,7 +24,7 @@ from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import Bot, BotInstance, Lock, LockSpec, LockTarget, Token, TokenSpec, User
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions, Impersonate, Role, RoleSpec, Rule
+from pkgs.common.resources.role import Conditions, Impersonate, RequestConditions, Role, RoleSpec, Rule
 from pkgs.common.rpc.calls import Caller
 from pkgs.common.rpc.client import RpcClient
 from tests.integration import auth_kit
@@ -229,6 +230,20 @@ def test_a36_a_chain_of_two_is_refused(short_tmp: Path) -> None:
                     await sign(kit, output.client, "jenkins")
                 with pytest.raises(DeniedError, match="access denied to impersonate"):
                     await take_on(kit, output.client, "deployer")
+
+    run(main)
+
+
+def test_a36_a_machine_asks_for_no_access(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            asks = Conditions(request=RequestConditions(roles=["*"]))
+            await put(kit, role("asks", asks))
+            one = await machine(kit, "deployer")
+            await put(kit, bot_with(await bot_of(kit, "ci"), "asks"))
+            for client in (one.client, (await one.take_on("asks")).client):
+                with pytest.raises(DeniedError, match="neither makes nor reviews"):
+                    await client.call(CreateAccessRequest(roles=["deployer"]))
 
     run(main)
 

@@ -233,6 +233,24 @@ def test_a_demanded_second_factor_is_demanded_here_too() -> None:
     assert ask_user(held[0], JENKINS, who=identity(mfa_device="d"), env=env)
 
 
+def test_a_role_that_does_not_count_here_gives_nothing_and_one_that_may_count_refuses() -> None:
+    here, elsewhere = ["192.0.2.0/24"], ["198.51.100.0/24"]
+
+    def at(conditions: Conditions, networks: list[str]) -> Conditions:
+        return msgspec.structs.replace(conditions, source=networks)
+
+    everything = block(["*"], ["*"])
+    assert ask_user(role(at(everything, here)), JENKINS)
+    assert not ask_user(role(at(everything, elsewhere)), JENKINS)
+    for networks, env, allowed in (
+        (elsewhere, ENV, True),
+        (here, ENV, False),
+        (elsewhere, environment(source_addr=""), False),
+    ):
+        held = [role(everything), role(deny=at(block(roles=["deploy"]), networks), name="no")]
+        assert bool(ask_user(held, JENKINS, env=env)) is allowed
+
+
 def test_a_demanded_device_is_demanded_here_too() -> None:
     held = [role(block(["*"], ["*"])), role(name="dev", device_trust_mode="required")]
     assert not ask_user(held, JENKINS)
