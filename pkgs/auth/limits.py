@@ -58,6 +58,22 @@ JOIN_REPEAT_S = 3600.0
 HOST_FORGOTTEN_S = 24 * 3600.0
 """After the last certificate of a host has expired, the host itself is forgotten."""
 
+# Machines.
+BOT_CERT_TTL_S = 3600.0
+"""Life of a machine's own certificates when it asks for none."""
+BOT_CERT_TTL_MAX_S = 7 * 24 * 3600.0
+BOT_TOKEN_TTL_S = 3600
+BOT_TOKEN_TTL_MAX_S = 7 * 24 * 3600
+BOT_FORGOTTEN_S = 3600.0
+"""After the last certificate of an instance has expired, the instance itself is forgotten."""
+MAX_BOT_INSTANCES = 1000
+"""Instances of one bot."""
+BOT_AUTHENTICATIONS_KEPT = 10
+BOT_HEARTBEATS_KEPT = 10
+BOT_TRIES = 8
+"""How often a write is tried anew that another one was quicker than."""
+BOT_HOSTNAME_MAX = 253
+
 # Users.
 MAX_USER_ROLES = 100
 MAX_TRAITS = 100

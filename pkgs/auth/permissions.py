@@ -107,6 +107,12 @@ class Permissions:
         self.check_locks(Interaction(identity))
         if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
             raise DeniedError("this user does not exist any more")
+        if identity.impersonator and not isinstance(self._store.get("user", identity.impersonator), User):
+            raise DeniedError("the user who took this identity on does not exist any more")
+        if identity.bot_name:
+            instance = self._store.get("bot_instance", identity.bot_instance_id, identity.bot_name)
+            if instance is None:
+                raise DeniedError("this instance of the bot does not exist any more")
         if not stale_requests:
             self._check_requests(identity)
 

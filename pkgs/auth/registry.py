@@ -13,7 +13,10 @@ from pkgs.auth.accounts.login import LoginHandler
 from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
 from pkgs.auth.audit.recordings import RecordingHandlers
+from pkgs.auth.bots.machines import MachineHandlers
+from pkgs.auth.bots.manage import BotHandlers
 from pkgs.auth.explaining import ExplainHandlers
+from pkgs.auth.issuing.impersonating import ImpersonationHandlers
 from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
@@ -23,7 +26,18 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.status import StatusHandlers
-from pkgs.common.api import access, accesslists, audit, join, login, recordings, requests, resources, system
+from pkgs.common.api import (
+    access,
+    accesslists,
+    audit,
+    bots,
+    join,
+    login,
+    recordings,
+    requests,
+    resources,
+    system,
+)
 from pkgs.common.errors import AccessError
 from pkgs.common.rpc.calls import Caller, Callers, Request, StreamRequest, UploadRequest
 from pkgs.common.rpc.server import Registry
@@ -54,6 +68,9 @@ class Handlers:
     recordings: RecordingHandlers
     status: StatusHandlers
     explaining: ExplainHandlers
+    impersonation: ImpersonationHandlers
+    bots: BotHandlers
+    machines: MachineHandlers
     lists: AccessListHandlers
     requests: RequestHandlers
     deciding: DecidingHandlers
@@ -167,6 +184,12 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(access.WhoCan, handlers.explaining.who, PEOPLE)
     add(access.WhatCan, handlers.explaining.what, PEOPLE)
 
+    add(bots.CreateBot, handlers.bots.create, PEOPLE)
+    add(bots.AddBotInstance, handlers.bots.add_instance, PEOPLE)
+    add(bots.JoinBot, handlers.machines.join, Callers.NOBODY | Callers.PROXY | Callers.ADMIN)
+    add(bots.RenewBotCerts, handlers.machines.renew, Callers.USER)
+    add(bots.BotHeartbeat, handlers.machines.heartbeat, Callers.USER)
+    add(bots.ImpersonateRoles, handlers.impersonation.impersonate_roles, Callers.USER)
     add(accesslists.ListAccessLists, handlers.lists.list, PEOPLE)
     add(accesslists.GetAccessList, handlers.lists.get, PEOPLE)
     add(accesslists.SummarizeLists, handlers.lists.summarize, PEOPLE)

@@ -26,10 +26,13 @@ from pkgs.auth.audit.recordings import RecordingHandlers
 from pkgs.auth.backend.interface import Backend
 from pkgs.auth.backend.sqlite import SqliteBackend
 from pkgs.auth.backend.tinydb import TinyDbBackend
+from pkgs.auth.bots.machines import MachineHandlers
+from pkgs.auth.bots.manage import BotHandlers
 from pkgs.auth.explaining import ExplainHandlers
 from pkgs.auth.gate import Gate
 from pkgs.auth.issuing.authorities import Authorities
 from pkgs.auth.issuing.hosts import Hosts
+from pkgs.auth.issuing.impersonating import ImpersonationHandlers
 from pkgs.auth.issuing.issue import UserIssuer
 from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
@@ -149,6 +152,9 @@ class AuthService:
             recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),
+            impersonation=ImpersonationHandlers(store, permissions, issuer, journal),
+            bots=BotHandlers(store, permissions, journal),
+            machines=MachineHandlers(store, permissions, issuer, journal, joins, self._enforce_locks),
             lists=AccessListHandlers(store, permissions, journal),
             requests=RequestHandlers(store, permissions, journal, self.cluster_name),
             deciding=DecidingHandlers(store, permissions, journal),

@@ -84,16 +84,22 @@ def test_a_condition_is_asked_about_the_very_object(short_tmp: Path) -> None:
 def test_a_condition_on_signing(short_tmp: Path) -> None:
     async def main() -> None:
         async with auth(short_tmp) as kit:
-            where = 'resource.metadata.name == "bot"'
-            await kit.admin.call(
-                PutResource(resource=role("signs", Rule(resources=["user"], verbs=["use"], where=where)))
-            )
-            await kit.admin.call(CreateUser(name="bot", roles=["access"], traits={}))
+            where = 'impersonate_user.metadata.name == "bot"'
+            signs = role("signs", impersonate={"users": ["*"], "roles": ["*"], "where": where})
+            await kit.admin.call(PutResource(resource=signs))
+            # The verb that signed before impersonation was decided gives nothing by itself.
+            used = role("uses", Rule(resources=["user"], verbs=["use"]))
+            await kit.admin.call(PutResource(resource=used))
+            for name in ("bot", "noor"):
+                await kit.admin.call(CreateUser(name=name, roles=["access"], traits={}))
             client = kit.as_user(await kit.user("mira", "signs"))
             assert await client.call(SignUserCerts(user="bot", ttl_s=60, **new_keys()))
-            for name in ("mira", "not-there"):
-                with pytest.raises(DeniedError, match='"use" on "user"'):
+            for name in ("mira", "noor", "not-there"):
+                with pytest.raises(DeniedError, match="access denied to impersonate user"):
                     await client.call(SignUserCerts(user=name, ttl_s=60, **new_keys()))
+            other = kit.as_user(await kit.user("uma", "uses"))
+            with pytest.raises(DeniedError, match="access denied to impersonate user"):
+                await other.call(SignUserCerts(user="bot", ttl_s=60, **new_keys()))
 
     run(main)
 

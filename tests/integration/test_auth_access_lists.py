@@ -262,7 +262,7 @@ def test_machines_get_nothing_from_lists(tmp_path: Path) -> None:
             await kit.admin.call(AddMember(access_list="team", name="alice"))
             found: Any = (await kit.admin.call(GetResource(kind="user", name="alice"))).resource
             found.metadata.labels["teleport.internal/bot"] = "robot"
-            await put(kit.admin, found, "update")
+            await kit.service.store.put(found)
             kit_user: Any = kit.service.store.get("user", "alice")
             assert kit.service.permissions.holding(kit_user).roles == ("nothing",)
             with pytest.raises(InputError, match="machine"):

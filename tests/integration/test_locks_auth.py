@@ -22,9 +22,10 @@ from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key
 from pkgs.common.pki.sshcert import line_to_blob, verify_user_cert
 from pkgs.common.pki.x509 import sign_user_tls
-from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Node, ServerSpec
+from pkgs.common.resources.kinds import BotInstance, Lock, LockSpec, LockTarget, Node, ServerSpec
+from pkgs.common.resources.kinds.machines import BotInstanceSpec
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions, Rule
+from pkgs.common.resources.role import Conditions, Impersonate, Rule
 from pkgs.common.rpc.client import RpcClient
 from tests.harness.wait import until
 from tests.integration.auth_kit import Kit, auth, events, new_keys, role, run
@@ -37,7 +38,7 @@ CARRIED: dict[str, tuple[dict[str, Any], str]] = {
     "device": ({"device_id": "laptop-1"}, "laptop-1"),
     "access_request": ({"active_requests": ("r-0", "r-1")}, "r-1"),
     "bot_instance_id": ({"bot_name": "b", "bot_instance_id": "i-1"}, "i-1"),
-    "join_token": ({"bot_name": "b", "join_token": "t-1"}, "t-1"),
+    "join_token": ({"bot_name": "b", "bot_instance_id": "i-1", "join_token": "t-1"}, "t-1"),
 }
 """By target: what a user's certificate says, and the value of the lock. What is not here (login, server_id,
 the desktops) is no part of a call: those locks leave calls alone."""
@@ -68,6 +69,14 @@ def holder(kit: Kit, **facts: Any) -> RpcClient:
     return kit.client(sign_user_tls(kit.service.authorities.user_tls, spec, key.public_pem), key.private_pem)
 
 
+async def with_instance(kit: Kit, facts: dict[str, Any]) -> None:
+    """A machine's certificate counts for as long as its instance is known."""
+    if "bot_instance_id" in facts:
+        bot, name = facts["bot_name"], facts["bot_instance_id"]
+        spec = BotInstanceSpec(bot_name=bot, instance_id=name)
+        await kit.service.store.create(BotInstance(metadata=Metadata(name=name), sub_kind=bot, spec=spec))
+
+
 async def refused(call: Callable[[], Any], *texts: str) -> None:
     """Refused with the text of the lock; a connection that was just cut is dialled anew first."""
 
@@ -90,6 +99,7 @@ def test_a14_a_lock_refuses_every_call_and_every_renewal(short_tmp: Path, target
         async with auth(short_tmp) as kit:
             await kit.user("mira", "access", login=False)
             facts, value = CARRIED[target]
+            await with_instance(kit, facts)
             before, other = holder(kit, **facts), await kit.user("otto", "editor")
             await before.call(GetClusterStatus())
             await before.call(ReissueUserCerts(**new_keys(), ttl_s=600))
@@ -112,6 +122,7 @@ def test_a34_a_renewal_does_not_shake_a_lock_off(short_tmp: Path, target: str) -
         async with auth(short_tmp) as kit:
             await kit.user("mira", "access", login=False)
             facts, value = CARRIED[target]
+            await with_instance(kit, facts)
             ssh_key, tls_key = new_ssh_key(), new_tls_key()
             certs = await holder(kit, **facts).call(
                 ReissueUserCerts(
@@ -172,8 +183,8 @@ def test_a14_signing_for_others(
     async def main() -> None:
         async with auth(short_tmp) as kit:
             await kit.user("mira", "access", login=False)
-            use = Conditions(rules=[Rule(resources=["user"], verbs=["use"])])
-            await kit.admin.call(PutResource(resource=role("signing", use)))
+            signing = Conditions(impersonate=Impersonate(users=["mira"], roles=["access"]))
+            await kit.admin.call(PutResource(resource=role("signing", signing)))
             signer = await kit.user("signer", "signing")
             await put_lock(kit, **{target: value})
             request = SignUserCerts(user="mira", ttl_s=600, **new_keys())

@@ -29,7 +29,7 @@ from pkgs.common.errors import (
 )
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import AccessList
-from pkgs.common.resources.role import Conditions, Rule
+from pkgs.common.resources.role import Conditions, Impersonate, Rule
 from tests.integration.auth_kit import auth, events, listed, role, run
 from tests.integration.lists_kit import access_list, member, people, put, roles_of
 
@@ -228,7 +228,7 @@ def test_a36_nobody_acts_as_an_owner_in_anothers_name(tmp_path: Path) -> None:
         async with auth(tmp_path) as kit:
             olga, _ = await people(kit, "alice")
             await put(kit.admin, access_list("team", "extra"))
-            sign = Conditions(rules=[Rule(resources=["user"], verbs=["use"])])
+            sign = Conditions(impersonate=Impersonate(users=["olga"], roles=["*"]))
             await put(kit.admin, role("signer", sign))
             signer = await kit.user("signer", "signer")
             request = SignUserCerts(

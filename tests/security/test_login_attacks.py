@@ -162,6 +162,7 @@ def test_a34_reissue_keeps_every_other_restriction(short_tmp: Path, restriction:
     async def main() -> None:
         async with auth(short_tmp) as kit:
             user = await kit.user("mira")
+            await kit.user("noor", login=False)
             cert = crafted(kit, user, **{restriction: value})
             client = kit.client(cert, user.tls_key.private_pem)
             renewed = await client.call(ReissueUserCerts(**new_keys()))

@@ -25,7 +25,7 @@ from pkgs.common.pki import x509
 from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.resources.kinds import AccessRequest, Lock, LockSpec, LockTarget, Node
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions, RequestConditions, ReviewConditions
+from pkgs.common.resources.role import Conditions, Impersonate, RequestConditions, ReviewConditions
 from pkgs.common.rpc.client import RpcClient
 from tests.integration.auth_kit import Kit, User, auth, events, new_keys, role, run
 from tests.integration.requests_kit import ask, listing, node, read, reissue, searched, setup, vote, who
@@ -318,13 +318,16 @@ def test_a34_a_certificate_with_a_request_signs_nothing(short_tmp: Path) -> None
     async def main() -> None:
         async with auth(short_tmp) as kit:
             await setup(kit)
-            wide = role("wide", Conditions(request=RequestConditions(roles=["admin"])))
+            signs = Impersonate(users=["*"], roles=["*"])
+            wide = role("wide", Conditions(request=RequestConditions(roles=["admin"]), impersonate=signs))
             await kit.admin.call(PutResource(resource=wide))
             dora = await kit.user("dora", "wide")
+            await kit.user("sid", "wide", login=False)
+            await kit.as_user(dora).call(SignUserCerts(user="sid", **new_keys()))
             asked = await ask(kit.as_user(dora), roles=["admin"])
             await kit.admin.call(approve(asked.name))
             client = kit.as_user(dora, await reissue(kit.as_user(dora), dora, assume=[asked.name]))
-            await refused(client.call(SignUserCerts(user="dora", **new_keys())), "cannot sign")
+            await refused(client.call(SignUserCerts(user="sid", **new_keys())), "access denied")
 
     run(main)
 

@@ -48,7 +48,7 @@ class Parties:
         fields: dict[str, FieldValue] = {
             "user": self.identity.name,
             "login": self.login,
-            "user_kind": "human",
+            "user_kind": "bot" if self.identity.bot_name else "human",
             "user_cluster_name": self.identity.cluster,
             "user_roles": list(self.identity.roles),
             "namespace": "default",
@@ -63,6 +63,8 @@ class Parties:
             fields["server_addr"] = node.spec.addr
         if self.identity.impersonator:
             fields["impersonator"] = self.identity.impersonator
+        if self.identity.bot_name:
+            fields |= {"bot_name": self.identity.bot_name, "bot_instance_id": self.identity.bot_instance_id}
         if self.identity.active_requests:
             fields["access_requests"] = list(self.identity.active_requests)
         return fields

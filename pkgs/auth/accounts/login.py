@@ -30,6 +30,7 @@ from pkgs.common.api.login import Login, UserCerts
 from pkgs.common.errors import AccessError, ConflictError, DeniedError, NotFoundError
 from pkgs.common.events.codes import USER_LOGIN_FAIL, USER_LOGIN_OK
 from pkgs.common.pki.keys import check_public_line, check_public_pem
+from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import AuthPreference, User, UserStatus
 from pkgs.common.rpc.calls import Caller
@@ -133,6 +134,8 @@ class LoginHandler:
         needs_code = mode not in ("off", "optional") or (mode == "optional" and totp is not None)
         if not isinstance(user, User):
             return Proof(None, "unknown user")
+        if bot_of(user):
+            return Proof(None, "this user is a machine")
         if attempts.locked(now):
             return Proof(None, "user is locked after too many failed attempts")
         if _is_locked(user, now):

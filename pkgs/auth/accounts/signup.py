@@ -29,6 +29,7 @@ from pkgs.common.api.login import (
 from pkgs.common.errors import AlreadyExistsError, ConflictError, DeniedError, InputError, NotFoundError
 from pkgs.common.events.codes import MFA_ADD, PASSWORD_CHANGE, RESET_TOKEN_CREATE
 from pkgs.common.events.types import Event
+from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.durations import format_duration
 from pkgs.common.resources.kinds import Resource, User, UserSpec
 from pkgs.common.resources.metadata import Metadata
@@ -102,6 +103,8 @@ class SignupHandlers:
         _check_ttl(request.ttl_s, limits.RESET_TTL_MAX_S)
         user = self._store.must("user", request.name)
         assert isinstance(user, User)
+        if bot_of(user):
+            raise InputError(f'"{user.name}" is a machine: it has no password')
         operations: list[Operation] = await self._accounts.removal(user.name)
         token, expires, invite = self._accounts.invitation(user.name, "reset", request.ttl_s)
         try:

@@ -9,6 +9,7 @@ from pkgs.auth.backend.interface import Operation
 from pkgs.auth.state.store import Store, delete_operation
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
+from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.kinds import AccessRequest, User, UserStatus
 from pkgs.common.resources.names import valid_user_name
 
@@ -26,8 +27,13 @@ def checked_user(user: User, store: Store) -> User:
     if len(user.spec.roles) > limits.MAX_USER_ROLES:
         raise InputError(f"a user may have {limits.MAX_USER_ROLES} roles")
     for role in user.spec.roles:
-        if store.get("role", role) is None:
+        found = store.get("role", role)
+        if found is None:
             raise InputError(f'role "{role}" does not exist', hint="`tctl get roles` lists those that do")
+        if bot_of(found):
+            raise InputError(
+                f'role "{role}" belongs to a bot and goes with it', hint="give its roles instead"
+            )
     if len(user.spec.traits) > limits.MAX_TRAITS:
         raise InputError(f"a user may have {limits.MAX_TRAITS} traits")
     for name, values in user.spec.traits.items():

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -20,11 +19,21 @@ from cryptography.x509 import load_pem_x509_certificate
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.grants import Grants, grants_of
+from pkgs.auth.issuing.restrictions import (
+    KEPT,
+    Machine,
+    check_renewable,
+    check_taken_on,
+    keeps,
+    keeps_pin,
+    machine_fields,
+    of_machine,
+    taken_on,
+)
 from pkgs.common.access.locks import Interaction
-from pkgs.common.access.options import SessionOptions, merge_options
-from pkgs.common.access.options.hours import logins_at, logins_until
-from pkgs.common.access.options.login import cert_extensions
-from pkgs.common.access.options.merge import refusing, serving
+from pkgs.common.access.options import SessionOptions
+from pkgs.common.access.options.hours import logins_until
 from pkgs.common.access.requests.assuming import Extra, extra, restriction
 from pkgs.common.access.types import Environment
 from pkgs.common.api.login import UserCerts
@@ -55,9 +64,12 @@ class Order:
     max_ttl_s: float = limits.MAX_USER_TTL_S
     client_addr: str = ""
     mfa_device: str = ""
-    impersonator: str = ""
     previous: Identity | None = None
     """The verified certificate a reissue starts from."""
+    actor: Identity | None = None
+    """The verified certificate of whoever takes on this user or these roles: its restrictions go on."""
+    machine: Machine | None = None
+    """The bot instance whose own certificates these are."""
     requests: tuple[AccessRequest, ...] = ()
     """As stored at this moment: those used from now on, and those of the old certificate still in force."""
     standing: frozenset[str] = frozenset()
@@ -106,38 +118,11 @@ class Order:
     def options(self) -> SessionOptions:
         return self.grants.options
 
-
-class Grants(NamedTuple):
-    """What a set of roles gives with these traits."""
-
-    options: SessionOptions
-    logins: tuple[str, ...]
-    extensions: dict[str, str]
-    """Custom ones of the SSH certificate."""
-
-
-_grants: dict[tuple[object, ...], tuple[tuple[Role, ...], Grants]] = {}
-
-
-def grants_of(roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]], env: Environment) -> Grants:
-    """Worked out once while these very roles are in use: thousands of logins share a few combinations.
-
-    Logins and extensions come from the roles that count now and from here: for whatever reads them later may
-    ask nobody. An entry holds its roles, so that an id is never taken over by another object. The logins are
-    those for a life that every role allows; a certificate's life is cut to that before its logins are set."""
-    counting = (tuple(map(serving(env), roles)), tuple(map(refusing(env), roles)))
-    key = (*map(id, roles), counting, *sorted(traits.items()))
-    found = _grants.get(key)
-    if found is None:
-        options = merge_options(roles, in_force=serving(env))
-        life = min(options.max_session_ttl_s, limits.MIN_TTL_S)
-        logins = logins_at(roles, traits, life, env)
-        extensions = cert_extensions(roles, traits, serving(env))
-        found = (roles, Grants(options, logins, extensions))
-        if len(_grants) >= limits.GRANTS_REMEMBERED:
-            _grants.clear()
-        _grants[key] = found
-    return found[1]
+    @property
+    def bounds(self) -> tuple[Identity, ...]:
+        """Certificates that this one may not outlive. A machine outlives its own: its generation is proof."""
+        previous = None if self.machine is not None else self.previous
+        return tuple(identity for identity in (previous, self.actor) if identity is not None)
 
 
 Modifier = Callable[[Order, UserCertSpec], UserCertSpec]
@@ -147,9 +132,11 @@ Validator = Callable[[Order, UserCertSpec], None]
 def start(order: Order) -> UserCertSpec:
     """The specification before any step: a reissue begins with everything the old certificate says."""
     valid_after = order.now - limits.BACKDATE_S
+    machine = order.machine
     if order.previous is not None:
-        return spec_from_identity(order.previous, valid_after=valid_after)
-    return UserCertSpec(
+        spec = spec_from_identity(order.previous, valid_after=valid_after)
+        return spec if machine is None else msgspec.structs.replace(spec, generation=machine.generation)
+    spec = UserCertSpec(
         user=order.user,
         cluster=order.cluster,
         roles=tuple(role.name for role in order.roles),
@@ -160,8 +147,10 @@ def start(order: Order) -> UserCertSpec:
         login_ip=order.client_addr,
         route_to_cluster=order.cluster,
         mfa_device=order.mfa_device,
-        impersonator=order.impersonator,
     )
+    if machine is not None:
+        return of_machine(spec, machine)
+    return spec if order.actor is None else taken_on(spec, order.actor)
 
 
 # Modifiers: each sets one thing.
@@ -172,8 +161,7 @@ def set_lifetime(order: Order, spec: UserCertSpec) -> UserCertSpec:
     wanted = min(max(order.ttl_s, limits.MIN_TTL_S), order.max_ttl_s)
     # Certificates count whole seconds, and rounding must not lengthen a life.
     expires = float(int(order.now + min(order.options.max_session_ttl_s, wanted)))
-    if order.previous is not None:
-        expires = min(expires, order.previous.expires_at)
+    expires = min([expires, *(identity.expires_at for identity in order.bounds)])
     return msgspec.structs.replace(spec, valid_before=min(expires, order.extra.until, order.until))
 
 
@@ -184,7 +172,7 @@ def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
 def set_logins(order: Order, spec: UserCertSpec) -> UserCertSpec:
     """Logins that roles and traits allow now; a reissue keeps those it had and gets those of requests."""
     logins = order.grants.logins
-    if order.previous is not None:
+    if order.previous is not None and order.machine is None:
         known = {*order.previous.logins, *order.extra_logins}
         logins = tuple(login for login in logins if login in known)
     logins = logins[: limits.MAX_PRINCIPALS]
@@ -276,14 +264,10 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
         return
     if before.disallow_reissue:
         raise DeniedError("this certificate cannot be renewed", hint="log in again")
-    kept = all(
-        getattr(spec, name) == getattr(before, name)
-        for name in (
-            "cluster", "mfa_device", "impersonator", "force_command",
-            "device_id", "device_asset_tag", "bot_name", "bot_instance_id", "join_token", "renewable",
-            "generation",
-        )
-    )  # fmt: skip
+    if order.machine is not None:
+        # What a machine may do is what its bot may now; `is_machine_as_ordered` looks at the rest.
+        return
+    kept = keeps(spec, before, "cluster", "impersonator", "renewable", "generation", *KEPT)
     granted = {login for login in spec.logins if not login.startswith(NO_LOGIN_PREFIX)}
     added = extra(order.requests, before.name, order.now)
     by_request = bool(before.active_requests or order.requests)
@@ -295,7 +279,7 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
         and set(spec.roles) <= {*held, *added.roles}
         and granted <= {*before.logins, *order.extra_logins} & {*order.grants.logins}
         and all(set(values) <= set(before.traits.get(name, ())) for name, values in spec.traits.items())
-        and (not before.source_addr or spec.source_addr == before.source_addr)
+        and keeps_pin(spec, before)
         and set(before.active_requests) - order.dropped <= set(spec.active_requests)
         and set(spec.active_requests) - set(before.active_requests) <= {r.name for r in order.requests}
         and {r.name for r in order.requests} <= set(spec.active_requests)
@@ -305,12 +289,23 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
         raise DeniedError("a renewed certificate may not say more than the old one")
 
 
+def is_bounded_by_actor(order: Order, spec: UserCertSpec) -> None:
+    if order.actor is not None:
+        check_taken_on(spec, order.actor)
+
+
+def is_machine_as_ordered(order: Order, spec: UserCertSpec) -> None:
+    check_renewable(spec, order.machine, order.previous, order.now)
+
+
 VALIDATORS: tuple[Validator, ...] = (
     has_roles,
     lives_within_bounds,
     is_pinned_where_demanded,
     requests_need_an_origin,
     only_shrinks,
+    is_bounded_by_actor,
+    is_machine_as_ordered,
 )
 
 
@@ -374,6 +369,7 @@ class UserIssuer:
                 and identity.disallow_reissue == spec.disallow_reissue
                 and identity.device_id == spec.device_id
                 and identity.bot_name == spec.bot_name
+                and identity.bot_instance_id == spec.bot_instance_id
                 and identity.renewable == spec.renewable
                 and identity.generation == spec.generation
                 and identity.source_addr == spec.source_addr
@@ -401,6 +397,7 @@ class UserIssuer:
                 "impersonator": spec.impersonator,
                 "access_requests": list(spec.active_requests),
                 "allowed_resource_ids": list(spec.allowed_resources or ()),
+                **machine_fields(spec),
             },
             user_agent=user_agent or None,
         )

@@ -124,9 +124,10 @@ class JoinHandlers:
 
     def _token(self, caller: Caller, request: Join) -> Token | None:
         """The token that lets the caller in; None for the administrator, who needs none."""
-        if caller.admin and not request.token:
+        if caller.admin and not request.token and request.role is not SystemRole.BOT:
             return None
-        if request.role in NOT_BY_TOKEN:
+        if request.role in NOT_BY_TOKEN or request.role is SystemRole.BOT:
+            # A machine is no host: it joins by a call of its own (attack A37).
             raise DeniedError(REFUSED, detail=f"role {request.role.value} is not given by token")
         if not 0 < len(request.token) <= limits.TOKEN_TEXT_MAX:
             raise DeniedError(REFUSED, detail="no token")

@@ -7,6 +7,7 @@ from pkgs.auth.accesslists.events import broken_events
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
 from pkgs.auth.issuing.elevating import elevation
+from pkgs.auth.issuing.impersonating import note_refusal, require_impersonation
 from pkgs.auth.issuing.issue import Order, UserIssuer
 from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.permissions import Permissions
@@ -14,9 +15,9 @@ from pkgs.auth.state.store import Store
 from pkgs.common.api.login import HostSshCert, ReissueUserCerts, SignHostCert, SignUserCerts, UserCerts
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.events.codes import CERT_CREATE
-from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.keys import check_public_line
 from pkgs.common.pki.sshcert import sign_openssh_host_cert
+from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import User
 from pkgs.common.rpc.calls import Caller
@@ -75,27 +76,36 @@ class SigningHandlers:
         return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
 
     async def sign_user(self, caller: Caller, request: SignUserCerts) -> UserCerts:
-        """For the administrator, and for users whose roles grant the verb `use` on `user`. What a user signs
-        lives no longer than the certificate it was signed with."""
-        self._permissions.require(caller, "user", "use", resource=self._store.get("user", request.user))
-        user = self._user(request.user)
+        """For the administrator, and for those whose roles let them impersonate that user (docs/adr/0075).
+        What a user signs is as restricted as the certificate it was signed with, and lives no longer."""
         if request.ttl_s <= 0:
             raise InputError("the lifetime must be positive")
-        now, ttl_s = self._store.backend.clock(), float(request.ttl_s)
-        if caller.identity is not None:
-            _require_unrestricted(caller.identity)
-            # Signing for oneself must not be a renewal without its bounds.
-            ttl_s = min(ttl_s, caller.identity.expires_at - now)
-        holding = self._permissions.holding(user)
+        if caller.admin:
+            user = self._user(request.user)
+            if bot_of(user):
+                raise InputError(
+                    f'"{user.name}" is a machine: it joins with a token', hint="`tctl bots instances add`"
+                )
+            holding = self._permissions.holding(user)
+            roles = self._permissions.roles(holding.roles)
+        else:
+            try:
+                user, holding, roles = require_impersonation(
+                    self._store, self._permissions, caller, request.user
+                )
+            except DeniedError as refusal:
+                await note_refusal(self._journal, caller.user(), refusal)
+                raise
         order = Order(
             user=user.name,
             cluster=self._issuer.cluster_name,
-            roles=self._permissions.roles(holding.roles),
+            roles=roles,
             traits=holding.traits,
-            now=now,
-            ttl_s=ttl_s,
+            now=self._store.backend.clock(),
+            ttl_s=float(request.ttl_s),
             max_ttl_s=limits.SIGNED_USER_TTL_MAX_S if caller.admin else limits.MAX_USER_TTL_S,
-            impersonator="" if caller.identity is None else caller.identity.name,
+            client_addr=caller.remote_addr,
+            actor=caller.identity,
         )
         broken = broken_events(self._journal, user.name, holding.from_lists)
         return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
@@ -125,19 +135,3 @@ class SigningHandlers:
             )
         )
         return HostSshCert(ssh_cert=cert)
-
-
-def _require_unrestricted(identity: Identity) -> None:
-    """What a restricted certificate signed would be free of the restriction."""
-    if (
-        identity.impersonator
-        or identity.disallow_reissue
-        or identity.source_addr
-        or identity.allowed_resources is not None
-        # What it signed would go on when the request is denied, deleted or locked.
-        or identity.active_requests
-    ):
-        raise DeniedError(
-            "a certificate with restrictions cannot sign for anybody",
-            hint="run tctl on the Auth host, or log in without them",
-        )

@@ -14,6 +14,8 @@ from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.accounts.users import request_removal
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
+from pkgs.auth.bots.owned import check_not_owned, companions, forget_instances
+from pkgs.auth.bots.owned import remove as remove_bot
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.resources.changes import change_events
@@ -39,7 +41,7 @@ from pkgs.common.pki.identity import PeerKind
 from pkgs.common.resources.defaults import default_singletons
 from pkgs.common.resources.documents.owned import located
 from pkgs.common.resources.documents.warnings import warnings_of
-from pkgs.common.resources.kinds import Node, Resource, Token, TokenSpec, User
+from pkgs.common.resources.kinds import Bot, Node, Resource, Token, TokenSpec, User
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.registry import OWN, PRESENCE, SINGLETONS, Ref, canonical_kind
 from pkgs.common.resources.role import Role
@@ -182,7 +184,8 @@ class ResourceHandlers:
         if kind in UNTOUCHABLE:
             raise InputError(f"creating resources of type {kind!r} is not supported")
         if kind in HEARTBEAT_ONLY and not (kind == "node" and caller.admin):
-            raise InputError(f"a {kind} is made by its own heartbeats and cannot be created by hand")
+            maker = "when its bot joins" if kind == "bot_instance" else "by its own heartbeats"
+            raise InputError(f"a {kind} is made {maker} and cannot be created by hand")
         if kind in READ_ONLY:
             raise InputError(f"resources of type {kind!r} are read only")
         verbs = {"create": ("create",), "upsert": ("create", "update"), "update": ("update",)}[request.mode]
@@ -201,6 +204,12 @@ class ResourceHandlers:
                 f"{kind} is managed by the configuration file of the Auth Service",
                 hint="change teleport.yaml there, or remove the setting from it",
             )
+        check_not_owned(wanted, before)
+        if isinstance(wanted, Token) and wanted.spec.bot_name:
+            # Whoever can make a token for a bot can be it.
+            self._permissions.require(
+                caller, "bot", "update", resource=self._store.get("bot", wanted.spec.bot_name)
+            )
         actor = self._journal.actor(caller)
         now = store.backend.clock()
         resource = prepare(wanted, before, store, actor, now, restoring=caller.admin)
@@ -212,12 +221,14 @@ class ResourceHandlers:
     async def _write(self, plan: Plan, actor: str) -> tuple[Resource, Cleared]:
         """What was planned, if the store is still as it was then; and what was cleared away for it."""
         resource, before = plan.resource, plan.before
+        if isinstance(resource, Bot) and before is None:
+            await forget_instances(resource.name, self._store)
+        old: list[Operation] = companions(resource, self._store) if isinstance(resource, Bot) else []
         if before is not None:
             # Also an upsert: what it may overwrite is what its permission was asked for.
             return await self._store.update(
-                with_revision(resource, before.metadata.revision)
+                with_revision(resource, before.metadata.revision), *old
             ), NOTHING_CLEARED
-        old: list[Operation] = []
         if isinstance(resource, User):
             # Nothing secret of an earlier user of this name may come to life again.
             old = await self._accounts.removal(resource.name)
@@ -259,6 +270,7 @@ class ResourceHandlers:
                 f"this {kind} comes from the configuration file of the Auth Service",
                 hint="remove it from teleport.yaml there",
             )
+        check_not_owned(None, resource)
         if request.prune:
             check_prunable(resource, caller)
         check_revision(resource, request.revision)
@@ -276,6 +288,9 @@ class ResourceHandlers:
             return await self._store.update(
                 with_revision(default, resource.metadata.revision)
             ), NOTHING_CLEARED
+        if isinstance(resource, Bot):
+            await remove_bot(resource, self._store)
+            return None, NOTHING_CLEARED
         secret: list[Operation] = []
         if isinstance(resource, User):
             secret = await self._accounts.removal(resource.name)
@@ -285,11 +300,11 @@ class ResourceHandlers:
         return None, cleared
 
     def _check_unused(self, role: str, leaving: Sequence[Ref] = ()) -> None:
-        left = {ref.name for ref in leaving if ref.kind == "user"}
+        left = {(ref.kind, ref.name) for ref in leaving}
         users = [
             user.name
-            for user in self._store.all("user")
-            if isinstance(user, User) and role in user.spec.roles and user.name not in left
+            for user in (*self._store.all("user"), *self._store.all("bot"))
+            if isinstance(user, User | Bot) and role in user.spec.roles and (user.kind, user.name) not in left
         ]
         if users:
             some = ", ".join(users[:5]) + (", ..." if len(users) > 5 else "")

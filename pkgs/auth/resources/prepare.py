@@ -9,6 +9,7 @@ import msgspec
 
 from pkgs.auth import limits
 from pkgs.auth.accounts.users import checked_user
+from pkgs.auth.bots.owned import checked_bot
 from pkgs.auth.issuing.join import NOT_BY_TOKEN
 from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
 from pkgs.auth.state.store import Store
@@ -18,6 +19,7 @@ from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import (
     AuthPreference,
+    Bot,
     Lock,
     LockSpec,
     Resource,
@@ -67,6 +69,9 @@ def prepare(
         resource = _lock(resource, before, store, actor, now)
     if isinstance(resource, Token):
         resource = _token(resource)
+    if isinstance(resource, Bot):
+        validate(resource)
+        resource = checked_bot(resource, store)
     if isinstance(resource, Role) and resource.name.lower() in _SYSTEM_ROLES:
         raise InputError(f'"{resource.name}" is the name of a service role and cannot name a role')
     validate(resource)

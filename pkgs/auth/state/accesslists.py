@@ -9,12 +9,11 @@ from pkgs.auth.backend.fanout import Change
 from pkgs.auth.state.store import PREFIX, Store, decode, expires_of
 from pkgs.common.access.accesslists import NOTHING, ListGraph, Person, Standing
 from pkgs.common.errors import DeniedError
+from pkgs.common.resources.bots import BOT_LABEL
 from pkgs.common.resources.kinds import AccessList, AccessListMember, User
 
 LISTS = f"{PREFIX}access_list/"
 MEMBERS = f"{PREFIX}access_list_member/"
-MACHINE_LABEL = "teleport.internal/bot"
-"""Marks users that are machines: they hold what their bot is given, never what a list gives."""
 
 
 class AccessLists:
@@ -66,7 +65,7 @@ class AccessLists:
 
 
 def is_machine(user: User) -> bool:
-    return MACHINE_LABEL in user.metadata.labels
+    return BOT_LABEL in user.metadata.labels
 
 
 def person_of(user: User) -> Person:

@@ -152,9 +152,9 @@ class Store:
         operation = Put(key_for(resource), encode(resource), expires_of(resource))
         return await self._write(resource, operation, *also)
 
-    async def update(self, resource: R) -> R:
+    async def update(self, resource: R, *also: Operation) -> R:
         """Only if the stored revision is still the one in the resource's metadata."""
-        return await self._write(resource, update_operation(resource))
+        return await self._write(resource, update_operation(resource), *also)
 
     async def delete(self, kind: str, name: str, sub_kind: str = "") -> None:
         try:

@@ -91,6 +91,26 @@ TOOL = Tool(
                 "download": Verb(_VERBS + "recordings.download", "Save a recording as a file for tsh play"),
             },
         ),
+        "bots": Group(
+            "Machines with an identity of their own.",
+            {
+                "ls": Verb(_VERBS + "bots.ls", "List bots"),
+                "add": Verb(_VERBS + "bots.add", "Make a bot and a token for its first machine"),
+                "rm": Verb(_VERBS + "bots.rm", "Delete a bot with its user, role, tokens and instances"),
+                "update": Verb(_VERBS + "bots.update", "Change roles, logins or lifetime of a bot"),
+                "lock": Verb(_VERBS + "bots.lock", "Lock all machines of a bot out at once"),
+                "instances": Group(
+                    "Machines that joined as a bot.",
+                    {
+                        "ls": Verb(_VERBS + "bots.instances.ls", "List instances"),
+                        "show": Verb(_VERBS + "bots.instances.show", "Show an instance"),
+                        "add": Verb(_VERBS + "bots.instances.add", "Make a token for one more machine"),
+                    },
+                    {"list": "ls", "get": "show", "describe": "show", "join": "add"},
+                ),
+            },
+            {"list": "ls"},
+        ),
         "acl": Group(
             "Access lists: groups whose members receive roles and traits, with owners and reviews.",
             {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pkgs.common.access import patterns
 from pkgs.common.access.contexts.labelexpr import parse_label_expression
 from pkgs.common.access.contexts.participants import parse_filter
+from pkgs.common.access.impersonation import check_impersonation
 from pkgs.common.access.matchers import compile_matcher
 from pkgs.common.access.requests.conditions import check_requests
 from pkgs.common.access.rolemap import check_mappings
@@ -59,6 +60,7 @@ def _validate_role(role: Role) -> None:
         for protocol in dict.fromkeys(PROTOCOLS.values()):
             compiled.grants(protocol)
         check_requests(role)
+        check_impersonation(role)
     except InputError as error:
         message = error.message.removeprefix(f"role {role.name}: ")
         if message.startswith(("allow.", "deny.")):

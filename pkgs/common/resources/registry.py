@@ -35,8 +35,8 @@ DEFAULTED = ("cluster_auth_preference", "cluster_networking_config", "session_re
 
 OWN = frozenset({"cluster_name", "cert_authority"})
 """What a cluster is: made at its first start, never restored into another one by hand."""
-PRESENCE = frozenset({"node", "proxy", "auth_server"})
-"""What heartbeats make; only servers without an agent are made by people."""
+PRESENCE = frozenset({"node", "proxy", "auth_server", "bot_instance"})
+"""What heartbeats and joins make; only servers without an agent are made by people."""
 
 IN_ORDER: tuple[str, ...] = (
     *("cluster_name", "cert_authority", "cluster_auth_preference", "cluster_networking_config"),
@@ -48,7 +48,7 @@ IN_ORDER: tuple[str, ...] = (
     *("workload_identity_x509_revocation", "workload_identity_x509_issuer_override", "spiffe_federation"),
     *("app", "db", "kube_cluster", "windows_desktop", "dynamic_windows_desktop", "db_object_import_rule"),
     *("health_check_config", "discovery_config", "server_info", "static_host_user", "crown_jewel"),
-    *("auth_server", "proxy", "node", "lock"),
+    *("auth_server", "proxy", "node", "bot_instance", "lock"),
 )
 """Every kind, after those it refers to: a user after roles, a lock last so that it locks nobody's restore."""
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -62,7 +62,6 @@ NOT_KEPT: dict[str, str] = {
         ("app_server", "db_server", "kube_server", "windows_desktop_service", "db_service", "instance"),
         "presence of a service that does not exist yet",
     ),
-    "bot_instance": "made when bots join, which they cannot do yet",
     "db_object": "made by the import of database objects, which does not exist yet",
     "user_task": "made by discovery, which does not exist yet",
     "semaphore": "internal to a cluster that limits connections; this one counts in memory",

@@ -11,7 +11,18 @@ from pkgs.auth.registry import build_registry
 from pkgs.auth.resources.search import matcher
 from pkgs.auth.state.bootstrap import system_role
 from pkgs.auth.state.store import key_of
-from pkgs.common.api import access, accesslists, audit, join, login, recordings, requests, resources, system
+from pkgs.common.api import (
+    access,
+    accesslists,
+    audit,
+    bots,
+    join,
+    login,
+    recordings,
+    requests,
+    resources,
+    system,
+)
 from pkgs.common.errors import InputError, LimitExceededError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.resources.kinds import CommandLabel, Node, ServerSpec
@@ -112,7 +123,9 @@ def test_every_call_of_the_api_has_a_handler() -> None:
     registry = build_registry(Anything(), Anything(), lambda *_: None)  # type: ignore[arg-type]
     calls = {
         value.__name__
-        for module in (access, accesslists, system, login, join, resources, audit, recordings, requests)
+        for module in (
+            *(access, accesslists, system, login, join, bots, resources, audit, recordings, requests),
+        )
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Request | StreamRequest | UploadRequest)

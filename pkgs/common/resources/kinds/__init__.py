@@ -27,6 +27,7 @@ from pkgs.common.resources.kinds.infrastructure import (
 )
 from pkgs.common.resources.kinds.machines import (
     Bot,
+    BotInstance,
     Device,
     SpiffeFederation,
     WorkloadIdentity,
@@ -89,6 +90,7 @@ Resource = (
     | HealthCheckConfig
     | Device
     | Bot
+    | BotInstance
     | WorkloadIdentity
     | WorkloadIdentityRevocation
     | WorkloadIdentityIssuerOverride
@@ -134,6 +136,7 @@ __all__ = [
     "AutoupdateConfig",
     "AutoupdateVersion",
     "Bot",
+    "BotInstance",
     "CaKeySet",
     "CaType",
     "CertAuthority",

@@ -1,4 +1,4 @@
-"""Machines with an identity: `device`, `bot`, and workload identities. No service issues to them yet."""
+"""Machines with an identity: `device`, `bot` and its instances, and workload identities."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -59,6 +59,50 @@ class Bot(Base, frozen=True, kw_only=True, tag="bot"):
     version: str = "v1"
     spec: BotSpec = BotSpec()
     status: BotStatus | None = None
+
+
+class BotInstanceSpec(Spec, frozen=True, kw_only=True):
+    bot_name: str
+    instance_id: str
+
+
+class BotAuthentication(Spec, frozen=True, kw_only=True):
+    """One time that the instance proved itself: its join, or a renewal."""
+
+    authenticated_at: datetime
+    join_method: str = "token"
+    join_token: str = ""
+    """Masked where the name is the secret."""
+    generation: int
+    public_key: str
+    """SHA-256 of the keys that were certified, in hex."""
+    remote_addr: str = ""
+
+
+class BotHeartbeatRecord(Spec, frozen=True, kw_only=True):
+    """What an instance told of itself."""
+
+    recorded_at: datetime
+    hostname: str = ""
+    version: str = ""
+    one_shot: bool = False
+    uptime: str = ""
+
+
+class BotInstanceStatus(Spec, frozen=True, kw_only=True):
+    initial_authentication: BotAuthentication | None = None
+    latest_authentications: list[BotAuthentication] = []
+    """Oldest first."""
+    initial_heartbeat: BotHeartbeatRecord | None = None
+    latest_heartbeats: list[BotHeartbeatRecord] = []
+
+
+class BotInstance(Base, frozen=True, kw_only=True, tag="bot_instance"):
+    """One joined copy of a bot. `metadata.name` is its UUID, `sub_kind` its bot."""
+
+    version: str = "v1"
+    spec: BotInstanceSpec
+    status: BotInstanceStatus = BotInstanceStatus()
 
 
 class DnsNames(Spec, frozen=True, kw_only=True):

@@ -35,7 +35,14 @@ from pkgs.common.resources.secrets import shown_name
 from pkgs.common.resources.validate import clusters, governance, joining, roles, targets, words
 from pkgs.common.resources.validate.words import short
 
-_WITH_SUB_KIND = (CertAuthority, Node, kinds.AccessListMember, kinds.Integration, kinds.ServerInfo)
+_WITH_SUB_KIND = (
+    CertAuthority,
+    Node,
+    kinds.AccessListMember,
+    kinds.Integration,
+    kinds.ServerInfo,
+    kinds.BotInstance,
+)
 _CHECKS: dict[type[Base], Callable[[Any, str], None]] = {
     Role: roles.check_role,
     kinds.Token: joining.check_token,

@@ -14,6 +14,7 @@ from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.resources import parts, write_list
 from pkgs.common.output.table import terminal_width
+from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.documents.owned import with_revision
 from pkgs.common.resources.kinds import Node, Resource, Token
 from pkgs.common.resources.registry import ALL, PRESENCE, SINGLETONS, Ref, parse_refs
@@ -87,8 +88,11 @@ def run(args: Parsed) -> int:
 
 def is_kept(resource: Resource, *, secrets: bool) -> bool:
     """Whether a resource belongs into a backup: not presence, which comes back by itself, not what the
-    configuration file says, and a token, whose name is its secret, only with secrets."""
+    configuration file says, nor users and roles that come back with their bots; and a token, whose name is
+    its secret, only with secrets."""
     if resource.metadata.labels.get(ORIGIN) == "config-file":
+        return False
+    if bot_of(resource):
         return False
     if resource.kind in PRESENCE:
         return isinstance(resource, Node) and resource.metadata.expires is None

@@ -1,0 +1,1 @@
+"""The verbs on instances of bots: the machines that joined."""
