@@ -49,6 +49,7 @@ TOOL = Tool(
                 "explain": Verb(_VERBS + "access.explain", "Say why a user is allowed something or not"),
                 "who": Verb(_VERBS + "access.who", "List who may log in to a server"),
                 "what": Verb(_VERBS + "access.what", "List the servers a user may log in to"),
+                "test": Verb(_VERBS + "access.test", "Run tests of policy, without a cluster"),
             },
         ),
         "auth": Group(

@@ -37,6 +37,11 @@ def load_documents(text: str, source: str = "<input>") -> list[Resource]:
     return found
 
 
+def load_node(node: Node, source: str) -> Resource:
+    """One composed document as a resource."""
+    return _load(node, source)
+
+
 def from_builtins(value: Any, source: str = "<input>") -> Resource:
     """One resource from plain values, as decoded from JSON."""
     return _load(yamlnodes.node_of(value, source), source)
