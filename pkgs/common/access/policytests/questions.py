@@ -64,7 +64,8 @@ def _use(world: World, asked: Asked) -> list[Question]:
         for name, thing in world.things.get(kind, {}).items()
     }
     if action.name == EVERY:
-        found = [every[name] for name in sorted(every) if _has(every[name], asked.labels)]
+        found = [thing for thing in every.values() if _has(thing, asked.labels)]
+        found.sort(key=lambda thing: (_called(thing), thing.name))
         if not found:
             raise InputError(f"no {action.kind} has these labels, so that nothing is tested")
         return [Question(f"{action.text} ({_called(thing)})", action.on(thing)) for thing in found]
