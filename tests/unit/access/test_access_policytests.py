@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.common.access.explaining.text import lines
 from pkgs.common.access.policytests import limits, suite
 from pkgs.common.access.policytests.reading import Place, Placed, parse
 from pkgs.common.access.policytests.run import Outcome, run
@@ -108,7 +107,7 @@ def test_a_test_that_fails_says_what_was_expected(test: str, problem: str) -> No
 def test_a_failure_tells_the_story_of_explain() -> None:
     (found,) = outcomes("- {user: alice, action: ssh deploy@web1, expect: allowed}")
     assert found.told is not None
-    assert lines(found.told) == [
+    assert found.told.lines() == [
         "denied: alice, ssh deploy@web1",
         "  login is not among the certificate's principals",
         "roles of alice: dev, strict, no-vault",

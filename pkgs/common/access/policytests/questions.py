@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from pkgs.common.access.actions import KINDS, USAGE, Action, parse_action
+from pkgs.common.access.actions import KINDS, RULE_USAGE, USAGE, Action, parse_action
 from pkgs.common.access.labels import labels_of
 from pkgs.common.access.policytests import limits
 from pkgs.common.access.policytests.document import SessionEntry
@@ -22,7 +22,6 @@ from pkgs.common.resources.strict import suggest
 
 EVERY = "*"
 """As the name of a resource: every one of the kind."""
-RULE_USAGE = "resource KIND VERB [NAME]"
 _ALSO = {"desktop": ("dynamic_windows_desktop",)}
 """Further kinds that a word is about."""
 

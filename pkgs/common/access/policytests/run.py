@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import Explanation, explain
-from pkgs.common.access.explaining.story import Finding, Missing
-from pkgs.common.access.explaining.text import step_text
+from pkgs.common.access.explain import Explained, explain, told
 from pkgs.common.access.policytests.document import PolicyTest
 from pkgs.common.access.policytests.suite import Case, Suite
 from pkgs.common.access.types import Decision, Subject, Target
 from pkgs.common.resources.defaults import IMPLICIT_ROLE
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An explanation with whom and what it is about, as `explaining.text` tells it."""
-
-    allowed: bool
-    user: str
-    action: str
-    roles: tuple[str, ...]
-    reasons: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    conditions: tuple[str, ...]
-    principals: Mapping[str, tuple[str, ...]]
-    missing: tuple[Missing, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +20,7 @@ class Outcome:
     """None: no action was asked about."""
     problems: tuple[str, ...]
     """Each expectation that was not met; none: the test passed."""
-    told: Told | None
+    told: Explained | None
     """Of a test about an action that failed."""
     seconds: float
 
@@ -51,27 +34,14 @@ def run(suite: Suite, clock: Callable[[], float]) -> Iterator[Outcome]:
     for case in suite.cases:
         began = clock()
         problems = list(_logins(case))
-        decision = told = None
+        decision = story = None
         if case.target is not None:
             decision = decide(case.subject, case.target, case.env)
             problems += _compare(case, case.target, decision)
             if problems:
-                told = _tell(case, explain(case.subject, case.target, case.env))
-        yield Outcome(case, decision, tuple(problems), told, clock() - began)
-
-
-def _tell(case: Case, found: Explanation) -> Told:
-    return Told(
-        allowed=found.allowed,
-        user=case.user,
-        action=case.text,
-        roles=tuple(role.name for role in case.subject.roles),
-        reasons=found.decision.reasons,
-        findings=found.findings,
-        conditions=found.conditions,
-        principals=found.decision.principals,
-        missing=found.missing,
-    )
+                found = explain(case.subject, case.target, case.env)
+                story = told(found, case.subject, case.text)
+        yield Outcome(case, decision, tuple(problems), story, clock() - began)
 
 
 def _logins(case: Case) -> Iterator[str]:
@@ -110,7 +80,7 @@ def _is_by(case: Case, target: Target, decision: Decision, name: str) -> bool:
 
 
 def _missing(case: Case, target: Target, test: PolicyTest) -> Iterator[str]:
-    steps = [step_text(step) for step in explain(case.subject, target, case.env).missing]
+    steps = [str(step) for step in explain(case.subject, target, case.env).missing]
     for wanted in test.missing:
         if not any(wanted in step for step in steps):
             yield f"expected to miss {wanted!r}"

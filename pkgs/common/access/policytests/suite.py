@@ -149,11 +149,6 @@ class _Maker:
         now = SOME_TIME if at is None else _seconds(at)
         traits = tuple((name, person.traits[name]) for name in sorted(person.traits))
         key = (person.name, person.roles, traits, person.mfa, person.device, now)
-        subject = self._subjects.get(key)
-        if subject is None:
-            subject = self._subjects[key] = self._world.subject(person, now)
-        if at is None:
-            _check_timeless(subject.roles, self._world.locks)
         source = self._defaults.source if test.source is None else test.source
         env = self._environments.get((now, source))
         if env is None:
@@ -165,6 +160,11 @@ class _Maker:
                 locks=self._world.locks,
                 auth_preference=self._world.auth_preference,
             )
+        subject = self._subjects.get(key)
+        if subject is None:
+            subject = self._subjects[key] = self._world.subject(person, env)
+        if at is None:
+            _check_timeless(subject.roles, self._world.locks)
         return subject, env
 
 

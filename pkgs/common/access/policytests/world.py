@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from pkgs.common.access.explain import ASSUMED_DEVICE, as_if
+from pkgs.common.access.explain import as_if
 from pkgs.common.access.policytests import limits
 from pkgs.common.access.policytests.document import PolicyFile, Resources, ThingEntry, UserEntry
 from pkgs.common.access.policytests.reading import Place, Placed
-from pkgs.common.access.types import Subject
+from pkgs.common.access.types import Environment, Subject
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.resources.defaults import IMPLICIT_ROLE, preset_roles
@@ -76,16 +76,16 @@ class World:
                 )
         return tuple(self.roles[name] for name in names)
 
-    def subject(self, person: Person, now: float) -> Subject:
+    def subject(self, person: Person, env: Environment) -> Subject:
         """Somebody who has just logged in. Raises InputError for a role that does not exist."""
         roles = self.held(person.roles)
-        identity = as_if(person.name, roles, person.traits, self.cluster, now, mfa=person.mfa)
-        identity = msgspec.structs.replace(
-            identity,
-            device_id=ASSUMED_DEVICE if person.device else "",
-            active_requests=person.requests,
-            allowed_resources=person.allowed_resources,
+        identity = as_if(
+            person.name, roles, person.traits, self.cluster, env, mfa=person.mfa, device=person.device
         )
+        if person.requests or person.allowed_resources is not None:
+            identity = msgspec.structs.replace(
+                identity, active_requests=person.requests, allowed_resources=person.allowed_resources
+            )
         return Subject(identity, roles)
 
 

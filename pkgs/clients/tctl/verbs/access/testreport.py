@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from pkgs.common.access.explaining.text import lines
 from pkgs.common.access.policytests.run import Outcome
 from pkgs.common.output import jsonout
 from pkgs.common.output.sanitize import inert
@@ -37,7 +36,7 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
 
 
 def _story(outcome: Outcome) -> list[str]:
-    return lines(outcome.told) if outcome.told is not None else []
+    return outcome.told.lines() if outcome.told is not None else []
 
 
 def json(outcomes: Iterable[Outcome]) -> str:
