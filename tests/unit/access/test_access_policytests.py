@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.access.policytests import limits, suite
@@ -305,6 +305,7 @@ _VALUES = st.recursive(
 
 
 @pytest.mark.fuzz
+@settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=6), st.integers(0, 400), st.text(max_size=3))
 def test_whatever_is_in_a_file_it_is_read_or_refused(found: dict[str, object], cut: int, tail: str) -> None:
     """As JSON, which is YAML too; and our own file, cut somewhere and gone on with differently."""

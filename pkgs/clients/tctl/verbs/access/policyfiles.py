@@ -41,10 +41,10 @@ def read_text(path: Path) -> str:
 def is_document(path: Path) -> bool:
     """Whether a file holds resources. Anything else in a folder is taken for tests, so that one with a slip
     in it is refused rather than left out."""
-    text = read_text(path)
-    if not text.lstrip().startswith(("{", "[", "-")) and not _KIND.search(text):
-        return False
     try:
+        text = read_text(path)
+        if not text.lstrip().startswith(("{", "[", "-")) and not _KIND.search(text):
+            return False
         nodes = compose_documents(text, str(path))
     except InputError:
         return False
