@@ -111,8 +111,11 @@ def world_of(
     source: str,
     documents: Iterable[Placed],
     file: PolicyFile | None = None,
+    *,
+    stored: bool = False,
 ) -> World:
-    """Everything together. Raises InputError for what is there twice, and what no cluster would take."""
+    """Everything together. Raises InputError for what is there twice, and for what no cluster would take,
+    unless it is `stored` in one: then it is taken as it is."""
     file = file or PolicyFile(tests=[])
     things: dict[str, dict[str, Resource]] = {}
     places: dict[tuple[str, str], Place] = {}
@@ -122,8 +125,8 @@ def world_of(
         key = (resource.kind, resource.name)
         if key in places:
             raise place.refuse(f"{key[0]} {key[1][:80]!r} is also defined in {places[key]}")
-        if isinstance(resource, _CHECKED):
-            _check(resource, place)
+        if isinstance(resource, _CHECKED) and not stored:
+            check_document(resource, place)
         places[key] = place
         things.setdefault(resource.kind, {})[resource.name] = resource
     roles = {role.name: role for role in things.get("role", {}).values() if isinstance(role, Role)}
@@ -168,7 +171,8 @@ def _rule_kinds(roles: Iterable[Role]) -> frozenset[str]:
     return frozenset({*TYPES, *NOT_KEPT, *spoken} - {"*"})
 
 
-def _check(resource: Resource, place: Place) -> None:
+def check_document(resource: Resource, place: Place) -> None:
+    """Raises InputError for what the Auth Service would not take."""
     try:
         validate(resource)
     except InputError as error:
