@@ -44,7 +44,7 @@ class Change:
 
 
 def summarised(differences: Iterable[Difference]) -> list[Change]:
-    """By user, in the order of the differences. Raises InputError when there are too many."""
+    """By user: what is gained, lost, otherwise. Raises InputError when there are too many."""
     groups: dict[tuple[object, ...], tuple[Difference, list[str], int]] = {}
     for difference in differences:
         item = difference.item
@@ -63,7 +63,7 @@ def summarised(differences: Iterable[Difference]) -> list[Change]:
             raise InputError(
                 f"more than {limits.MAX_DIFFERENCES} differences", hint="narrow it down with --user or --kind"
             )
-    return [
+    changes = [
         Change(
             first.user,
             first.sign,
@@ -75,6 +75,7 @@ def summarised(differences: Iterable[Difference]) -> list[Change]:
         )
         for first, names, count in groups.values()
     ]
+    return sorted(changes, key=lambda change: (change.user, "+-~".index(change.sign)))
 
 
 def _action(item: Item, names: list[str], count: int) -> str:
