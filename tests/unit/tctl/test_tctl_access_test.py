@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from pkgs.clients.tctl.main import main
 from pkgs.clients.tctl.verbs.access import policyfiles
 from pkgs.clients.tctl.verbs.access import test as verb
+from pkgs.common.access.actions import USAGE
+from pkgs.common.access.policytests.document import (
+    DatabaseEntry,
+    NodeEntry,
+    PolicyFile,
+    PolicyTest,
+    Resources,
+    SessionEntry,
+    UserEntry,
+)
+from pkgs.common.access.policytests.reading import parse
 
 ROOT = Path(__file__).parents[3]
 ROLE = "kind: role\nversion: v7\nmetadata: {name: dev}\n" + (
@@ -43,6 +56,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "access.yaml").write_text(TESTS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_the_page_shows_a_file_that_is_one_and_names_every_field() -> None:
+    page = (ROOT / "docs" / "policy-tests.md").read_text()
+    (shown,) = [block for block in re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S) if "tests:" in block]
+    assert len(parse(shown, "page").places) == 2
+    for struct in (PolicyFile, PolicyTest, Resources, UserEntry, DatabaseEntry, NodeEntry, SessionEntry):
+        for field in msgspec.structs.fields(struct):
+            assert re.search(rf"`{field.encode_name}\b", page), field.encode_name
+    for usage in USAGE.values():
+        assert usage.split("[")[0].strip() in page
 
 
 def test_our_own_policy_tests() -> None:
