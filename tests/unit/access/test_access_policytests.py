@@ -160,6 +160,18 @@ def test_documents_of_files_and_a_place_for_each() -> None:
         outcomes("- {user: doc, logins: []}", documents=twice)
 
 
+def test_a_dump_of_a_cluster_is_taken_as_it_is() -> None:
+    """It has an authority of each type, all called like the cluster."""
+    text = "".join(
+        f"---\nkind: cert_authority\nversion: v2\nsub_kind: {kind}\nmetadata: {{name: demo}}\n"
+        f"spec: {{type: {kind}, cluster_name: demo}}\n"
+        for kind in ("user", "host")
+    )
+    documents = [Placed(resource, Place("dump.yaml")) for resource in load_documents(text)]
+    (found,) = outcomes("- {user: bob, logins: []}", documents=documents)
+    assert found.passed
+
+
 MALFORMED = [
     ("", "the file is empty"),
     ("[]", "found a list, expected a mapping"),

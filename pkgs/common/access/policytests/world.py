@@ -11,6 +11,7 @@ from pkgs.common.access.explain import as_if
 from pkgs.common.access.policytests import limits
 from pkgs.common.access.policytests.document import PolicyFile, Resources, ThingEntry, UserEntry
 from pkgs.common.access.policytests.reading import Place, Placed
+from pkgs.common.access.roleset import PROTOCOLS
 from pkgs.common.access.types import Environment, Subject
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
@@ -36,6 +37,8 @@ from pkgs.common.resources.strict import suggest
 
 _CHECKED = (Role, User, Lock, AuthPreference)
 """What decides must be as the Auth Service would take it; of the rest only name and labels are read."""
+_ONCE = frozenset({*PROTOCOLS, "role", "user", "lock", "cluster_auth_preference"})
+"""Kinds of which the name says which one it is. Of others, such as authorities, a name may be there twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +126,12 @@ def world_of(
         if number >= limits.MAX_DOCUMENTS:
             raise InputError(f"{source}: more than {limits.MAX_DOCUMENTS} documents")
         key = (resource.kind, resource.name)
-        if key in places:
+        if key in places and resource.kind in _ONCE:
             raise place.refuse(f"{key[0]} {key[1][:80]!r} is also defined in {places[key]}")
         if isinstance(resource, _CHECKED) and not stored:
             check_document(resource, place)
         places[key] = place
-        things.setdefault(resource.kind, {})[resource.name] = resource
+        things.setdefault(resource.kind, {}).setdefault(resource.name, resource)
     roles = {role.name: role for role in things.get("role", {}).values() if isinstance(role, Role)}
     if file.presets:
         for role in preset_roles():
