@@ -63,6 +63,19 @@ MAX_USER_ROLES = 100
 MAX_TRAITS = 100
 MAX_TRAIT_VALUES = 1000
 MAX_TRAIT_TEXT = 1000
+HELD_ROLES_MAX = 300
+"""Roles of one user, their own and those that access lists give."""
+HELD_TRAIT_VALUES_MAX = 2000
+"""The same for the values of all traits together, where lists give some."""
+
+# Access requests; what one may hold is in `common/access/requests/limits.py`.
+PENDING_REQUESTS_PER_USER = 32
+REQUESTS_PER_USER = 200
+"""Decided ones included: they go in one commit when the user goes."""
+REQUESTS_KEPT = 10_000
+"""Requests in the cluster, decided ones included until they expire."""
+REVIEW_TRIES = 8
+"""How often a review is counted anew because another one came in between."""
 
 # Inventory.
 HEARTBEAT_TTL_MIN_S = 10
@@ -80,6 +93,12 @@ WATCH_QUEUE_AGENT = 1024
 """Changes a watching host may be behind: proxies and others, before it must watch anew."""
 SWEEP_EVERY_S = 5.0
 AUTH_SERVER_TTL_S = 600.0
+
+# Changes of resources.
+WRITE_TRIES = 5
+"""How often an unconditional write is checked and tried again when somebody else was faster."""
+ASSUMED_MAX = 10_000
+"""Resources that a dry run may take as made by the steps before it."""
 
 # Audit.
 MAX_EVENTS_PER_CALL = 512

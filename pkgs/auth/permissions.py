@@ -7,16 +7,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pkgs.auth.state.accesslists import AccessLists, together
 from pkgs.auth.state.store import Store
+from pkgs.common.access.accesslists import NOTHING, Standing
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import why_not
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
+from pkgs.common.access.requests.assuming import refusal
 from pkgs.common.access.roleset import role_set
 from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
-from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.errors import DeniedError, InputError, LockedError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
-from pkgs.common.resources.kinds import AuthPreference, Lock, Node, Resource, User
+from pkgs.common.resources.kinds import AccessRequest, AuthPreference, Lock, Node, Resource, User
 from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import Caller
 
@@ -49,6 +52,8 @@ class Holding(NamedTuple):
 
     roles: tuple[str, ...]
     traits: dict[str, tuple[str, ...]]
+    from_lists: Standing = NOTHING
+    """What of it access lists give, and which lists give nothing though they should."""
 
 
 class Permissions:
@@ -56,9 +61,15 @@ class Permissions:
         self._store = store
         self._cluster = cluster_name
         self._clock = clock
+        self.lists = AccessLists(store)
+        self._locks: tuple[Lock, ...] = ()
 
-    def locks(self) -> list[Lock]:
-        return [lock for lock in self._store.all("lock") if isinstance(lock, Lock)]
+    def locks(self) -> tuple[Lock, ...]:
+        """The same object for as long as they are the same locks: `matching_lock` keeps an index of it."""
+        found = tuple(lock for lock in self._store.all("lock") if isinstance(lock, Lock))
+        if found != self._locks:
+            self._locks = found
+        return self._locks
 
     def auth_preference(self) -> AuthPreference:
         for preference in self._store.all("cluster_auth_preference"):
@@ -78,24 +89,42 @@ class Permissions:
         return tuple(found)
 
     def holding(self, user: User) -> Holding:
-        """The one place that says which roles and traits are a user's, wherever they come from."""
-        traits = {name: tuple(values) for name, values in user.spec.traits.items()}
-        return Holding(tuple(user.spec.roles), traits)
+        """The one place that says which roles and traits are a user's, wherever they come from: their record
+        and the access lists that they are in or own now."""
+        standing = self.lists.standing(user, self._clock())
+        roles, traits = together(user, standing)
+        return Holding(roles, traits, standing)
 
-    def admit(self, caller: Caller) -> None:
-        """Refuse every call of an identity that is locked, from elsewhere, or of a user who is no more."""
+    def admit(self, caller: Caller, *, stale_requests: bool = False) -> None:
+        """Refuse every call of an identity that is locked, from elsewhere, of a user who is no more, or that
+        holds an access request which is over. With `stale_requests` the last is for the call to sort out."""
         identity = caller.identity
         if identity is None:
             return
         if identity.cluster != self._cluster:
             raise DeniedError("this cluster does not know you")
         check_source(identity, caller.remote_addr)
-        server_id = identity.name if identity.kind is PeerKind.HOST else ""
-        lock = matching_lock(self.locks(), identity, self._clock(), server_id=server_id)
-        if lock is not None:
-            raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+        self.check_locks(Interaction(identity))
         if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
             raise DeniedError("this user does not exist any more")
+        if not stale_requests:
+            self._check_requests(identity)
+
+    def _check_requests(self, identity: Identity) -> None:
+        """What was denied or deleted after its approval opens nothing from that moment on (attack A32)."""
+        for name in identity.active_requests:
+            request = self._store.get("access_request", name)
+            if not isinstance(request, AccessRequest) or refusal(request, identity.name, self._clock()):
+                raise DeniedError(
+                    "an access request of this certificate is not in force any more",
+                    hint="`tsh request drop` gives it back",
+                )
+
+    def check_locks(self, interaction: Interaction) -> None:
+        """LockedError with the text of a lock that is in force for this (attack A14)."""
+        lock = matching_lock(self.locks(), interaction, self._clock())
+        if lock is not None:
+            raise LockedError(lock_text(lock), detail=lock_reason(lock))
 
     def subject(self, identity: Identity) -> Subject:
         return Subject(identity, self.roles(identity.roles))

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from pkgs.auth.accesslists.calls import AccessListHandlers
 from pkgs.auth.accounts.login import LoginHandler
 from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
@@ -16,11 +17,13 @@ from pkgs.auth.explaining import ExplainHandlers
 from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
+from pkgs.auth.requests.calls import RequestHandlers
+from pkgs.auth.requests.deciding import DecidingHandlers
 from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.status import StatusHandlers
-from pkgs.common.api import access, audit, join, login, recordings, resources, system
+from pkgs.common.api import access, accesslists, audit, join, login, recordings, requests, resources, system
 from pkgs.common.errors import AccessError
 from pkgs.common.rpc.calls import Caller, Callers, Request, StreamRequest, UploadRequest
 from pkgs.common.rpc.server import Registry
@@ -51,6 +54,9 @@ class Handlers:
     recordings: RecordingHandlers
     status: StatusHandlers
     explaining: ExplainHandlers
+    lists: AccessListHandlers
+    requests: RequestHandlers
+    deciding: DecidingHandlers
 
 
 class Guarded:
@@ -61,23 +67,33 @@ class Guarded:
         self._permissions = permissions
         self._observe = observe
 
-    def add(self, request: type[Any], handler: Callable[..., Any], callers: Callers) -> None:
+    def add(
+        self,
+        request: type[Any],
+        handler: Callable[..., Any],
+        callers: Callers,
+        *,
+        stale_requests: bool = False,
+    ) -> None:
+        """With `stale_requests` the handler itself sorts out access requests that are over."""
         if issubclass(request, StreamRequest):
             self.registry.register(request, self._stream(request, handler), callers=callers)
         elif issubclass(request, UploadRequest):
             self.registry.register(request, self._upload(request, handler), callers=callers)
         else:
-            self.registry.register(request, self._call(request, handler), callers=callers)
+            self.registry.register(request, self._call(request, handler, stale_requests), callers=callers)
 
     def _done(self, method: str, started: float, error: BaseException | None) -> None:
         outcome = "ok" if error is None else error.code if isinstance(error, AccessError) else "internal"
         self._observe(method, outcome, time.monotonic() - started)
 
-    def _call(self, request: type[Any], handler: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+    def _call(
+        self, request: type[Any], handler: Callable[..., Awaitable[Any]], stale_requests: bool
+    ) -> Callable[..., Any]:
         async def call(caller: Caller, message: Request[Any]) -> Any:
             started, failure = time.monotonic(), None
             try:
-                self._permissions.admit(caller)
+                self._permissions.admit(caller, stale_requests=stale_requests)
                 return await handler(caller, message)
             except BaseException as error:
                 failure = error
@@ -132,7 +148,7 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(login.FinishSignup, handlers.signup.finish_signup, PROVING)
     add(login.CreateUser, handlers.signup.create_user, PEOPLE)
     add(login.ResetUser, handlers.signup.reset_user, PEOPLE)
-    add(login.ReissueUserCerts, handlers.signing.reissue, Callers.USER)
+    add(login.ReissueUserCerts, handlers.signing.reissue, Callers.USER, stale_requests=True)
     add(login.SignUserCerts, handlers.signing.sign_user, PEOPLE)
     add(login.SignHostCert, handlers.signing.sign_host, PEOPLE)
 
@@ -150,6 +166,24 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(access.ExplainAccess, handlers.explaining.explain, PEOPLE)
     add(access.WhoCan, handlers.explaining.who, PEOPLE)
     add(access.WhatCan, handlers.explaining.what, PEOPLE)
+
+    add(accesslists.ListAccessLists, handlers.lists.list, PEOPLE)
+    add(accesslists.GetAccessList, handlers.lists.get, PEOPLE)
+    add(accesslists.SummarizeLists, handlers.lists.summarize, PEOPLE)
+    add(accesslists.ListMembers, handlers.lists.members, PEOPLE)
+    add(accesslists.AddMember, handlers.lists.add_member, PEOPLE)
+    add(accesslists.RemoveMember, handlers.lists.remove_member, PEOPLE)
+    add(accesslists.ReviewList, handlers.lists.review, PEOPLE)
+    add(accesslists.ListReviews, handlers.lists.reviews, PEOPLE)
+    add(accesslists.ExplainLists, handlers.lists.explain, PEOPLE)
+    add(requests.CreateAccessRequest, handlers.requests.create, PEOPLE)
+    add(requests.GetAccessRequest, handlers.requests.get, PEOPLE)
+    add(requests.ListAccessRequests, handlers.requests.list, PEOPLE)
+    add(requests.DeleteAccessRequest, handlers.requests.delete, PEOPLE)
+    add(requests.SearchRequestable, handlers.requests.search, Callers.USER)
+    add(requests.GetRequestCapabilities, handlers.requests.capabilities, PEOPLE)
+    add(requests.ReviewAccessRequest, handlers.deciding.review, PEOPLE)
+    add(requests.SetAccessRequestState, handlers.deciding.set_state, PEOPLE)
 
     add(audit.EmitEvents, handlers.audit.emit, Callers.HOST)
     add(audit.SearchEvents, handlers.audit.search, PEOPLE)

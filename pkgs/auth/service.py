@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.calls import AccessListHandlers
 from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.accounts.login import LoginHandler
@@ -34,13 +35,18 @@ from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.registry import Handlers, build_registry
+from pkgs.auth.requests.calls import RequestHandlers
+from pkgs.auth.requests.deciding import DecidingHandlers
+from pkgs.auth.requests.pruning import Pruning
 from pkgs.auth.resources.calls import ResourceHandlers
+from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
+from pkgs.auth.state.presets import top_up_presets
 from pkgs.auth.state.store import Store
 from pkgs.auth.status import StatusHandlers
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction, matching_lock
 from pkgs.common.errors import AccessError
 from pkgs.common.membership.identity import host_uuid
 from pkgs.common.net.listener import Accepted, HeaderCheck, Listener, bind
@@ -50,7 +56,7 @@ from pkgs.common.net.sockets import split_host_port
 from pkgs.common.net.tls import server_context
 from pkgs.common.pki import x509
 from pkgs.common.pki.certspec import HostCertSpec
-from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.pki.identity import Identity, SystemRole
 from pkgs.common.pki.keys import new_tls_key
 from pkgs.common.resources.kinds import AuthServer, Proxy, ServerSpec
 from pkgs.common.resources.metadata import Metadata
@@ -97,6 +103,7 @@ class AuthService:
         auth = self._config.auth_service
         cluster = await ensure_cluster(self.store, self.backend, auth.cluster_name)
         self.cluster_name = cluster.spec.cluster_name
+        await top_up_presets(self.store, self.backend)
         await apply_settings(self.store, auth)
         self.authorities = Authorities(self.store, self.cluster_name)
         self._closers.append(self.authorities.close)
@@ -107,22 +114,34 @@ class AuthService:
     def _build_handlers(self) -> None:
         store, authorities, log = self.store, self.authorities, self.audit_log
         permissions = self.permissions = Permissions(store, self.cluster_name, self._now)
+        self._closers.append(permissions.lists.close)
         journal = self.journal = Journal(log, self.cluster_name, self.host_id, self._now)
+        self.pruning = Pruning(store, journal)
         accounts, attempts = Accounts(self.backend), AttemptLog(self.backend)
         logins, invites = (Gate(limits.GUESSES_PER_MINUTE, limits.GUESSES_BURST) for _ in range(2))
         joins = Gate(limits.JOINS_PER_MINUTE, limits.JOINS_BURST)
         passwords = PasswordPool()
         self._closers.append(passwords.close)
-        issuer = self.issuer = UserIssuer(authorities, journal, permissions.locks)
+        issuer = self.issuer = UserIssuer(authorities, journal, permissions.check_locks)
         login = LoginHandler(store, accounts, attempts, passwords, permissions, issuer, journal, logins)
         self._closers.append(login.close)
         self.handlers = Handlers(
             login=login,
             signup=SignupHandlers(
-                store, accounts, passwords, permissions, journal, invites, self.cluster_name, self.proxy_addr
+                store,
+                accounts,
+                passwords,
+                permissions,
+                journal,
+                invites,
+                self.cluster_name,
+                self.proxy_addr,
+                change_events,
             ),
             signing=SigningHandlers(store, permissions, issuer, authorities, journal),
-            join=JoinHandlers(store, Hosts(self.backend), authorities, journal, joins),
+            join=JoinHandlers(
+                store, Hosts(self.backend), authorities, journal, joins, permissions.check_locks
+            ),
             inventory=InventoryHandlers(store),
             resources=ResourceHandlers(store, accounts, attempts, permissions, journal, self._enforce_locks),
             watch=WatchHandler(store, permissions),
@@ -130,6 +149,9 @@ class AuthService:
             recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),
+            lists=AccessListHandlers(store, permissions, journal),
+            requests=RequestHandlers(store, permissions, journal, self.cluster_name),
+            deciding=DecidingHandlers(store, permissions, journal),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))
@@ -235,6 +257,7 @@ class AuthService:
         component = self._process.readiness.component("storage")
         while True:
             try:
+                await self.pruning.run()
                 await self.backend.sweep()
                 await self._beat()
                 if self._now() > self._context_until:
@@ -275,10 +298,7 @@ class AuthService:
 
         def is_locked(caller: Caller) -> bool:
             identity = caller.identity
-            if identity is None:
-                return False
-            server_id = identity.name if identity.kind is PeerKind.HOST else ""
-            return matching_lock(locks, identity, now, server_id=server_id) is not None
+            return identity is not None and matching_lock(locks, Interaction(identity), now) is not None
 
         dropped = self.rpc.drop(is_locked)
         if dropped:

@@ -54,6 +54,12 @@ class DeniedError(AccessError):
         self.reasons = reasons
 
 
+class LockedError(DeniedError):
+    """Refused by a lock in force, whose text is the message. A host that reads this is cut off."""
+
+    code = "locked"
+
+
 class NotFoundError(AccessError):
     code = "not-found"
     http_status = 404
@@ -110,6 +116,7 @@ BY_CODE: dict[str, type[AccessError]] = {
     for cls in (
         InputError,
         DeniedError,
+        LockedError,
         NotFoundError,
         AlreadyExistsError,
         ConflictError,

@@ -23,6 +23,11 @@ noticed by TCP for a minute; the user is let go before."""
 AGENT_DIAL_S = 10.0
 """For an agent to answer a dial request, or to be dialled directly."""
 
+CUT_AFTER_S = 2.0
+"""For an agent to end what is no longer allowed, and tell the user; then the proxy cuts it."""
+REVIEW_EVERY_S = 10.0
+"""What passes is asked about at each change, and besides so often; agents, who decide, ask every second."""
+
 LINGER_S = 10.0
 """For a stranger to go when the Auth Service or the SSH server has ended its side."""
 

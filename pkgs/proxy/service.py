@@ -10,9 +10,11 @@ from collections.abc import Coroutine, Sequence
 
 from aiohttp import web
 
-from pkgs.common.errors import AccessError, TrustError
+from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
+from pkgs.common.errors import AccessError, LockedError, TrustError
 from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.membership.member import Member
+from pkgs.common.membership.reviews import Reviews
 from pkgs.common.membership.route import route_of
 from pkgs.common.net.limits import ListenerLimits
 from pkgs.common.net.listener import Listener, bind
@@ -22,7 +24,7 @@ from pkgs.common.net.proxyproto.signed import HeaderSigner
 from pkgs.common.pki.identity import Identity, SystemRole
 from pkgs.common.pki.x509 import verify_peer
 from pkgs.common.resources.durations import parse_duration
-from pkgs.common.resources.kinds import Proxy, ServerSpec
+from pkgs.common.resources.kinds import Lock, Proxy, ServerSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.rpc.limits import ServerLimits
 from pkgs.common.rpc.registry import Registry
@@ -108,6 +110,7 @@ class ProxyService:
             clock=process.clock,
             log=process.component_log("dial"),
         )
+        self._reviews = Reviews(process.component_log("dial"), process.clock.monotonic, limits.REVIEW_EVERY_S)
         registry = Registry()
         self.tunnels.register(registry)
         self._rpc = RpcServer(
@@ -124,6 +127,7 @@ class ProxyService:
             ssh = self._gate = self._make_gate()
             if self._config.proxy_service.listen_addr:
                 await self._gate.start()
+        self._reviews.start()
         await self._rpc.start(self._process.data_dir)
         await self._web.start()
         self._router = router = Router(
@@ -141,6 +145,8 @@ class ProxyService:
                 connector=self.connector,
                 context=lambda: self._contexts.dial,
                 verify=self._holder,
+                still_trusts=self._still_trusts,
+                reviews=self._reviews,
                 log=self._process.component_log("dial"),
             ),
             tunnels=self.tunnels,
@@ -166,7 +172,12 @@ class ProxyService:
     def _make_gate(self) -> _GateOnDemand:
         log = self._process.component_log("ssh")
         allow_ctr = "aes256-ctr" in self._config.teleport.ciphers
-        return _GateOnDemand(SshGate(self._member, self.connector, self.clock, log, allow_ctr=allow_ctr), log)
+        return _GateOnDemand(
+            SshGate(
+                self._member, self.connector, self.clock, log, reviews=self._reviews, allow_ctr=allow_ctr
+            ),
+            log,
+        )
 
     def _make_web(self) -> WebServer:
         log = self._process.component_log("web")
@@ -237,15 +248,36 @@ class ProxyService:
         )
 
     def verify(self, der: bytes, source_addr: str) -> Identity:
-        """Who the holder of a certificate is, seen from this address."""
-        return verify_peer(
+        """Who the holder of a certificate is, seen from this address; a locked one is refused."""
+        identity = verify_peer(
             der, trust=self._member.cache.trust, now=self._process.clock.now(), source_addr=source_addr
         )
+        self._check_lock(identity)
+        return identity
 
     def _identify(self, der: bytes | None) -> Identity | None:
         if der is None:
             raise TrustError("a host certificate is needed here")
-        return self._holder(der)
+        identity = self._holder(der)
+        self._check_lock(identity)
+        return identity
+
+    def _check_lock(self, identity: Identity) -> None:
+        """An agent that is locked has no tunnel here (attack A14)."""
+        if (lock := self._lock_of(identity)) is not None:
+            raise LockedError(lock_text(lock), detail=lock_reason(lock))
+
+    def _lock_of(self, identity: Identity) -> Lock | None:
+        return matching_lock(self._member.cache.locks, Interaction(identity), self._process.clock.now())
+
+    def _still_trusts(self, der: bytes, identity: Identity) -> bool:
+        """Whether the authority of a certificate in use is trusted now; its time alone does not matter."""
+        when = min(self._process.clock.now(), identity.expires_at - 1.0)
+        try:
+            verify_peer(der, trust=self._member.cache.trust, now=when)
+        except AccessError:
+            return False
+        return True
 
     def _holder(self, der: bytes) -> Identity:
         """The same, wherever it is used from; for those who check the address themselves."""
@@ -266,6 +298,12 @@ class ProxyService:
     def _changed(self, kind: str) -> None:
         if kind == "cert_authority":
             self._contexts = OwnContexts.of(self._member.identity, self._member.cache.trust)
+        if kind == "lock":
+            self._rpc.drop(
+                lambda caller: caller.identity is not None and self._lock_of(caller.identity) is not None
+            )
+        if kind != "node":  # every heartbeat of an agent is one
+            self._reviews.changed(kind)
 
     def _keep_doing(self, what: Coroutine[None, None, None], name: str) -> None:
         """Run until `close`. Should it fail, that is in the log at once and not only at the end."""
@@ -331,6 +369,7 @@ class ProxyService:
             listener.stop_accepting()
         # Answers that are being given get a second; everything else is cut.
         await self._web.close()
+        await self._reviews.close()
         for listener in self._listeners:
             await listener.close()
         if self._gate is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.bench.report import Row, publish
 
-AREAS = ("access", "rpc", "net", "auth", "clients", "ssh")
+AREAS = ("access", "reviews", "rpc", "net", "auth", "clients", "ssh")
 
 
 def main() -> int:

@@ -29,9 +29,10 @@ from pkgs.common.pki.keys import new_tls_key
 from pkgs.common.pki.signer import signers_of
 from pkgs.common.pki.sshcert import sign_host_cert
 from pkgs.common.pki.trust import Trust
-from pkgs.common.resources.defaults import default_singletons, preset_roles
+from pkgs.common.resources.defaults import default_singletons
 from pkgs.common.resources.kinds import Node, Proxy, Resource, ServerSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.rpc.calls import Caller, Callers
 from pkgs.common.rpc.server import Registry, RpcServer
 from pkgs.common.runtime.config import parse_config

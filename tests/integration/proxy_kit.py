@@ -105,6 +105,7 @@ class Authorities:
         source_addr: str = "",
         ttl_s: float = 3600,
         began_ago_s: float = 60,
+        **facts: Any,
     ) -> Credentials:
         key = new_tls_key()
         now = time.time()
@@ -116,6 +117,7 @@ class Authorities:
             valid_after=now - began_ago_s,
             valid_before=now + ttl_s,
             source_addr=source_addr,
+            **facts,
         )
         return Credentials(
             sign_user_tls(self._signers["user"].tls, spec, key.public_pem), key.private_pem, self.roots
@@ -180,6 +182,7 @@ class FakeCache:
         self.auth_preference = AuthPreference(metadata=Metadata(name="p"))
         self.networking = NetworkingConfig(metadata=Metadata(name="n"))
         self.stale_for_s = 0.0
+        self._callbacks: list[Callable[[str], None]] = []
 
     def roles_of(self, identity: Identity) -> tuple[Role, ...]:
         try:
@@ -188,7 +191,13 @@ class FakeCache:
             raise DeniedError("access denied") from exc
 
     def on_change(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        return lambda: None
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    def tell(self, kind: str) -> None:
+        """Something of this kind was changed here."""
+        for callback in list(self._callbacks):
+            callback(kind)
 
 
 class FakeAuth:

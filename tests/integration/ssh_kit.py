@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from pkgs.agents.ssh.recordings import Recorder
 from pkgs.agents.ssh.unfinished import Unfinished
 from pkgs.common.errors import AccessError
 from pkgs.common.events.types import Event
+from pkgs.common.membership.reviews import Reviews
 from pkgs.common.pki.authority import new_authority
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
 from pkgs.common.pki.identity import Identity, SystemRole
@@ -129,7 +131,6 @@ class SshNode:
         self.state = State()
         self.events = Events()
         self.uploads = Uploads()
-        self.connections: set[SshConnection] = set()
         self.users = new_authority("user", CLUSTER, time.time())
         self.hosts = new_authority("host", CLUSTER, time.time())
         self.state.trust = Trust.from_authorities([self.users, self.hosts], CLUSTER)
@@ -220,9 +221,12 @@ class SshNode:
             log=self._log,
         )
 
+        self.reviews = Reviews(self._log, time.monotonic)
+        self.reviews.start()
+
         def make(start: Any, end: Any) -> SshConnection:
-            connection = SshConnection(shared, start, end, self.connections.discard)
-            self.connections.add(connection)
+            connection = SshConnection(shared, start, end, self.reviews.discard)
+            self.reviews.add(connection)
             return connection
 
         self.pool = Pool(
@@ -243,6 +247,7 @@ class SshNode:
         accepting.cancel()
         listener.close()
         await self.pool.close()
+        await self.reviews.close()
         await self.recorder.close()
 
     async def _accept(self, listener: socket.socket) -> None:
@@ -253,16 +258,21 @@ class SshNode:
 
     # Changing the cluster.
 
-    def lock(self, **target: str) -> None:
-        """Put a lock in force and tell the node's connections."""
-        lock = Lock(metadata=Metadata(name=str(uuid.uuid4())), spec=LockSpec(target=LockTarget(**target)))
+    def lock(self, message: str = "", expires: datetime | None = None, **target: str) -> Lock:
+        """Put a lock in force and tell the node."""
+        spec = LockSpec(target=LockTarget(**target), message=message, expires=expires)
+        lock = Lock(metadata=Metadata(name=str(uuid.uuid4())), spec=spec)
 
         def apply() -> None:
             self.state.locks = (*self.state.locks, lock)
-            for connection in list(self.connections):
-                connection.check_lock()
+            self.reviews.changed("lock")
 
         self.call(apply)
+        return lock
+
+    def tell(self, kind: str) -> None:
+        """Something of this kind was changed in `state`."""
+        self.call(lambda: self.reviews.changed(kind))
 
     def record(self, mode: str) -> None:
         self.state.recording_config = RecordingConfig(

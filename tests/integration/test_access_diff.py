@@ -133,7 +133,7 @@ def test_offline(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("+ bob ssh root@db1 (role dev:")
     assert main(["access", "diff", "-f", "base", "--base=base", "--with=users.yaml"]) == 0
     assert main(["access", "diff", "-f", "users.yaml", "--base=base"]) == 2
-    assert "1 other documents are not (node)" in capsys.readouterr().err
+    assert "lists are compared: node" in capsys.readouterr().err
 
 
 def test_offline_files_that_are_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +143,7 @@ def test_offline_files_that_are_wrong(folder: Path, capsys: pytest.CaptureFixtur
     for words, said in (
         (("-f", "twice.yaml", "--base=base"), "role 'dev' is also defined in twice.yaml"),
         (("-f", "bad.yaml", "--base=base"), "bad.yaml: role/dev: "),
-        (("-f", "lock.yaml", "--base=base"), "no roles and no users"),
+        (("-f", "lock.yaml", "--base=base"), "no roles, users and access lists"),
         (("-f", "new.yaml", "--base=base", "--with=tests.yaml"), "is also defined in"),
         (("-f", "new.yaml", "--base=nowhere"), "nowhere"),
     ):

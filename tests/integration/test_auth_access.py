@@ -104,11 +104,11 @@ def test_a_mistake_is_refused_when_stored_with_its_place(short_tmp: Path) -> Non
             with pytest.raises(InputError) as caught:
                 await kit.admin.call(PutResource(resource=bad))
             assert caught.value.message.startswith(
-                "role/bad: allow.node_labels_expression: at character 1: unknown name 'lables', did you mean"
+                "role/bad: spec.allow.node_labels_expression: at character 1: unknown name 'lables', did you"
             )
             bad = role("bad", Rule(resources=["role"], verbs=["read"], where="name = `x`"))
             with pytest.raises(
-                InputError, match=r"role/bad: allow.rules\[0\].where: at character 6: = is not"
+                InputError, match=r"role/bad: spec.allow.rules\[0\].where: at character 6: = is not"
             ):
                 await kit.admin.call(PutResource(resource=bad))
 

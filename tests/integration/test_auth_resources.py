@@ -32,6 +32,7 @@ from pkgs.common.errors import (
 from pkgs.common.pki import sshcert
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key
+from pkgs.common.resources.documents.owned import with_revision
 from pkgs.common.resources.kinds import (
     AuthPreference,
     CertAuthority,
@@ -44,9 +45,12 @@ from pkgs.common.resources.kinds import (
     User,
 )
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import Conditions, Rule
 from tests.harness.wait import until
 from tests.integration.auth_kit import TOKEN, auth, events, listed, role, run
+
+PRESETS = {preset.name for preset in preset_roles()}
 
 
 def test_join_renew_and_heartbeat(short_tmp: Path) -> None:
@@ -132,7 +136,9 @@ def test_resources_create_update_conflict_delete(short_tmp: Path) -> None:
                 await kit.admin.call(PutResource(resource=changed, mode="update"))
             got = (await kit.admin.call(GetResource(kind="roles", name="dev"))).resource
             assert got == updated
-            await kit.admin.call(PutResource(resource=made, mode="upsert"))
+            with pytest.raises(ConflictError, match="leave out metadata"):
+                await kit.admin.call(PutResource(resource=made, mode="upsert"))
+            await kit.admin.call(PutResource(resource=with_revision(made, ""), mode="upsert"))
             await kit.user("mira", "dev")
             with pytest.raises(InputError, match="used by 1 user"):
                 await kit.admin.call(DeleteResource(kind="role", name="dev"))
@@ -215,7 +221,7 @@ def test_watch_gives_a_snapshot_then_changes(short_tmp: Path) -> None:
                 if item.op == "ready":
                     break
             snapshot = [r for item in items if item.op == "snapshot" for r in item.resources]
-            assert {r.name for r in snapshot if r.kind == "role"} == {"access", "editor", "auditor"}
+            assert {r.name for r in snapshot if r.kind == "role"} == PRESETS
             authorities = [r for r in snapshot if isinstance(r, CertAuthority)]
             assert len(authorities) == 12
             assert b"PRIVATE" not in msgspec.json.encode(authorities)

@@ -22,10 +22,13 @@ from pkgs.common.errors import (
 from pkgs.common.pki import x509
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.pins import check_pin
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import Conditions
 from pkgs.common.rpc.client import Endpoint, RpcClient
 from tests.harness.wait import until
 from tests.integration.auth_kit import auth, events, listed, role, run
+
+PRESETS = {preset.name for preset in preset_roles()}
 
 
 def test_a_new_cluster_has_all_it_needs_and_survives_a_restart(short_tmp: Path) -> None:
@@ -39,7 +42,7 @@ def test_a_new_cluster_has_all_it_needs_and_survives_a_restart(short_tmp: Path) 
             anonymous = kit.nobody()
             assert (await anonymous.call(Ping())).second_factor == "otp"
             check_pin((await anonymous.call(GetHostCa())).host_ca_pems, status.ca_pins)
-            assert {r.name for r in await listed(kit.admin, "role")} == {"access", "editor", "auditor"}
+            assert {r.name for r in await listed(kit.admin, "role")} == PRESETS
             user = await kit.user("mira")
         async with auth(short_tmp) as kit:
             assert (await kit.admin.call(GetClusterStatus())).ca_pins == status.ca_pins

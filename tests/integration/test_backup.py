@@ -10,6 +10,7 @@ import pytest
 
 from pkgs.common.api.resources import DeleteResource, GetResource, PutResource
 from pkgs.common.errors import AccessError, DeniedError, InputError
+from pkgs.common.pki.sealing import unseal
 from pkgs.common.resources.codec import load_documents, to_yaml
 from pkgs.common.resources.kinds import Github, Resource
 from pkgs.common.resources.registry import IN_ORDER
@@ -18,6 +19,7 @@ from tests.integration.auth_kit import Kit, auth, listed, run, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = ROOT / "tests" / "unit" / "resources" / "smallest.yaml"
+PASSPHRASE = "a passphrase of the tests"
 NOT_BY_HAND = {
     *("cluster_name", "cert_authority", "proxy", "auth_server", "access_request"),
     "autoupdate_agent_rollout",
@@ -59,6 +61,8 @@ def test_a_cluster_moves_into_an_empty_one(short_tmp: Path) -> None:
     async def main() -> None:
         async with auth(short_tmp / "a") as old, auth(short_tmp / "b") as new:
             documents = [
+                # Whom the smallest list lets in.
+                *load_documents("kind: user\nmetadata: {name: bob}\nspec: {roles: [access]}\n"),
                 *load_documents(SMALLEST.read_text()),
                 *load_documents(
                     "kind: github\nmetadata: {name: sso}\nspec: {client_id: abc, client_secret: hush}\n---\n"
@@ -77,9 +81,16 @@ def test_a_cluster_moves_into_an_empty_one(short_tmp: Path) -> None:
             for secret in ("hush", "secret-name", "PRIVATE", "private_key"):
                 assert secret not in plain.stdout
             assert "name: ci" in plain.stdout
-            backup = await tctl(old, "get", "all", "--with-secrets")
+            assert "revision:" not in plain.stdout, "in another cluster it would mean something else"
+            words = short_tmp / "words"
+            words.write_text(f"{PASSPHRASE}\n")
+            words.chmod(0o600)
+            sealing = f"--passphrase-file={words}"
+            backup = await tctl(old, "get", "all", "--with-secrets", sealing)
             assert backup.returncode == 0, backup.stderr
-            kept = load_documents(backup.stdout)
+            for secret in ("hush", "secret-name", "PRIVATE", "kind:"):
+                assert secret not in backup.stdout
+            kept = load_documents(unseal(backup.stdout, PASSPHRASE).decode())
             order = [IN_ORDER.index(r.kind) for r in kept]
             assert order == sorted(order)
             assert {r.kind for r in kept} == set(IN_ORDER) - {*NOT_BY_HAND} | {
@@ -87,11 +98,12 @@ def test_a_cluster_moves_into_an_empty_one(short_tmp: Path) -> None:
                 "cert_authority",
             }
 
-            restored = await tctl(new, "create", "-f", stdin=backup.stdout)
+            restored = await tctl(new, "create", "-f", sealing, stdin=backup.stdout)
             assert restored.returncode == 0, restored.stderr
             assert 'role "dev" has been created' in restored.stdout
             assert "left out" in restored.stdout
-            again = await tctl(new, "get", "all", "--with-secrets")
+            again = await tctl(new, "get", "all", "--with-secrets", "--unsealed")
+            assert again.stderr.count("WARNING") == 2
             assert of_cluster(load_documents(again.stdout)) == of_cluster(kept)
             assert (await tctl(new, "create", "-f", stdin=plain.stdout)).returncode == 0
             connector = (

@@ -206,7 +206,7 @@ def test_asking_why(cluster: Cluster, alice: Person) -> None:
         ]
         assert "alice" in cluster.tctl("access", "who", "ssh", yes).ok().out
         (grant,) = json.loads(cluster.tctl("access", "what", "--user=alice", "--format=json").ok().out)
-        assert (grant["node"], grant["logins"]) == ("web1", [OS_USER])
+        assert (grant["resource"], grant["principals"]) == ("web1", [OS_USER])
         query = 'labels["env"] == "prod" && regexp.match(name, "web*")'
         assert "web1" in cluster.tctl("nodes", "ls", f"--query={query}").ok().out
         assert "web1" in run(BIN / "tsh", "ls", f"--query={query}", env=alice.env).ok().out

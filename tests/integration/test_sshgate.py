@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 import paramiko
 import pytest
 
+from pkgs.common.access.types import Decision
 from pkgs.common.errors import NotFoundError
+from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.dial import dial_tcp
 from pkgs.common.net.stream import adopt
 from pkgs.common.pki.certspec import HostCertSpec
@@ -25,10 +27,11 @@ from pkgs.common.pki.identity import Identity, SystemRole
 from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.signer import signers_of
 from pkgs.common.pki.sshcert import sign_host_cert
+from pkgs.common.resources.kinds import Node
 from pkgs.common.runtime.clock import SystemClock
 from pkgs.proxy.sshgate.child import parse_subsystem
 from pkgs.proxy.sshgate.gate import SshGate
-from tests.integration.ssh_kit import CLUSTER, Events, SshNode, User, wait_until
+from tests.integration.ssh_kit import CLUSTER, Events, SshNode, User, change_role, wait_until
 
 pytestmark = [
     pytest.mark.needs("ssh", "sftp"),
@@ -43,6 +46,7 @@ class _Connector:
     def __init__(self, node: SshNode) -> None:
         self._node = node
         self.asked: list[tuple[str, str, str, str]] = []
+        self.allows = Decision(True)
 
     async def connect_user(
         self,
@@ -58,7 +62,10 @@ class _Connector:
         if target.partition(":")[0] != "node":
             raise NotFoundError(f"no server {target!r}")
         sock = await dial_tcp(f"127.0.0.1:{self._node.port}")
-        return SimpleNamespace(stream=await adopt(sock), node=None)
+        return SimpleNamespace(stream=await adopt(sock), node=self._node._node)
+
+    def still_allows(self, identity: Identity, node: Node, *, client_addr: str, login: str) -> Decision:
+        return self.allows
 
 
 class Gate:
@@ -77,11 +84,8 @@ class Gate:
         assert signer is not None
         self.events = Events()
         self.connector = _Connector(node)
-        self.callbacks: list[Callable[[str], None]] = []
-        cache: Any = node.state
-        cache.on_change = self._on_change
         self._member: Any = SimpleNamespace(
-            cache=cache,
+            cache=node.state,
             emitter=self.events,
             identity=SimpleNamespace(
                 host_id=PROXY_ID,
@@ -94,18 +98,16 @@ class Gate:
         self._thread.start()
         assert self._ready.wait(30)
 
-    def _on_change(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        self.callbacks.append(callback)
-        return lambda: self.callbacks.remove(callback)
-
     def tell(self, kind: str) -> None:
-        for callback in list(self.callbacks):
-            self.loop.call_soon_threadsafe(callback, kind)
+        self.loop.call_soon_threadsafe(self._reviews.changed, kind)
 
     async def _main(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        gate = SshGate(self._member, self.connector, SystemClock(), logging.getLogger("test.gate"))
+        log, clock = logging.getLogger("test.gate"), SystemClock()
+        self._reviews = Reviews(log, clock.monotonic)
+        self._reviews.start()
+        gate = SshGate(self._member, self.connector, clock, log, reviews=self._reviews)
         await gate.start()
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         listener.setblocking(False)
@@ -123,6 +125,7 @@ class Gate:
         accepting.cancel()
         listener.close()
         await gate.close()
+        await self._reviews.close()
         await asyncio.gather(accepting, *serving, return_exceptions=True)
 
     def close(self) -> None:
@@ -245,10 +248,46 @@ def test_a14_a_lock_ends_a_jump(node: SshNode, gate: Gate) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"up\n"
-        node.lock(user="loki")
+        node.lock(user="loki", message="why")
         gate.tell("lock")
-        assert client.wait(15) != 0
-    assert ssh(gate, user, "node", "id").returncode == 255
+        assert client.wait(5) != 0
+    done = ssh(gate, user, "node", "id")
+    assert done.returncode == 255
+    assert b'lock targeting User:"loki" is in force: why' in done.stderr
+
+
+def test_a14_a_jump_is_cut_when_its_server_does_not_end_it(node: SshNode, gate: Gate) -> None:
+    user = node.user("lyra")
+    argv = ["ssh", "-F", str(config_of(gate, user)), "node", "echo up; sleep 60"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"up\n"
+        gate.connector.allows = Decision(False, ("lock no: stolen",))
+        try:
+            gate.tell("lock")
+            assert client.wait(5) != 0
+        finally:
+            gate.connector.allows = Decision(True)
+    (event,) = wait_until(
+        lambda: [e for e in gate.events.named("client.disconnect") if e.fields.get("user") == "lyra"],
+        "the audit event",
+    )
+    assert event.fields["reason"] == "lock no: stolen"
+
+
+def test_f07_strict_refuses_at_the_gate_when_the_locks_are_not_known(node: SshNode, gate: Gate) -> None:
+    kept = node.state.roles["access"]
+    user = node.user("sven")
+    node.state.stale_for_s = 301.0
+    try:
+        assert ssh(gate, user, "node", "echo in").stdout == b"in\n"
+        change_role(node, "access", lock="strict")
+        done = ssh(gate, user, "node", "echo in")
+        assert done.returncode == 255
+        assert b"not known for certain" in done.stderr
+    finally:
+        node.state.stale_for_s = 0.0
+        node.state.roles["access"] = kept
 
 
 def test_processes_of_the_gate_have_no_power(node: SshNode, gate: Gate) -> None:

@@ -17,9 +17,9 @@ from pkgs.common.pki import certspec, keys, sshcert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.trust import Trust
-from pkgs.common.resources.defaults import preset_roles
 from pkgs.common.resources.kinds import Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from tests.security.cert_kit import (
     ED_CA,
     FOREVER,

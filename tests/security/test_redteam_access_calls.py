@@ -14,6 +14,7 @@ from pkgs.common.api.access import Somebody, WhatCan
 from pkgs.common.api.recordings import UploadRecording
 from pkgs.common.api.resources import GetResource, PutResource
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
+from pkgs.common.resources.documents.owned import with_revision
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
@@ -81,7 +82,8 @@ def test_nobody_makes_a_lock_in_the_name_of_another(short_tmp: Path) -> None:
             assert isinstance(kept, Lock)
             assert kept.spec.created_by == "alice"
             # And who changes it later has not made it.
-            again = (await client.call(PutResource(resource=made, mode="upsert"))).resource
+            sent = with_revision(made, "")
+            again = (await client.call(PutResource(resource=sent, mode="upsert"))).resource
             assert isinstance(again, Lock)
             assert again.spec.created_by == "alice"
 

@@ -11,6 +11,7 @@ from typing import Any
 import paramiko
 import pytest
 
+from pkgs.agents.ssh.connection import SshConnection
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION
 from pkgs.agents.ssh.messages import OpenSession
 from pkgs.common.errors import ProtocolError
@@ -69,13 +70,17 @@ def test_a54_one_user_does_not_fill_the_proxy_with_processes(
         gate.close()
 
 
+def _connections(node: SshNode) -> list[SshConnection]:
+    return [one for one in tuple(node.reviews._live) if isinstance(one, SshConnection)]
+
+
 def test_a66_a_connections_process_does_not_open_sessions_without_end(node: SshNode) -> None:
     """Were it taken over by its user, it could ask the service for what costs the service files."""
     with node.user("mal").logged_in() as transport:
         channel = transport.open_session()
         channel.exec_command("read x")
-        wait_until(lambda: any(one._sessions for one in node.connections), "the session")
-        [connection] = [one for one in node.connections if one._sessions]
+        wait_until(lambda: any(one._sessions for one in _connections(node)), "the session")
+        [connection] = [one for one in _connections(node) if one._sessions]
 
         async def answer(message: Any, fds: tuple[int, ...] = ()) -> None:
             return

@@ -38,6 +38,9 @@ from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
 
+NO_LONGER = "access is no longer allowed"
+"""What a user reads whose connection ends, where nothing more may be said."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -73,8 +76,8 @@ class SshConnection:
         self._on_closed = on_closed
         self._sessions: dict[int, SessionLog] = {}
         self._parties: Parties | None = None
-        self._expiry: asyncio.TimerHandle | None = None
-        self._over = False
+        self._blob = b""
+        self._why_over = ""
 
     # Login.
 
@@ -100,15 +103,11 @@ class SshConnection:
             },
         )
 
-    async def authenticated(self, user: str, identity: Identity) -> Message:
-        options = self._gate.options(identity, user)
-        self.identity, self.login = identity, user
+    async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
+        options = self._gate.options(identity, user, self._source)
+        self.identity, self.login, self._blob = identity, user, blob
         cluster = self._gate.cache.cluster_name
         self._parties = Parties(identity, user, self._client_addr, self._gate.node, cluster)
-        if options.disconnect_expired_cert:
-            self._expiry = asyncio.get_running_loop().call_later(
-                max(0.0, identity.expires_at - self._gate.now()), self._expired
-            )
         self._shared.log.info(
             "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
         )
@@ -157,11 +156,10 @@ class SshConnection:
                 raise ProtocolError("message is not one of a connection's process")
 
     async def closed(self) -> None:
-        self._over = True
-        if self._expiry is not None:
-            self._expiry.cancel()
+        why = self._why_over or "the connection was lost"
+        self._why_over = why
         for session in list(self._sessions.values()):
-            ended = SessionEnded(channel=session.channel, status=255, error="the connection was lost")
+            ended = SessionEnded(channel=session.channel, status=255, error=why)
             try:
                 await session.end(ended)
             except AccessError as problem:
@@ -172,21 +170,32 @@ class SshConnection:
         self._sessions.clear()
         self._on_closed(self)
 
-    def check_lock(self) -> None:
-        """End the connection if a lock now stops its user (attack A14)."""
-        if self.identity is None or self._over:
+    # While it lasts.
+
+    def review(self, *, authorities: bool) -> None:
+        """End the connection, with all its sessions and forwardings, if it would not be allowed now (attack
+        A14): locks, roles, times, labels and authorities may have changed."""
+        identity = self.identity
+        if identity is None or self._why_over:
             return
-        lock = self._gate.lock_of(self.identity, self.login)
-        if lock is not None:
-            self._disconnect(lock.spec.message or "locked by an administrator")
+        decision = self._gate.decide(identity, self.login, self._source, live=True)
+        if not decision:
+            self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
+        elif authorities and not self._gate.still_trusts(self._blob, identity, self.login, self._source):
+            self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
+        elif self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
+            self.end("the certificate has expired")
 
-    def _expired(self) -> None:
-        self._disconnect("the certificate has expired")
+    def end(self, text: str) -> None:
+        """End the connection; the text is for the user too."""
+        if not self._why_over:
+            self._disconnect(text, text)
 
-    def _disconnect(self, reason: str) -> None:
-        self._over = True
-        self._end(reason)
-        assert self._parties is not None
+    def _disconnect(self, reason: str, text: str) -> None:
+        if self._parties is None:
+            return
+        self._why_over = reason
+        self._end(text)
         fields = {**self._parties.fields(), "reason": reason}
         task = asyncio.ensure_future(self._emit(codes.CLIENT_DISCONNECT, fields))
         _background.add(task)
@@ -197,8 +206,8 @@ class SshConnection:
         decision = self._gate.decide(self.identity, self.login, self._source)
         if not decision:
             await self._reject(request, "; ".join(decision.reasons))
-            return Refused(text="access denied")
-        options = self._gate.options(self.identity, self.login)
+            return Refused(text=decision.text or "access denied")
+        options = self._gate.options(self.identity, self.login, self._source)
         if options.max_sessions and len(self._sessions) >= options.max_sessions:
             await self._reject(request, "too many sessions", options.max_sessions)
             return Refused(text=f"too many sessions: the limit is {options.max_sessions}")
@@ -242,13 +251,14 @@ class SshConnection:
     async def _open_forward(self, request: OpenForward) -> ForwardAnswer:
         assert self.identity is not None
         decision = self._gate.decide(self.identity, self.login, self._source)
-        options = self._gate.options(self.identity, self.login) if decision else None
+        options = self._gate.options(self.identity, self.login, self._source) if decision else None
         if options is None or not self._gate.may_forward(self.identity, options):
-            failed = ForwardEnded(
-                host=request.host, port=request.port, what="failed", error="port forwarding is not permitted"
+            text = decision.text or "port forwarding is not permitted"
+            why = text if decision else "; ".join(decision.reasons)
+            await self._forward_ended(
+                ForwardEnded(host=request.host, port=request.port, what="failed", error=why)
             )
-            await self._forward_ended(failed)
-            return ForwardAnswer(channel=request.channel, refusal="port forwarding is not permitted")
+            return ForwardAnswer(channel=request.channel, refusal=text)
         return ForwardAnswer(channel=request.channel)
 
     async def _forward_ended(self, message: ForwardEnded) -> None:
@@ -297,6 +307,11 @@ def is_copy(request: OpenSession) -> bool:
     if request.kind == "subsystem":
         return request.command == "sftp"
     return request.kind == "exec" and scp_direction(request.command) is not None
+
+
+def _ends(identity: Identity) -> float:
+    """A certificate for one session lives for a minute: what counts is the one it was made from."""
+    return identity.previous_expires_at or identity.expires_at
 
 
 _background: set[asyncio.Future[None]] = set()

@@ -1,7 +1,8 @@
 """Who may log in here, and what they may do: every question of the SSH Service, answered from the cache.
 
 Certificate -> identity -> current roles -> locks -> decision, always in this order and always in this file;
-asked when a certificate is offered, when it is proven, and again for every session and forwarding.
+asked when a certificate is offered, when it is proven, again for every session and forwarding, and again and
+again while the connection lasts.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import why_not
-from pkgs.common.access.locks import matching_lock
 from pkgs.common.access.options import SessionOptions, merge_options
+from pkgs.common.access.options.merge import serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.output.sanitize import inert
@@ -74,18 +75,30 @@ class Gate:
             text = f"access denied to {login} connecting to {self.node().spec.hostname} on {identity.cluster}"
             if story := self._story(identity, login, source_addr):
                 text += f"\n{story}"
-            return Verdict(None, "; ".join(decision.reasons), identity.name, text)
+            return Verdict(None, "; ".join(decision.reasons), identity.name, decision.text or text)
         if refusal := self.cannot_become(login):
             return Verdict(None, refusal, identity.name, refusal)
         return Verdict(identity)
 
-    def decide(self, identity: Identity, login: str, source_addr: str) -> Decision:
-        """The one decision, with the roles and locks of this moment."""
+    def decide(self, identity: Identity, login: str, source_addr: str, *, live: bool = False) -> Decision:
+        """The one decision, with the roles and locks of this moment. `live`: about what goes on already."""
         try:
             subject = Subject(identity, self.cache.roles_of(identity))
         except DeniedError as problem:
-            return Decision(False, (problem.message, *problem.reasons))
-        return decide(subject, SshLogin(self.node(), login), self._environment(source_addr))
+            return Decision(False, (problem.message, *problem.reasons), text=inert(problem.message))
+        environment = self._environment(source_addr, live=live)
+        decision = decide(subject, SshLogin(self.node(), login), environment)
+        return replace(decision, text=inert(decision.text)) if decision.text else decision
+
+    def still_trusts(self, blob: bytes, identity: Identity, login: str, source_addr: str) -> bool:
+        """Whether the certificate of what goes on is of an authority that is trusted now. Its time alone
+        does not matter: that is what `disconnect_expired_cert` is for."""
+        when = min(self.now(), identity.expires_at - 1.0)
+        try:
+            verify_user_cert(blob, trust=self.cache.trust, login=login, source_addr=source_addr, now=when)
+        except AccessError:
+            return False
+        return True
 
     def _story(self, identity: Identity, login: str, source_addr: str) -> str:
         """Why it was denied, for those who may know."""
@@ -98,7 +111,7 @@ class Gate:
         story = why_not(subject, SshLogin(node, login), self._environment(source_addr), action)
         return "\n".join(map(inert, story.splitlines()))
 
-    def _environment(self, source_addr: str) -> Environment:
+    def _environment(self, source_addr: str, *, live: bool = False) -> Environment:
         return Environment(
             now=self.now(),
             source_addr=source_addr,
@@ -106,17 +119,25 @@ class Gate:
             locks=self.cache.locks,
             auth_preference=self.cache.auth_preference,
             locks_stale_s=self.cache.stale_for_s,
+            live=live,
         )
 
-    def options(self, identity: Identity, login: str) -> SessionOptions:
-        """What the roles say about the session. Raises DeniedError."""
+    def options(self, identity: Identity, login: str, source_addr: str) -> SessionOptions:
+        """What the roles say about the session now; those that do not count now give nothing. Raises
+        DeniedError."""
         return merge_options(
             self.cache.roles_of(identity),
             login,
             traits=identity.traits,
             networking=self.cache.networking,
             auth_preference=self.cache.auth_preference,
+            in_force=serving(self._environment(source_addr)),
         )
+
+    def ends_expired(self, identity: Identity) -> bool:
+        """Whether roles or cluster let no connection outlive its certificate. Raises DeniedError."""
+        roles = self.cache.roles_of(identity)
+        return merge_options(roles, auth_preference=self.cache.auth_preference).disconnect_expired_cert
 
     def may_copy(self, options: SessionOptions) -> bool:
         return self.file_copy and options.file_copy
@@ -129,10 +150,6 @@ class Gate:
             and "permit-port-forwarding" in identity.extensions
             and not identity.force_command
         )
-
-    def lock_of(self, identity: Identity, login: str) -> Lock | None:
-        """A lock that ends what this identity has open (attack A14)."""
-        return matching_lock(self.cache.locks, identity, self.now(), server_id=self.node().name, login=login)
 
     @staticmethod
     def cannot_become(login: str) -> str:

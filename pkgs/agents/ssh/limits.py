@@ -29,5 +29,7 @@ MOTD_LIMIT = 16 * 1024
 USER_ENV_LINES = 1000
 USER_ENV_BYTES = 256 * 1024
 FORWARD_DIAL_S = 10.0
+FAREWELL_S = 0.25
+"""For a client to show why its connection ends, before it does."""
 EXIT_WAIT_S = 15.0
 """How long a process whose client is gone may take to end what it started."""

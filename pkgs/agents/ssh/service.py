@@ -18,6 +18,7 @@ from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.membership.member import Member
+from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.dial import split_host_port
 from pkgs.common.net.listener import Accepted, Listener, bind
 from pkgs.common.net.proxyproto.signed import ProxyVerifier
@@ -90,7 +91,7 @@ class SshService:
             self._now,
             process.component_log("sessions"),
         )
-        self._connections: set[SshConnection] = set()
+        self._reviews = Reviews(process.component_log("sessions"), process.clock.monotonic)
         self._shared = Shared(
             gate=Gate(
                 member.cache,
@@ -134,6 +135,7 @@ class SshService:
         await asyncio.gather(self._pool.start(), self._labels.start())
         if not self._uses_tunnels or self._config.ssh_service.force_listen:
             await self._listen()
+        self._reviews.start()
         self._settings_changed("")
         self._unsubscribe = self._member.cache.on_change(self._settings_changed)
         self._member.start_heartbeat(self.node)
@@ -176,6 +178,7 @@ class SshService:
         if self._listener is not None:
             self._listener.stop_accepting()
         await self._pool.close()
+        await self._reviews.close()
         if self._listener is not None:
             await self._listener.close()
         await self._tunnels.close()
@@ -217,17 +220,16 @@ class SshService:
         await self._pool.serve(sock, header.client_addr)
 
     def _new_connection(self, start: Start, end: Callable[[str], None]) -> SshConnection:
-        connection = SshConnection(self._shared, start, end, self._connections.discard)
-        self._connections.add(connection)
+        connection = SshConnection(self._shared, start, end, self._reviews.discard)
+        self._reviews.add(connection)
         return connection
 
     # Changes.
 
     def _settings_changed(self, kind: str) -> None:
         cache = self._member.cache
-        if kind in ("", "lock"):
-            for connection in list(self._connections):
-                connection.check_lock()
+        if kind != "node":
+            self._reviews.changed(kind)
         if kind in ("", "cluster_networking_config"):
             spec = cache.networking.spec
             self._pool.keep_alive_s = parse_duration(spec.keep_alive_interval)
@@ -258,6 +260,7 @@ class SshService:
 
     def _node_changed(self) -> None:
         self._node = None
+        self._reviews.changed("node")  # the labels may be others
 
     def _proxy_addr(self) -> str:
         if self._config.proxy_addr:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.events import broken_events
 from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts, Totp
 from pkgs.auth.accounts.passwords import PasswordPool
@@ -108,7 +109,10 @@ class LoginHandler:
                 client_addr=address,
                 mfa_device=proof.mfa_device,
             )
-            return await self._issuer.issue(order, ssh_key, tls_key, succeeded, user_agent=request.user_agent)
+            also = broken_events(self._journal, proof.user.name, holding.from_lists)
+            return await self._issuer.issue(
+                order, ssh_key, tls_key, succeeded, *also, user_agent=request.user_agent
+            )
         except DeniedError as error:
             # The proof was right but the certificate was vetoed: that is a failed login as well.
             await self._audit_failure(request, f"{error.message} {error.detail}".strip(), address)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Literal
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.events import write_all
+from pkgs.auth.accesslists.generic import GenericLists
 from pkgs.auth.accounts.credentials import Accounts, already_registered
 from pkgs.auth.accounts.passwords import PasswordPool, check_new
 from pkgs.auth.accounts.totp import matching_step, otpauth_url, to_base32
-from pkgs.auth.accounts.users import checked_user, without_lock
+from pkgs.auth.accounts.users import checked_user, request_removal, without_lock
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
 from pkgs.auth.gate import Gate
@@ -25,11 +27,15 @@ from pkgs.common.api.login import (
     SignupForm,
 )
 from pkgs.common.errors import AlreadyExistsError, ConflictError, DeniedError, InputError, NotFoundError
-from pkgs.common.events.codes import MFA_ADD, PASSWORD_CHANGE, RESET_TOKEN_CREATE, USER_CREATE
+from pkgs.common.events.codes import MFA_ADD, PASSWORD_CHANGE, RESET_TOKEN_CREATE
+from pkgs.common.events.types import Event
 from pkgs.common.resources.durations import format_duration
-from pkgs.common.resources.kinds import User, UserSpec
+from pkgs.common.resources.kinds import Resource, User, UserSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.rpc.calls import Caller
+
+Changed = Callable[[Journal, str, Resource | None, Resource | None], list[Event]]
+"""The audit events of a change of a resource: before and after."""
 
 
 class SignupHandlers:
@@ -43,6 +49,7 @@ class SignupHandlers:
         gate: Gate,
         cluster_name: str,
         proxy_addr: Callable[[], str],
+        changed: Changed,
     ) -> None:
         self._store = store
         self._accounts = accounts
@@ -52,6 +59,8 @@ class SignupHandlers:
         self._gate = gate
         self._cluster = cluster_name
         self._proxy_addr = proxy_addr
+        self._changed = changed
+        self._lists = GenericLists(store, permissions, journal)
 
     async def create_user(self, caller: Caller, request: CreateUser) -> Invitation:
         self._permissions.require(caller, "user", "create", any_object=True)
@@ -64,22 +73,27 @@ class SignupHandlers:
             self._store,
         )
         self._permissions.require(caller, "user", "create", resource=user)
-        # Nothing secret of an earlier user of this name may come to life again.
+        if self._store.get("user", user.name) is not None:
+            raise already_registered(user.name)
+        actor = self._journal.actor(caller)
+        # Nothing secret of an earlier user of this name may come to life again, nor what lists gave them.
         before = await self._accounts.removal(user.name)
+        cleared = await self._lists.before_creating(user, actor)
         token, expires, invite = self._accounts.invitation(user.name, "invite", request.ttl_s)
         try:
-            await self._store.backend.commit([create_operation(user), *before, *invite])
+            requests = request_removal(self._store, user.name)
+            await self._store.backend.commit(
+                [create_operation(user), *before, *cleared.operations, *invite, *requests]
+            )
         except AlreadyExistsError:
             raise already_registered(user.name) from None
-        actor = self._journal.actor(caller)
         await self._journal.write(
-            self._journal.event(
-                USER_CREATE, name=user.name, roles=list(user.spec.roles), connector="local", user=actor
-            ),
+            *self._changed(self._journal, actor, None, user),
             self._journal.event(
                 RESET_TOKEN_CREATE, name=user.name, ttl=format_duration(request.ttl_s), user=actor
             ),
         )
+        await write_all(self._journal, cleared.events)
         return self._invitation(user.name, token, "invite", expires)
 
     async def reset_user(self, caller: Caller, request: ResetUser) -> Invitation:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from pkgs.auth import limits
-from pkgs.auth.state.store import Store
+from pkgs.auth.backend.interface import Operation
+from pkgs.auth.state.store import Store, delete_operation
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
-from pkgs.common.resources.kinds import User, UserStatus
+from pkgs.common.resources.kinds import AccessRequest, User, UserStatus
 from pkgs.common.resources.names import valid_user_name
 
 
@@ -35,6 +36,16 @@ def checked_user(user: User, store: Store) -> User:
         if any(len(text) > limits.MAX_TRAIT_TEXT for text in (name, *values)):
             raise InputError(f"trait names and values may have {limits.MAX_TRAIT_TEXT} characters")
     return user
+
+
+def request_removal(store: Store, user: str) -> list[Operation]:
+    """The operations that forget a user's access requests: whoever gets the name next did not ask for them,
+    and nobody approved it for them (attack A32). To be committed without waiting for anything before."""
+    return [
+        delete_operation(found)
+        for found in store.all("access_request")
+        if isinstance(found, AccessRequest) and found.spec.user == user
+    ]
 
 
 def without_lock(user: User) -> User:

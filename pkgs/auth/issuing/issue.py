@@ -8,7 +8,7 @@ chooses its steps. Nothing is handed out before its audit events are durable.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -20,8 +20,13 @@ from cryptography.x509 import load_pem_x509_certificate
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
-from pkgs.common.access.locks import matching_lock
-from pkgs.common.access.options import SessionOptions, logins_for, merge_options
+from pkgs.common.access.locks import Interaction
+from pkgs.common.access.options import SessionOptions, merge_options
+from pkgs.common.access.options.hours import logins_at, logins_until
+from pkgs.common.access.options.login import cert_extensions
+from pkgs.common.access.options.merge import refusing, serving
+from pkgs.common.access.requests.assuming import Extra, extra, restriction
+from pkgs.common.access.types import Environment
 from pkgs.common.api.login import UserCerts
 from pkgs.common.errors import DeniedError, InternalError
 from pkgs.common.events.codes import CERT_CREATE
@@ -31,7 +36,7 @@ from pkgs.common.pki import sshcert, x509
 from pkgs.common.pki.certspec import NO_LOGIN_PREFIX, UserCertSpec, spec_from_identity
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.keys import check_public_line, check_public_pem
-from pkgs.common.resources.kinds import Lock
+from pkgs.common.resources.kinds import AccessRequest
 from pkgs.common.resources.role import Role
 
 
@@ -53,10 +58,49 @@ class Order:
     impersonator: str = ""
     previous: Identity | None = None
     """The verified certificate a reissue starts from."""
+    requests: tuple[AccessRequest, ...] = ()
+    """As stored at this moment: those used from now on, and those of the old certificate still in force."""
+    standing: frozenset[str] = frozenset()
+    """Names of the roles that the user holds without any request; needed wherever requests play a part."""
+    dropped: frozenset[str] = frozenset()
+    """Requests of the old certificate to be given back."""
 
     @cached_property
     def grants(self) -> Grants:
-        return grants_of(self.roles, self.traits)
+        return self._grants_of(self.roles)
+
+    def _grants_of(self, roles: tuple[Role, ...]) -> Grants:
+        return grants_of(roles, self.traits, self._env)
+
+    @property
+    def _env(self) -> Environment:
+        return Environment(now=self.now, source_addr=self.client_addr)
+
+    @property
+    def until(self) -> float:
+        """The last moment at which every login that the roles give now is still given by them."""
+        return logins_until(
+            self.roles, self.traits, limits.MIN_TTL_S, self._env, horizon_s=limits.SIGNED_USER_TTL_MAX_S
+        )
+
+    @property
+    def extra(self) -> Extra:
+        """What the requests add; DeniedError when one of them gives nothing to this user now."""
+        return extra(self.requests, self.user, self.now)
+
+    @property
+    def extra_logins(self) -> frozenset[str]:
+        """Logins that the roles of the requests give by themselves."""
+        granted = tuple(role for role in self.roles if role.name in self.extra.roles)
+        return frozenset(self._grants_of(granted).logins) if granted else frozenset()
+
+    @property
+    def active_requests(self) -> tuple[str, ...]:
+        """What the certificate names. One that is over stays named until it is given back, so that a lock
+        on it goes on holding."""
+        before = self.previous.active_requests if self.previous is not None else ()
+        kept = (name for name in before if name not in self.dropped)
+        return tuple(dict.fromkeys((*kept, *(request.name for request in self.requests))))
 
     @property
     def options(self) -> SessionOptions:
@@ -68,22 +112,28 @@ class Grants(NamedTuple):
 
     options: SessionOptions
     logins: tuple[str, ...]
+    extensions: dict[str, str]
+    """Custom ones of the SSH certificate."""
 
 
 _grants: dict[tuple[object, ...], tuple[tuple[Role, ...], Grants]] = {}
 
 
-def grants_of(roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]]) -> Grants:
+def grants_of(roles: tuple[Role, ...], traits: dict[str, tuple[str, ...]], env: Environment) -> Grants:
     """Worked out once while these very roles are in use: thousands of logins share a few combinations.
 
-    An entry holds its roles, so that an id is never taken over by another object. The logins are those for
-    a life that every role allows; a certificate's life is cut to that before its logins are set."""
-    key = (*map(id, roles), *sorted(traits.items()))
+    Logins and extensions come from the roles that count now and from here: for whatever reads them later may
+    ask nobody. An entry holds its roles, so that an id is never taken over by another object. The logins are
+    those for a life that every role allows; a certificate's life is cut to that before its logins are set."""
+    counting = (tuple(map(serving(env), roles)), tuple(map(refusing(env), roles)))
+    key = (*map(id, roles), counting, *sorted(traits.items()))
     found = _grants.get(key)
     if found is None:
-        options = merge_options(roles)
+        options = merge_options(roles, in_force=serving(env))
         life = min(options.max_session_ttl_s, limits.MIN_TTL_S)
-        found = (roles, Grants(options, logins_for(roles, traits, life)))
+        logins = logins_at(roles, traits, life, env)
+        extensions = cert_extensions(roles, traits, serving(env))
+        found = (roles, Grants(options, logins, extensions))
         if len(_grants) >= limits.GRANTS_REMEMBERED:
             _grants.clear()
         _grants[key] = found
@@ -124,7 +174,7 @@ def set_lifetime(order: Order, spec: UserCertSpec) -> UserCertSpec:
     expires = float(int(order.now + min(order.options.max_session_ttl_s, wanted)))
     if order.previous is not None:
         expires = min(expires, order.previous.expires_at)
-    return msgspec.structs.replace(spec, valid_before=expires)
+    return msgspec.structs.replace(spec, valid_before=min(expires, order.extra.until, order.until))
 
 
 def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
@@ -132,10 +182,12 @@ def set_roles(order: Order, spec: UserCertSpec) -> UserCertSpec:
 
 
 def set_logins(order: Order, spec: UserCertSpec) -> UserCertSpec:
-    """Logins that roles and traits allow now; a reissue keeps only those it had."""
-    logins = order.grants.logins[: limits.MAX_PRINCIPALS]
+    """Logins that roles and traits allow now; a reissue keeps those it had and gets those of requests."""
+    logins = order.grants.logins
     if order.previous is not None:
-        logins = tuple(login for login in logins if login in order.previous.logins)
+        known = {*order.previous.logins, *order.extra_logins}
+        logins = tuple(login for login in logins if login in known)
+    logins = logins[: limits.MAX_PRINCIPALS]
     return msgspec.structs.replace(spec, logins=logins or (f"{NO_LOGIN_PREFIX}{uuid.uuid4()}",))
 
 
@@ -148,7 +200,12 @@ def set_extensions(order: Order, spec: UserCertSpec) -> UserCertSpec:
         flags.append("permit-port-forwarding")
     if options.x11:
         flags.append("permit-X11-forwarding")
-    return msgspec.structs.replace(spec, extensions=tuple(flags), oldssh=options.cert_format == "oldssh")
+    return msgspec.structs.replace(
+        spec,
+        extensions=tuple(flags),
+        custom_extensions=order.grants.extensions,
+        oldssh=options.cert_format == "oldssh",
+    )
 
 
 def pin_source(order: Order, spec: UserCertSpec) -> UserCertSpec:
@@ -158,7 +215,22 @@ def pin_source(order: Order, spec: UserCertSpec) -> UserCertSpec:
     return msgspec.structs.replace(spec, source_addr=order.client_addr)
 
 
-MODIFIERS: tuple[Modifier, ...] = (set_lifetime, set_roles, set_logins, set_extensions, pin_source)
+def set_requests(order: Order, spec: UserCertSpec) -> UserCertSpec:
+    """Name the requests, and restrict to the resources that they are for."""
+    if order.previous is None:
+        return spec
+    allowed = restriction(order.previous, order.requests, order.dropped, order.extra)
+    return msgspec.structs.replace(spec, active_requests=order.active_requests, allowed_resources=allowed)
+
+
+MODIFIERS: tuple[Modifier, ...] = (
+    set_lifetime,
+    set_roles,
+    set_logins,
+    set_extensions,
+    pin_source,
+    set_requests,
+)
 
 # Validators: each refuses one thing.
 
@@ -172,7 +244,7 @@ def lives_within_bounds(order: Order, spec: UserCertSpec) -> None:
     life = spec.valid_before - order.now
     if life <= 0:
         raise DeniedError("the certificate would already have expired", hint="log in again")
-    if life > order.max_ttl_s or life > order.options.max_session_ttl_s:
+    if life > order.max_ttl_s or life > order.options.max_session_ttl_s or spec.valid_before > order.until:
         raise DeniedError("the certificate would live longer than the roles allow")
 
 
@@ -183,8 +255,22 @@ def is_pinned_where_demanded(order: Order, spec: UserCertSpec) -> None:
         )
 
 
+def requests_need_an_origin(order: Order, spec: UserCertSpec) -> None:
+    """Requests are used by people with a certificate of their own (attack A32)."""
+    before = order.previous
+    if before is None:
+        if order.requests or spec.active_requests or spec.allowed_resources is not None:
+            raise DeniedError("an access request is used with a certificate that exists")
+        return
+    if not order.requests:
+        return
+    if before.impersonator or before.bot_name or before.renewable or before.force_command:
+        raise DeniedError("only a person's own certificate can use an access request")
+
+
 def only_shrinks(order: Order, spec: UserCertSpec) -> None:
-    """A reissued certificate has nothing that its origin had not, and keeps every restriction (A34)."""
+    """A reissued certificate has nothing that its origin had not, and keeps every restriction (A34); only
+    what the stored requests grant at this moment is added, and they are read here once more."""
     before = order.previous
     if before is None:
         return
@@ -193,36 +279,50 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
     kept = all(
         getattr(spec, name) == getattr(before, name)
         for name in (
-            "cluster", "mfa_device", "impersonator", "force_command", "active_requests", "allowed_resources",
+            "cluster", "mfa_device", "impersonator", "force_command",
             "device_id", "device_asset_tag", "bot_name", "bot_instance_id", "join_token", "renewable",
             "generation",
         )
     )  # fmt: skip
     granted = {login for login in spec.logins if not login.startswith(NO_LOGIN_PREFIX)}
+    added = extra(order.requests, before.name, order.now)
+    by_request = bool(before.active_requests or order.requests)
+    # What a request gave before is asked for anew: it may have been given back, denied or deleted.
+    held = set(before.roles) & order.standing if by_request else set(before.roles)
     shrunk = (
         spec.user == before.name
-        and spec.valid_before <= before.expires_at
-        and set(spec.roles) <= set(before.roles)
-        and granted <= set(before.logins)
+        and spec.valid_before <= min(before.expires_at, added.until)
+        and set(spec.roles) <= {*held, *added.roles}
+        and granted <= {*before.logins, *order.extra_logins} & {*order.grants.logins}
         and all(set(values) <= set(before.traits.get(name, ())) for name, values in spec.traits.items())
         and (not before.source_addr or spec.source_addr == before.source_addr)
+        and set(before.active_requests) - order.dropped <= set(spec.active_requests)
+        and set(spec.active_requests) - set(before.active_requests) <= {r.name for r in order.requests}
+        and {r.name for r in order.requests} <= set(spec.active_requests)
+        and spec.allowed_resources == restriction(before, order.requests, order.dropped, added)
     )
     if not (kept and shrunk):
         raise DeniedError("a renewed certificate may not say more than the old one")
 
 
-VALIDATORS: tuple[Validator, ...] = (has_roles, lives_within_bounds, is_pinned_where_demanded, only_shrinks)
+VALIDATORS: tuple[Validator, ...] = (
+    has_roles,
+    lives_within_bounds,
+    is_pinned_where_demanded,
+    requests_need_an_origin,
+    only_shrinks,
+)
 
 
 class UserIssuer:
     """The one place that signs certificates for users."""
 
     def __init__(
-        self, authorities: Authorities, journal: Journal, locks: Callable[[], Sequence[Lock]]
+        self, authorities: Authorities, journal: Journal, check_locks: Callable[[Interaction], None]
     ) -> None:
         self._authorities = authorities
         self._journal = journal
-        self._locks = locks
+        self._check_locks = check_locks
 
     @property
     def cluster_name(self) -> str:
@@ -277,12 +377,12 @@ class UserIssuer:
                 and identity.renewable == spec.renewable
                 and identity.generation == spec.generation
                 and identity.source_addr == spec.source_addr
+                and (silent or identity.active_requests == spec.active_requests)
+                and identity.allowed_resources == spec.allowed_resources
             )
             if not as_meant:
                 raise InternalError("a certificate did not come out as meant and was withheld")
-            lock = matching_lock(self._locks(), identity, order.now)
-            if lock is not None:
-                raise DeniedError(lock.spec.message or "access is locked", detail=f"lock {lock.name}")
+            self._check_locks(Interaction(identity))
 
     def _event(self, spec: UserCertSpec, user_agent: str) -> Event:
         return self._journal.event(
@@ -300,6 +400,7 @@ class UserIssuer:
                 "mfa_device_uuid": spec.mfa_device,
                 "impersonator": spec.impersonator,
                 "access_requests": list(spec.active_requests),
+                "allowed_resource_ids": list(spec.allowed_resources or ()),
             },
             user_agent=user_agent or None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,6 +16,7 @@ from pkgs.auth.issuing.authorities import Authorities
 from pkgs.auth.issuing.hosts import Host, Hosts
 from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.state.store import Store, key_of
+from pkgs.common.access.locks import Interaction
 from pkgs.common.api.join import HostCerts, Join, RenewHostCerts
 from pkgs.common.errors import (
     AlreadyExistsError,
@@ -33,6 +35,7 @@ from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.keys import check_public_line, check_public_pem
 from pkgs.common.resources.kinds import Token
 from pkgs.common.resources.names import valid_host_id, valid_host_name
+from pkgs.common.resources.secrets import masked
 from pkgs.common.rpc.calls import Caller
 
 ONE_TIME = "teleport.internal/one-time"
@@ -54,13 +57,20 @@ class _Wanted:
 
 class JoinHandlers:
     def __init__(
-        self, store: Store, hosts: Hosts, authorities: Authorities, journal: Journal, gate: Gate
+        self,
+        store: Store,
+        hosts: Hosts,
+        authorities: Authorities,
+        journal: Journal,
+        gate: Gate,
+        check_locks: Callable[[Interaction], None],
     ) -> None:
         self._store = store
         self._hosts = hosts
         self._authorities = authorities
         self._journal = journal
         self._gate = gate
+        self._check_locks = check_locks
 
     async def join(self, caller: Caller, request: Join) -> HostCerts:
         address = self._gate.enter(caller, request.client_addr)
@@ -70,8 +80,12 @@ class JoinHandlers:
             ssh_key = check_public_line(request.ssh_public_key)
             tls_key = check_public_pem(request.tls_public_key)
             known = await self._hosts.get(request.host_id)
-            if known is None or not known[0].answered(request, self._store.backend.clock()):
+            is_new = known is None or not known[0].answered(request, self._store.backend.clock())
+            if is_new:
                 token = self._token(caller, request)
+            # Told only to those who hold a token (attack A14).
+            self._check_locks(Interaction(None, (request.host_id,), join_token=request.token))
+            if is_new:
                 await self._register(caller, request, token, known)
         except (DeniedError, InputError, AlreadyExistsError) as error:
             await self._journal.write(
@@ -239,9 +253,3 @@ def _check_finished(spec: HostCertSpec, identity: Identity) -> None:
         or identity.cluster != spec.cluster
     ):
         raise InternalError("a host certificate did not come out as meant and was withheld")
-
-
-def masked(token: str) -> str:
-    """Stars and the last quarter: enough to recognise one's own token, not enough to use it."""
-    shown = len(token) // 4
-    return "*" * min(len(token) - shown, 64) + token[len(token) - shown :][:64] if token else ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.events import broken_events
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.elevating import elevation
 from pkgs.auth.issuing.issue import Order, UserIssuer
 from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.permissions import Permissions
@@ -43,8 +45,8 @@ class SigningHandlers:
         return user
 
     async def reissue(self, caller: Caller, request: ReissueUserCerts) -> UserCerts:
-        """Roles, traits and logins are those of the old certificate that the user still has; the rest is
-        kept as it was."""
+        """Roles, traits and logins are those of the old certificate that the user still has, and those of
+        access requests as they are now; the rest is kept as it was."""
         identity = caller.user()
         holding = self._permissions.holding(self._user(identity.name))
         held = tuple(name for name in identity.roles if name in holding.roles)
@@ -53,18 +55,24 @@ class SigningHandlers:
             for name, values in identity.traits.items()
         }
         now = self._store.backend.clock()
+        requests, dropped = elevation(self._store, identity, request.assume, request.drop, now)
+        extra = sorted({name for found in requests for name in found.spec.roles} - set(held))
         default = parse_duration(self._permissions.auth_preference().spec.default_session_ttl)
         order = Order(
             user=identity.name,
             cluster=identity.cluster,
-            roles=self._permissions.roles(held),
+            roles=self._permissions.roles((*held, *extra)),
             traits={name: values for name, values in traits.items() if values},
             now=now,
             ttl_s=float(request.ttl_s) or default,
             client_addr=caller.remote_addr,
             previous=identity,
+            requests=requests,
+            standing=frozenset(holding.roles),
+            dropped=dropped,
         )
-        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
+        broken = broken_events(self._journal, identity.name, holding.from_lists)
+        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
 
     async def sign_user(self, caller: Caller, request: SignUserCerts) -> UserCerts:
         """For the administrator, and for users whose roles grant the verb `use` on `user`. What a user signs
@@ -89,7 +97,8 @@ class SigningHandlers:
             max_ttl_s=limits.SIGNED_USER_TTL_MAX_S if caller.admin else limits.MAX_USER_TTL_S,
             impersonator="" if caller.identity is None else caller.identity.name,
         )
-        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key)
+        broken = broken_events(self._journal, user.name, holding.from_lists)
+        return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
 
     async def sign_host(self, caller: Caller, request: SignHostCert) -> HostSshCert:
         self._permissions.require(caller, "host_cert", "create")
@@ -125,6 +134,8 @@ def _require_unrestricted(identity: Identity) -> None:
         or identity.disallow_reissue
         or identity.source_addr
         or identity.allowed_resources is not None
+        # What it signed would go on when the request is denied, deleted or locked.
+        or identity.active_requests
     ):
         raise DeniedError(
             "a certificate with restrictions cannot sign for anybody",

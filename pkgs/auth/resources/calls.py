@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
 
 from pkgs.auth import limits
+from pkgs.auth.accesslists.events import write_all
+from pkgs.auth.accesslists.generic import NOTHING_CLEARED, Cleared, GenericLists
 from pkgs.auth.accounts.attempts import AttemptLog
 from pkgs.auth.accounts.credentials import Accounts
+from pkgs.auth.accounts.users import request_removal
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.resources.changes import change_events
-from pkgs.auth.resources.prepare import located, prepare
+from pkgs.auth.resources.plan import Plan, check_mode, check_prunable, check_revision
+from pkgs.auth.resources.prepare import prepare
 from pkgs.auth.resources.search import matcher
 from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
-from pkgs.auth.state.store import Store, delete_operation, with_expiry
+from pkgs.auth.state.planned import PlannedStore
+from pkgs.auth.state.store import Store, with_expiry, with_revision
 from pkgs.common.api.login import Done
 from pkgs.common.api.resources import (
     Chunk,
@@ -26,15 +32,18 @@ from pkgs.common.api.resources import (
     Got,
     ListResources,
     PutResource,
+    Stored,
 )
-from pkgs.common.errors import AlreadyExistsError, DeniedError, InputError, NotFoundError
+from pkgs.common.errors import AlreadyExistsError, ConflictError, DeniedError, InputError, NotFoundError
 from pkgs.common.pki.identity import PeerKind
 from pkgs.common.resources.defaults import default_singletons
+from pkgs.common.resources.documents.owned import located
+from pkgs.common.resources.documents.warnings import warnings_of
 from pkgs.common.resources.kinds import Node, Resource, Token, TokenSpec, User
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.registry import OWN, PRESENCE, SINGLETONS, canonical_kind
+from pkgs.common.resources.registry import OWN, PRESENCE, SINGLETONS, Ref, canonical_kind
 from pkgs.common.resources.role import Role
-from pkgs.common.resources.secrets import SECRETS, without_secrets
+from pkgs.common.resources.secrets import SECRETS, secrets_in, without_secrets
 from pkgs.common.rpc.calls import Caller
 
 UNTOUCHABLE = OWN
@@ -64,6 +73,7 @@ class ResourceHandlers:
         self._permissions = permissions
         self._journal = journal
         self._on_lock = on_lock
+        self._lists = GenericLists(store, permissions, journal)
 
     # Reading.
 
@@ -81,7 +91,8 @@ class ResourceHandlers:
         sees = self._permissions.filter(caller, kind)
         hidden = hidden or (resource is not None and sees is not None and not sees(resource))
         if not hidden and not self._may_see(caller, kind, request.name):
-            self._permissions.require(caller, kind, _read_verb(kind), resource=resource)
+            rule, ruled = self._lists.ruled(kind, resource, request.sub_kind)
+            self._permissions.require(caller, rule, _read_verb(kind), resource=ruled)
         if resource is None or hidden:
             raise NotFoundError(f'{kind} "{request.name}" not found')
         return Got(_shown(resource, request.with_secrets))
@@ -101,9 +112,10 @@ class ResourceHandlers:
                     resources = [r for r in resources if isinstance(r, Node) and may_list(r)]
         elif not self._permissions.host_may_read(caller, kind) and not self._public(caller, kind):
             verbs = ("list", _read_verb(kind))
-            self._permissions.require(caller, kind, *verbs, any_object=True)
-            may = self._permissions.rule_filter(caller, kind, *verbs)
-            resources = [r for r in resources if may(r)]
+            rule, _ = self._lists.ruled(kind, None)
+            self._permissions.require(caller, rule, *verbs, any_object=True)
+            may = self._permissions.rule_filter(caller, rule, *verbs)
+            resources = [r for r in resources if self._lists.may(may, r)]
         visible = self._permissions.filter(caller, kind)
         if visible is not None:
             resources = [r for r in resources if visible(r)]
@@ -139,7 +151,33 @@ class ResourceHandlers:
 
     # Writing.
 
-    async def put(self, caller: Caller, request: PutResource) -> Got:
+    async def put(self, caller: Caller, request: PutResource) -> Stored:
+        tries = limits.WRITE_TRIES if request.mode == "upsert" else 1
+        while True:
+            plan = self._plan(caller, request)
+            if request.dry_run:
+                return plan.answer(caller)
+            tries -= 1
+            try:
+                stored, cleared = await self._write(plan, self._journal.actor(caller))
+                break
+            except (AlreadyExistsError, ConflictError, NotFoundError):
+                # Somebody else wrote since the plan was checked: their state has to be checked anew.
+                if tries <= 0:
+                    raise
+        before = plan.before
+        await self._journal.write(*change_events(self._journal, self._journal.actor(caller), before, stored))
+        await write_all(self._journal, cleared.events)
+        if stored.kind == "lock":
+            self._on_lock()
+        if plan.unlocks:
+            await self._attempts.clear(stored.name)
+        change: Literal["created", "updated"] = "created" if before is None else "updated"
+        shown = without_secrets(stored) if not caller.admin else stored
+        return Stored(shown, change=change, warnings=warnings_of(stored))
+
+    def _plan(self, caller: Caller, request: PutResource) -> Plan:
+        """Everything that is checked, on one view of the store: nothing is awaited in here."""
         kind = request.resource.kind
         if kind in UNTOUCHABLE:
             raise InputError(f"creating resources of type {kind!r} is not supported")
@@ -149,11 +187,13 @@ class ResourceHandlers:
             raise InputError(f"resources of type {kind!r} are read only")
         verbs = {"create": ("create",), "upsert": ("create", "update"), "update": ("update",)}[request.mode]
         wanted = located(request.resource)
+        rule, verbs = self._lists.rule_of(kind, verbs)
+        store = PlannedStore(self._store, request.assume) if request.dry_run else self._store
         before = self._store.get(kind, self._name(kind, wanted.name), wanted.sub_kind)
         # A condition must hold for what there was and for what there will be.
         for version in (wanted, before):
             if version is not None:
-                self._permissions.require(caller, kind, *verbs, resource=version)
+                self._permissions.require(caller, rule, *verbs, resource=self._lists.ruled(kind, version)[1])
         if kind == "remote_cluster" and not caller.admin and request.mode != "update":
             raise InputError("a remote_cluster is made when a leaf cluster joins")
         if before is not None and before.metadata.labels.get(ORIGIN) == CONFIG_FILE:
@@ -161,36 +201,57 @@ class ResourceHandlers:
                 f"{kind} is managed by the configuration file of the Auth Service",
                 hint="change teleport.yaml there, or remove the setting from it",
             )
-        now = self._store.backend.clock()
         actor = self._journal.actor(caller)
-        resource = prepare(wanted, before, self._store, actor, now, restoring=caller.admin)
-        self._permissions.require(caller, kind, *verbs, resource=resource)
-        if kind in SETTINGS and request.mode == "create":
-            raise AlreadyExistsError(f"{kind} already exists", hint="use -f or --force flag to overwrite")
+        now = store.backend.clock()
+        resource = prepare(wanted, before, store, actor, now, restoring=caller.admin)
+        resource = self._lists.checked(caller, resource, before, actor, now, store)
+        self._permissions.require(caller, rule, *verbs, resource=self._lists.ruled(kind, resource)[1])
+        check_mode(request.mode, resource, before)
+        return Plan(resource, before, secrets_in(wanted))
+
+    async def _write(self, plan: Plan, actor: str) -> tuple[Resource, Cleared]:
+        """What was planned, if the store is still as it was then; and what was cleared away for it."""
+        resource, before = plan.resource, plan.before
+        if before is not None:
+            # Also an upsert: what it may overwrite is what its permission was asked for.
+            return await self._store.update(
+                with_revision(resource, before.metadata.revision)
+            ), NOTHING_CLEARED
         old: list[Operation] = []
-        if before is None and isinstance(resource, User):
+        if isinstance(resource, User):
             # Nothing secret of an earlier user of this name may come to life again.
             old = await self._accounts.removal(resource.name)
-        if request.mode == "update":
-            stored = await self._store.update(resource)
-        elif request.mode == "create" or old:
-            # Where there is something to forget there must be no user who is using it by now.
-            stored = await self._store.create(resource, *old)
-        else:
-            stored = await self._store.put(resource)
-        await self._journal.write(*change_events(self._journal, self._journal.actor(caller), before, stored))
-        if kind == "lock":
-            self._on_lock()
-        if _unlocked(before, stored):
-            await self._attempts.clear(stored.name)
-        return Got(without_secrets(stored) if not caller.admin else stored)
+            old += request_removal(self._store, resource.name)
+        cleared = await self._lists.before_creating(resource, actor)
+        return await self._store.create(resource, *old, *cleared.operations), cleared
 
     async def delete(self, caller: Caller, request: DeleteResource) -> Done:
+        tries = 1 if request.revision else limits.WRITE_TRIES
+        while True:
+            resource = self._deletable(caller, request)
+            if request.dry_run:
+                return Done()
+            tries -= 1
+            try:
+                stored, cleared = await self._remove(resource, self._journal.actor(caller))
+                break
+            except ConflictError:
+                if tries <= 0:
+                    raise
+        actor = self._journal.actor(caller)
+        await self._journal.write(*change_events(self._journal, actor, resource, stored))
+        await write_all(self._journal, cleared.events)
+        return Done()
+
+    def _deletable(self, caller: Caller, request: DeleteResource) -> Resource:
+        """The resource, if this caller may delete it now; nothing is awaited in here."""
         kind = canonical_kind(request.kind)
         if kind in UNTOUCHABLE | READ_ONLY:
             raise InputError(f"resources of type {kind!r} cannot be deleted")
         resource = self._store.get(kind, self._name(kind, request.name), request.sub_kind)
-        self._permissions.require(caller, kind, "delete", resource=resource)
+        rule, verbs = self._lists.rule_of(kind, ("delete",))
+        ruled = self._lists.ruled(kind, resource, request.sub_kind)[1]
+        self._permissions.require(caller, rule, *verbs, resource=ruled)
         if resource is None:
             raise NotFoundError(f'{kind} "{request.name}" not found')
         if resource.metadata.labels.get(ORIGIN) == CONFIG_FILE:
@@ -198,31 +259,37 @@ class ResourceHandlers:
                 f"this {kind} comes from the configuration file of the Auth Service",
                 hint="remove it from teleport.yaml there",
             )
-        actor = self._journal.actor(caller)
-        if kind in SETTINGS:
-            default = next(r for r in default_singletons("", "") if r.kind == kind)
-            stored = await self._store.put(default)
-            await self._journal.write(*change_events(self._journal, actor, resource, stored))
-            return Done()
+        if request.prune:
+            check_prunable(resource, caller)
+        check_revision(resource, request.revision)
         if isinstance(resource, Role):
-            self._check_unused(resource.name)
+            leaving = request.assume if request.dry_run else []
+            self._check_unused(resource.name, leaving)
+            self._lists.check_role_unused(resource.name, {r.name for r in leaving if r.kind == "access_list"})
+        return resource
+
+    async def _remove(self, resource: Resource, actor: str) -> tuple[Resource | None, Cleared]:
+        """Delete what was checked, if it is still that; answers what is there instead of it, and what was
+        cleared away with it."""
+        if resource.kind in SETTINGS:
+            default = next(r for r in default_singletons("", "") if r.kind == resource.kind)
+            return await self._store.update(
+                with_revision(default, resource.metadata.revision)
+            ), NOTHING_CLEARED
+        secret: list[Operation] = []
         if isinstance(resource, User):
             secret = await self._accounts.removal(resource.name)
-            await self._store.backend.commit([delete_operation(resource), *secret])
-        elif kind == "access_list":
-            # Members of an earlier list of this name may not come to life again.
-            members = [r for r in self._store.all("access_list_member") if r.sub_kind == resource.name]
-            await self._store.backend.commit([delete_operation(r) for r in (resource, *members)])
-        else:
-            await self._store.delete(kind, resource.name, resource.sub_kind)
-        await self._journal.write(*change_events(self._journal, actor, resource, None))
-        return Done()
+            secret += request_removal(self._store, resource.name)
+        cleared = await self._lists.before_deleting(resource, actor)
+        await self._store.remove(resource, *secret, *cleared.operations)
+        return None, cleared
 
-    def _check_unused(self, role: str) -> None:
+    def _check_unused(self, role: str, leaving: Sequence[Ref] = ()) -> None:
+        left = {ref.name for ref in leaving if ref.kind == "user"}
         users = [
             user.name
             for user in self._store.all("user")
-            if isinstance(user, User) and role in user.spec.roles
+            if isinstance(user, User) and role in user.spec.roles and user.name not in left
         ]
         if users:
             some = ", ".join(users[:5]) + (", ..." if len(users) > 5 else "")
@@ -264,16 +331,6 @@ def _read_verb(kind: str) -> str:
 
 def _denied(verb: str, kind: str) -> DeniedError:
     return DeniedError(f'access denied to perform action "{verb}" on "{kind}"')
-
-
-def _unlocked(before: Resource | None, after: Resource) -> bool:
-    """Whether an administrator lifted the lock of a user."""
-    return (
-        isinstance(before, User)
-        and isinstance(after, User)
-        and before.spec.status.is_locked
-        and not after.spec.status.is_locked
-    )
 
 
 def _shown(resource: Resource, with_secrets: bool) -> Resource:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pkgs.auth.audit.journal import Journal
-from pkgs.auth.issuing.join import masked
+from pkgs.common.access.locks import set_fields
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import rfc3339
 from pkgs.common.events.types import Event, FieldValue
+from pkgs.common.resources.documents.differences import changes_of
 from pkgs.common.resources.kinds import (
     AccessList,
     AccessListMember,
@@ -19,6 +20,7 @@ from pkgs.common.resources.kinds import (
     Token,
     User,
 )
+from pkgs.common.resources.secrets import shown_name
 
 _KINDS: dict[str, tuple[Kind | None, Kind | None, Kind | None]] = {
     "role": (codes.ROLE_CREATED, codes.ROLE_UPDATED, codes.ROLE_DELETED),
@@ -116,10 +118,8 @@ def change_events(
     if isinstance(resource, User):
         fields |= {"roles": list(resource.spec.roles), "connector": "local"}
     elif isinstance(resource, Token):
-        # By another method than `token` the name is no secret.
-        is_secret = resource.spec.join_method == "token"
         fields |= {
-            "name": masked(resource.name) if is_secret else resource.name,
+            "name": shown_name(resource),
             "roles": list(resource.spec.roles),
             "join_method": resource.spec.join_method,
         }
@@ -139,7 +139,9 @@ def change_events(
         fields["kube_labels"] = dict(resource.metadata.labels)
     elif isinstance(resource, Lock):
         target = resource.spec.target
-        fields["target"] = {
-            name: str(getattr(target, name)) for name in target.__struct_fields__ if getattr(target, name)
+        fields |= {
+            "target": {name: str(getattr(target, name)) for name in set_fields(target)},
+            "message": resource.spec.message or None,
         }
+    fields["changes"] = changes_of(before, after)
     return [journal.event(kind, **fields)]

@@ -12,11 +12,11 @@ from pkgs.auth.accounts.users import checked_user
 from pkgs.auth.issuing.join import NOT_BY_TOKEN
 from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
 from pkgs.auth.state.store import Store
+from pkgs.common.access.locks import TARGETS, set_fields
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import (
-    AccessListMember,
     AuthPreference,
     Lock,
     LockSpec,
@@ -24,6 +24,7 @@ from pkgs.common.resources.kinds import (
     Token,
     User,
 )
+from pkgs.common.resources.names import valid_host_id
 from pkgs.common.resources.registry import SINGLETONS
 from pkgs.common.resources.role import Role
 from pkgs.common.resources.secrets import keeping_secrets
@@ -63,19 +64,12 @@ def prepare(
                 resource.spec, created_at=made.created_at, created_by=made.created_by
             )
             resource = msgspec.structs.replace(resource, spec=spec)
-        resource = _lock(resource, actor, now)
+        resource = _lock(resource, before, store, actor, now)
     if isinstance(resource, Token):
         resource = _token(resource)
     if isinstance(resource, Role) and resource.name.lower() in _SYSTEM_ROLES:
         raise InputError(f'"{resource.name}" is the name of a service role and cannot name a role')
     validate(resource)
-    return resource
-
-
-def located(resource: Resource) -> Resource:
-    """With the sub kind that is a part of its key: members of a list are kept under their list."""
-    if isinstance(resource, AccessListMember) and not resource.sub_kind:
-        return msgspec.structs.replace(resource, sub_kind=resource.spec.access_list)
     return resource
 
 
@@ -119,20 +113,42 @@ def _with_status(user: User, before: Resource | None) -> User:
     return user
 
 
-def _lock(lock: Lock, actor: str, now: float) -> Lock:
-    """A lock without any target would lock everybody out, so it is refused."""
-    if not any(getattr(lock.spec.target, name) for name in lock.spec.target.__struct_fields__):
+def _lock(lock: Lock, before: Resource | None, store: Store, actor: str, now: float) -> Lock:
+    """A lock that protects: with a target, and with names in it that something can have (attack A14)."""
+    target = lock.spec.target
+    if not set_fields(target):  # it would lock everybody out
+        raise InputError("spec.target: a lock needs a target", hint=f"one or more of {', '.join(TARGETS)}")
+    if target.server_id and not valid_host_id(target.server_id):
         raise InputError(
-            "spec.target: a lock needs a target", hint="user, role, login, server_id or mfa_device"
+            f"spec.target.server_id: {target.server_id[:80]!r} is no server's id and would lock nothing",
+            hint="`tctl nodes ls` lists the ids; `tctl lock --server-id` takes the server's name too",
+        )
+    token = store.get("token", target.join_token) if target.join_token else None
+    if isinstance(token, Token) and token.spec.join_method == "token":
+        raise InputError(
+            "spec.target.join_token: this token's name is its secret, and every service reads the locks",
+            hint="take the token away with `tctl tokens rm`, and lock what joined with it",
         )
     created = datetime.fromtimestamp(int(now), UTC)
+    end = _end_of(lock, before)
     spec = msgspec.structs.replace(
-        lock.spec, created_at=lock.spec.created_at or created, created_by=lock.spec.created_by or actor
+        lock.spec,
+        created_at=lock.spec.created_at or created,
+        created_by=lock.spec.created_by or actor,
+        expires=end,
     )
     name = lock.metadata.name or str(uuid.uuid4())
-    expires = lock.metadata.expires or lock.spec.expires
-    metadata = msgspec.structs.replace(lock.metadata, name=name, expires=expires)
+    metadata = msgspec.structs.replace(lock.metadata, name=name, expires=end)
     return msgspec.structs.replace(lock, metadata=metadata, spec=spec)
+
+
+def _end_of(lock: Lock, before: Resource | None) -> datetime | None:
+    """When the lock ends. The specification says so; what the metadata of an edited lock still has from
+    before must not end it earlier."""
+    end = lock.metadata.expires
+    if isinstance(before, Lock) and before.spec.expires is not None and end == before.metadata.expires:
+        end = None
+    return lock.spec.expires or end
 
 
 def _token(token: Token) -> Token:

@@ -10,11 +10,12 @@ from typing import TypeVar
 import msgspec
 
 from pkgs.auth.backend.interface import Backend, Operation
+from pkgs.auth.state.presets import record_of
 from pkgs.auth.state.store import Store, create_operation, with_revision
 from pkgs.common.errors import InputError
 from pkgs.common.pki.authority import CA_TYPES, new_authority
 from pkgs.common.pki.identity import SystemRole
-from pkgs.common.resources.defaults import ORIGIN_LABEL, default_singletons, preset_roles
+from pkgs.common.resources.defaults import ORIGIN_LABEL, default_singletons
 from pkgs.common.resources.durations import format_duration, parse_duration
 from pkgs.common.resources.kinds import (
     AuthPreference,
@@ -31,6 +32,7 @@ from pkgs.common.resources.kinds import (
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.names import valid_cluster_name
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.registry import DEFAULTED, SINGLETONS
 from pkgs.common.runtime.config import AuthService, Config
 
@@ -63,6 +65,7 @@ async def ensure_cluster(store: Store, backend: Backend, wanted_name: str) -> Cl
         *preset_roles(),
     ]
     operations: list[Operation] = [create_operation(resource) for resource in resources]
+    operations.append(record_of(role.name for role in preset_roles()))
     await backend.commit(operations)
     made = [r for r in store.all("cluster_name") if isinstance(r, ClusterName)]
     return made[0]

@@ -118,6 +118,10 @@ class Store:
             raise NotFoundError(f'{kind} "{name}" not found')
         return resource
 
+    def assumes(self, kind: str, name: str) -> bool:
+        """Whether something of this name is only planned; never in a store that is not a plan."""
+        return False
+
     def all(self, kind: str) -> list[Resource]:
         """All of a kind that have not expired, in key order."""
         static: list[Resource] = list(self._static.values()) if kind == "token" else []
@@ -132,6 +136,13 @@ class Store:
             for entry in map(found.by_key.__getitem__, found.ordered)
             if entry[1] is None or entry[1] > now
         ]
+
+    def expired(self, kind: str) -> list[Resource]:
+        """Those of a kind that are over and were not swept yet."""
+        found = self._kinds.get(kind)
+        now = self.backend.clock()
+        entries = found.by_key.values() if found is not None else ()
+        return [entry[0] for entry in entries if entry[1] is not None and entry[1] <= now]
 
     async def create(self, resource: R, *also: Operation) -> R:
         """`also` is done in the same commit."""
@@ -150,6 +161,10 @@ class Store:
             await self.backend.delete(key_of(kind, name, sub_kind))
         except NotFoundError:
             raise NotFoundError(f'{kind} "{name}" not found') from None
+
+    async def remove(self, resource: Resource, *also: Operation) -> None:
+        """Delete what was read, if it is still what it was; `also` is done in the same commit."""
+        await self._write(resource, Delete(key_for(resource), int(resource.metadata.revision)), *also)
 
     async def _write(self, resource: R, *operations: Operation) -> R:
         try:

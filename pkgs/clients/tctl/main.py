@@ -7,6 +7,20 @@ from pkgs.common.output.tool import Group, Tool, Verb
 
 _VERBS = "pkgs.clients.tctl.verbs."
 
+_REQUESTS = Group(
+    "Access requests.",
+    {
+        "ls": Verb(_VERBS + "requests.ls", "List access requests"),
+        "get": Verb(_VERBS + "requests.get", "Show access requests in full"),
+        "approve": Verb(_VERBS + "requests.approve", "Approve access requests"),
+        "deny": Verb(_VERBS + "requests.deny", "Deny access requests"),
+        "create": Verb(_VERBS + "requests.create", "Make an access request for a user"),
+        "rm": Verb(_VERBS + "requests.rm", "Delete access requests"),
+        "review": Verb(_VERBS + "requests.review", "Pass on somebody's review"),
+        "caps": Verb(_VERBS + "requests.caps", "Show what a user may request"),
+    },
+)
+
 TOOL = Tool(
     "tctl",
     "Administer a cluster: users, tokens, nodes, resources, authorities, audit log, recordings.",
@@ -22,6 +36,7 @@ TOOL = Tool(
                 "rm": Verb(_VERBS + "users.rm", "Delete users"),
                 "reset": Verb(_VERBS + "users.reset", "Take away password and factors; print a reset link"),
             },
+            {"del": "rm"},
         ),
         "tokens": Group(
             "Tokens that let new hosts join.",
@@ -40,6 +55,7 @@ TOOL = Tool(
         ),
         "get": Verb(_VERBS + "resources.get", "Print resources"),
         "create": Verb(_VERBS + "resources.create", "Create resources from a file or standard input"),
+        "apply": Verb(_VERBS + "resources.apply", "Make the cluster have what files say"),
         "edit": Verb(_VERBS + "resources.edit", "Edit a resource in your editor"),
         "update": Verb(_VERBS + "resources.update", "Set labels or the time to live of a resource"),
         "rm": Verb(_VERBS + "resources.rm", "Delete a resource"),
@@ -53,6 +69,8 @@ TOOL = Tool(
                 "diff": Verb(_VERBS + "access.diff", "Show who would gain or lose what by new roles"),
             },
         ),
+        "requests": _REQUESTS,
+        "request": _REQUESTS,
         "auth": Group(
             "Certificate authorities and certificates.",
             {
@@ -75,9 +93,40 @@ TOOL = Tool(
                 "download": Verb(_VERBS + "recordings.download", "Save a recording as a file for tsh play"),
             },
         ),
+        "acl": Group(
+            "Access lists: groups whose members receive roles and traits, with owners and reviews.",
+            {
+                "ls": Verb(_VERBS + "acl.ls", "List access lists"),
+                "get": Verb(_VERBS + "acl.get", "Print one access list"),
+                "summary": Verb(_VERBS + "acl.summary", "Say what a reviewer looks at first"),
+                "create": Verb(_VERBS + "acl.create", "Create an access list"),
+                "update": Verb(_VERBS + "acl.update", "Change an access list"),
+                "rm": Verb(_VERBS + "acl.rm", "Delete an access list"),
+                "users": Group(
+                    "Members of a list.",
+                    {
+                        "add": Verb(_VERBS + "acl.users.add", "Let a user or a list in"),
+                        "rm": Verb(_VERBS + "acl.users.rm", "Take a user or a list out"),
+                        "ls": Verb(_VERBS + "acl.users.ls", "List the members"),
+                    },
+                    {"del": "rm", "remove": "rm", "list": "ls"},
+                ),
+                "reviews": Group(
+                    "Reviews of a list.",
+                    {
+                        "create": Verb(_VERBS + "acl.reviews.create", "Record a review"),
+                        "ls": Verb(_VERBS + "acl.reviews.ls", "List the reviews"),
+                    },
+                    {"list": "ls"},
+                ),
+                "explain": Verb(_VERBS + "acl.explain", "Say which lists give a user what"),
+            },
+            {"del": "rm", "delete": "rm", "list": "ls"},
+        ),
         "lock": Verb(_VERBS + "lock", "Lock a user, role, login or server out at once"),
         "version": Verb(_VERBS + "version", "Print the version"),
     },
+    {"access-lists": "acl"},
 )
 
 

@@ -25,6 +25,17 @@ TOOL = Tool(
             "Connect other programs through the proxy.",
             {"ssh": Verb(_VERBS + "proxy_ssh", "Connect standard input and output to a server's SSH port")},
         ),
+        "request": Group(
+            "Access requests: more roles or single resources, for a while.",
+            {
+                "create": Verb(_VERBS + "request.create", "Ask for roles or resources, and wait"),
+                "ls": Verb(_VERBS + "request.ls", "List your requests and those you may review"),
+                "show": Verb(_VERBS + "request.show", "Show a request with its reviews"),
+                "review": Verb(_VERBS + "request.review", "Approve or deny somebody's request"),
+                "drop": Verb(_VERBS + "request.drop", "Give back what a request gave"),
+                "search": Verb(_VERBS + "request.search", "Find what you could ask for"),
+            },
+        ),
         "play": Verb(_VERBS + "recordings.play", "Replay a recorded session"),
         "recordings": Group(
             "Recorded sessions.",

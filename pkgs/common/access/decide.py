@@ -5,7 +5,7 @@ unless a role says yes and nothing refuses.
 from __future__ import annotations
 
 from pkgs.common.access.labels import labels_of
-from pkgs.common.access.locks import STALE_LIMIT_S, matching_lock
+from pkgs.common.access.locks import STALE_TEXT, Interaction, is_stale, lock_reason, lock_text, matching_lock
 from pkgs.common.access.options import lock_mode
 from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
 from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, check, requires_mfa, see
@@ -29,14 +29,14 @@ from pkgs.common.access.types import (
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.pki.source import same_address
-from pkgs.common.resources.kinds import RemoteCluster
+from pkgs.common.resources.kinds import DynamicWindowsDesktop, Node, RemoteCluster, WindowsDesktop
 
 _NOT_A_USER = Decision(False, ("only users have roles",))
 _EXPIRED = Decision(False, ("the certificate has expired",))
 _NOT_YET = Decision(False, ("the certificate is not valid yet",))
 _SOURCE = Decision(False, ("the certificate is pinned to another address",))
 _ALONE = Decision(False, ("a role requires others to be present, which sessions cannot wait for yet",))
-_STALE = Decision(False, ("the view of the locks is too old for strict locking",))
+_STALE = Decision(False, ("the view of the locks is too old for strict locking",), text=STALE_TEXT)
 _RESTRICTED = Decision(False, ("the certificate is restricted to other resources",))
 _CLUSTER_MFA = Decision(False, (NEEDS_MFA,), ("mfa",))
 _CLUSTER_DEVICE = Decision(False, (NEEDS_DEVICE,), ("device",))
@@ -68,7 +68,7 @@ def barred(subject: Subject, target: Target, env: Environment) -> Decision | Non
     identity = subject.identity
     if identity.kind is not PeerKind.USER:
         return _NOT_A_USER
-    if env.now >= identity.expires_at:
+    if not env.live and env.now >= identity.expires_at:
         return _EXPIRED
     if env.now + _CLOCK_TOLERANCE_S < identity.valid_after:
         return _NOT_YET
@@ -106,21 +106,26 @@ def barred_access(identity: Identity, roles: RoleSet, target: Access, env: Envir
 
 def _locked(subject: Subject, target: Target, env: Environment) -> Decision | None:
     """Locks of this user, role, device, login or server; with strict locking also a stale view."""
-    if env.locks_stale_s > STALE_LIMIT_S and lock_mode(subject.roles, env.auth_preference) == "strict":
+    if is_stale(env.locks_stale_s) and lock_mode(subject.roles, env.auth_preference) == "strict":
         return _STALE
     if not env.locks:
         return None
-    login = target.login if isinstance(target, SshLogin | OpenDesktop) else ""
-    server_id = env.server_id
-    if isinstance(target, SshLogin):
-        server_id = target.node.name
-    elif isinstance(target, See):
-        server_id = target.resource.name
-    for server in dict.fromkeys((server_id, env.server_id)):
-        lock = matching_lock(env.locks, subject.identity, env.now, server_id=server, login=login)
-        if lock is not None:
-            return Decision(False, (f"lock {lock.name}: {lock.spec.message or 'locked'}",))
-    return None
+    lock = matching_lock(env.locks, _interaction(subject.identity, target, env), env.now)
+    return None if lock is None else Decision(False, (lock_reason(lock),), text=lock_text(lock))
+
+
+def _interaction(identity: Identity, target: Target, env: Environment) -> Interaction:
+    """What locks can name of this question."""
+    if isinstance(target, UseRule):
+        return Interaction(identity, (env.server_id,))
+    login = target.login if isinstance(target, SshLogin | OpenDesktop | See) else ""
+    match resource_of(target):
+        case Node(metadata=metadata):
+            return Interaction(identity, (metadata.name, env.server_id), login)
+        case WindowsDesktop(metadata=metadata) | DynamicWindowsDesktop(metadata=metadata):
+            return Interaction(identity, (env.server_id,), login, windows_desktop=metadata.name)
+        case _:
+            return Interaction(identity, (env.server_id,), login)
 
 
 def _is_allowed_resource(identity: Identity, target: Access | See) -> bool:

@@ -1,5 +1,10 @@
 """Plain values, globs and `^regex$` of role fields. Regular expressions run on RE2: linear time, whatever the
-pattern and the text (attack A24)."""
+pattern and the text (attack A24).
+
+In a glob `*` is any run of characters and all else is literal; it is compared with the whole text. A regular
+expression is used as it is written, so that in `^test|staging$` the anchors hold one branch each: it matches
+`testing` and `prestaging`. Write `^(test|staging)$`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +25,7 @@ _options.max_mem = _MAX_REGEX_BYTES
 
 def is_pattern(value: str) -> bool:
     """Whether a value is a glob or a regular expression rather than plain text."""
-    return "*" in value or (value.startswith("^") and value.endswith("$"))
+    return "*" in value or _is_regex(value)
 
 
 def checked(value: str) -> str:
@@ -34,10 +39,31 @@ def checked(value: str) -> str:
 def compile_pattern(value: str) -> Any:
     """An RE2 object whose `search` says whether a text matches; raises InputError for a bad pattern."""
     checked(value)
-    if value.startswith("^") and value.endswith("$"):
-        source = value
-    else:
-        source = r"(?s)\A" + ".*".join(re2.escape(part) for part in value.split("*")) + r"\z"
+    return _compiled(value, value if _is_regex(value) else _of_glob(value, ".*"))
+
+
+@lru_cache(maxsize=1024)
+def compile_regex(value: str) -> Any:
+    """A regular expression as it is, with or without anchors; as `compile_pattern`."""
+    return _compiled(checked(value), value)
+
+
+@lru_cache(maxsize=1024)
+def compile_capturing(value: str) -> Any:
+    """As `compile_pattern`, and each `*` of a glob is a capture; for `fullmatch`."""
+    checked(value)
+    return _compiled(value, value if _is_regex(value) else _of_glob(value, "(.*)"))
+
+
+def _is_regex(value: str) -> bool:
+    return value.startswith("^") and value.endswith("$")
+
+
+def _of_glob(value: str, star: str) -> str:
+    return r"(?s)\A" + star.join(re2.escape(part) for part in value.split("*")) + r"\z"
+
+
+def _compiled(value: str, source: str) -> Any:
     try:
         return re2.compile(source, _options)
     except re2.error as error:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pkgs.common.access import rules
 from pkgs.common.access.circumstances import Circumstances, compile_circumstances
+from pkgs.common.access.joining import needs_company
 from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
 from pkgs.common.access.protocols.grants import Grants, Protocol, applies_here, compile_grant, compile_grants
 from pkgs.common.access.rules import CompiledRule
@@ -126,9 +127,7 @@ def _rules(role: Role, side: str, found: Sequence[Rule]) -> tuple[CompiledRule, 
 def compile_roles(roles: Sequence[Role], traits: Mapping[str, Sequence[str]]) -> RoleSet:
     """Compiles without a cache; raises InputError naming the role that is not understood."""
     every = (*roles, IMPLICIT_ROLE)
-    return RoleSet(
-        tuple(map(compile_role, every)), every, traits, any(ssh.needs_company(role) for role in every)
-    )
+    return RoleSet(tuple(map(compile_role, every)), every, traits, needs_company("ssh", every))
 
 
 class _Entry:

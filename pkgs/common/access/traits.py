@@ -5,7 +5,7 @@ A value that comes out of a trait is text: it is never looked at again for brace
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -36,6 +36,7 @@ MAX_TEMPLATE_LENGTH = 1000
 MAX_REPLACED_LENGTH = 10_000
 """Longest text that a replacement makes: nested ones would multiply."""
 _MAX_DEPTH = 8
+_NOT_IN_ADDRESS = frozenset(' @<>()[]:;,\\"')
 
 
 class Expanded(NamedTuple):
@@ -111,43 +112,76 @@ def _local(value: str) -> str:
 def email_local(value: str) -> str | None:
     """The part before the @ of an e-mail address; None for anything else."""
     local, at, domain = value.partition("@")
-    return local if local and at and domain and "@" not in domain else None
+    good = local and at and domain and value.isprintable() and _NOT_IN_ADDRESS.isdisjoint(local + domain)
+    return local if good else None
 
 
 def regexp_replace(values: Sequence[str], regex: Any, replacement: str) -> list[str]:
-    """Values that do not match are dropped; `$1` and `${name}` stand for captures. Raises InputError when
-    the result is longer than anything that is compared."""
+    """Every match replaced; values without one are dropped; `$1` and `${name}` stand for captures. Raises
+    InputError when the result is longer than anything that is compared."""
     replaced = []
     for value in values:
-        match = regex.search(value)
-        if match is not None:
-            filled = _fill(replacement, match)
-            replaced.append(value[: match.start()] + filled + value[match.end() :])
+        parts, at, length = [], -1, 0
+        for match in regex.finditer(value):
+            if match.end() == at:  # nothing, right after a match
+                continue
+            parts += [value[max(at, 0) : match.start()], fill_captures(replacement, match)]
+            at = match.end()
+            length += len(parts[-1])
+            if length > MAX_REPLACED_LENGTH:
+                raise _too_long()
+        if at >= 0:
+            replaced.append("".join(parts) + value[at:])
     return replaced
 
 
-def _fill(replacement: str, match: object) -> str:
+def fill_captures(replacement: str, match: Any) -> str:
+    """The text with `$1` and `${name}` replaced by what was captured, `$$` by a dollar; unknown ones by
+    nothing. What was captured is not looked at again. Raises InputError when it grows too long."""
     parts: list[str] = []
-    rest = replacement
     length = 0
-    while True:
-        before, dollar, rest = rest.partition("$")
-        parts.append(before)
-        if not dollar:
-            return "".join(parts)
-        if rest.startswith("$"):
-            parts.append("$")
-            rest = rest[1:]
+    for text, capture in _pieces(replacement):
+        parts.append(text)
+        if capture is None:
             continue
-        name, rest = _capture_name(rest)
         try:
-            group = match.group(int(name) if name.isdigit() else name)  # type: ignore[attr-defined]
+            group = match.group(int(capture) if _is_number(capture) else capture)
         except (IndexError, KeyError):
             group = ""
         parts.append(group or "")
         length += len(parts[-1])
         if length > MAX_REPLACED_LENGTH:
-            raise InputError(f"regexp.replace: the result is longer than {MAX_REPLACED_LENGTH} characters")
+            raise _too_long()
+    return "".join(parts)
+
+
+def _too_long() -> InputError:
+    return InputError(f"the result of a replacement is longer than {MAX_REPLACED_LENGTH} characters")
+
+
+def captures_in(replacement: str) -> list[str]:
+    """Names and numbers of the captures that a replacement asks for."""
+    return [capture for _, capture in _pieces(replacement) if capture is not None]
+
+
+def _pieces(replacement: str) -> Iterator[tuple[str, str | None]]:
+    """Each run of text and the capture that follows it; None: none does."""
+    rest = replacement
+    while True:
+        before, dollar, rest = rest.partition("$")
+        if not dollar:
+            yield before, None
+            return
+        if rest.startswith("$"):
+            yield before + "$", None
+            rest = rest[1:]
+            continue
+        name, rest = _capture_name(rest)
+        yield before, name
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
 
 
 def _capture_name(rest: str) -> tuple[str, str]:

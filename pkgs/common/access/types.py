@@ -47,6 +47,8 @@ class Environment:
     locks_stale_s: float = 0.0
     """Age of the view of the locks; in strict locking mode an old one refuses everything."""
     auth_preference: AuthPreference | None = None
+    live: bool = False
+    """Asked again for what was allowed before and goes on: an expired certificate alone does not end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ class See:
     """List a resource, or be routed to it."""
 
     resource: Resource
+    login: str = ""
+    """What for, where it is known and locks may name it. It gives nothing and needs no role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,8 @@ class Decision:
     principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Of a yes, what is granted on the resource beyond what was asked for, by field of the role:
     `kubernetes_groups`, `db_roles`, ..."""
+    text: str = ""
+    """What the refused one may read about it, a lock's message say; empty: only that it is refused."""
 
     def __bool__(self) -> bool:
         return self.allowed

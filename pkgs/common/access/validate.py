@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from pkgs.common.access.protocols import kube
+from collections.abc import Callable
+
+from pkgs.common.access import patterns
+from pkgs.common.access.contexts.labelexpr import parse_label_expression
+from pkgs.common.access.contexts.participants import parse_filter
+from pkgs.common.access.matchers import compile_matcher
+from pkgs.common.access.requests.conditions import check_requests
+from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
+from pkgs.common.access.rules import VERBS
 from pkgs.common.access.traits import parse_template
 from pkgs.common.errors import InputError
-from pkgs.common.resources.kinds import Resource
-from pkgs.common.resources.role import Conditions, Role
+from pkgs.common.resources.kinds import Resource, TrustedCluster
+from pkgs.common.resources.role import Conditions, Labels, Role
+from pkgs.common.resources.strict import suggest
 from pkgs.common.resources.validate import check_fields
+from pkgs.common.resources.validate.words import short
 
 _TEMPLATED = (
     "logins",
@@ -34,29 +44,94 @@ def validate(resource: Resource) -> None:
     check_fields(resource)
     if isinstance(resource, Role):
         _validate_role(resource)
+    elif isinstance(resource, TrustedCluster):
+        check_mappings(resource.spec.role_map, f"trusted_cluster/{resource.name}: spec.role_map")
 
 
 def _validate_role(role: Role) -> None:
     where = f"role/{role.name}"
+    for index, extension in enumerate(role.spec.options.cert_extensions):
+        _checked(parse_template, extension.value, f"{where}: spec.options.cert_extensions[{index}].value")
+    for side, conditions in (("allow", role.spec.allow), ("deny", role.spec.deny)):
+        _check_languages(conditions, f"{where}: spec.{side}")
     try:
-        for conditions in (role.spec.allow, role.spec.deny):
-            _check_templates(conditions)
         compiled = compile_roles([role], {})
         for protocol in dict.fromkeys(PROTOCOLS.values()):
             compiled.grants(protocol)
-        for side, conditions in (("allow", role.spec.allow), ("deny", role.spec.deny)):
-            kube.check_patterns(conditions.kubernetes_resources, f"{side}.kubernetes_resources")
+        check_requests(role)
     except InputError as error:
         message = error.message.removeprefix(f"role {role.name}: ")
+        if message.startswith(("allow.", "deny.")):
+            message = f"spec.{message}"
         raise InputError(f"{where}: {message}", hint=error.hint) from None
 
 
-def _check_templates(conditions: Conditions) -> None:
+def _check_languages(conditions: Conditions, where: str) -> None:
+    """Every template, pattern and expression for itself, so that an error names its place."""
     for field in _TEMPLATED:
-        for entry in getattr(conditions, field):
-            parse_template(entry)
+        for index, entry in enumerate(getattr(conditions, field)):
+            _checked(parse_template, entry, f"{where}.{field}[{index}]")
     for field in conditions.__struct_fields__:
+        value = getattr(conditions, field)
         if field.endswith("_labels"):
-            for key, values in getattr(conditions, field).items():
-                for text in (key, *([values] if isinstance(values, str) else values)):
-                    parse_template(text)
+            _check_selector(value, f"{where}.{field}")
+        elif field.endswith("_labels_expression") and value:
+            _checked(parse_label_expression, value, f"{where}.{field}")
+    for number, rule in enumerate(conditions.rules):
+        for index, verb in enumerate(rule.verbs):
+            if verb not in VERBS:
+                at = f"{where}.rules[{number}].verbs[{index}]"
+                raise InputError(f"{at}: verb {short(verb)!r} does not exist", hint=suggest(verb, VERBS))
+    for index, permission in enumerate(conditions.db_permissions):
+        _check_selector(permission.match, f"{where}.db_permissions[{index}].match")
+    for index, item in enumerate(conditions.kubernetes_resources):
+        for name in ("namespace", "name", "api_group"):
+            at = f"{where}.kubernetes_resources[{index}].{name}"
+            _checked(_check_matcher, getattr(item, name), at)
+    if conditions.request is not None:
+        _check_matchers(conditions.request.roles, f"{where}.request.roles")
+        for name, texts in conditions.request.annotations.items():
+            for index, text in enumerate(texts):
+                _checked(parse_template, text, f"{where}.request.annotations.{name}[{index}]")
+    if conditions.review_requests is not None:
+        _check_matchers(conditions.review_requests.roles, f"{where}.review_requests.roles")
+    for number, joining in enumerate(conditions.join_sessions):
+        _check_matchers(joining.roles, f"{where}.join_sessions[{number}].roles")
+    for number, required in enumerate(conditions.require_session_join):
+        if required.filter.strip():
+            _checked(parse_filter, required.filter, f"{where}.require_session_join[{number}].filter")
+    if conditions.impersonate is not None:
+        for name, texts in (("users", conditions.impersonate.users), ("roles", conditions.impersonate.roles)):
+            _check_matchers(texts, f"{where}.impersonate.{name}", templates=True)
+
+
+def _check_matchers(entries: list[str], where: str, *, templates: bool = False) -> None:
+    def compiles(entry: str) -> None:
+        compile_matcher([entry], {} if templates else None)
+
+    for index, text in enumerate(entries):
+        _checked(compiles, text, f"{where}[{index}]")
+
+
+def _check_selector(labels: Labels, where: str) -> None:
+    for key, given in labels.items():
+        _checked(parse_template, key, f"{where}.{key}")
+        values = [given] if isinstance(given, str) else given
+        for index, text in enumerate(values):
+            at = f"{where}.{key}" if isinstance(given, str) else f"{where}.{key}[{index}]"
+            _checked(parse_template, text, at)
+            _checked(_check_matcher, text, at)
+
+
+def _check_matcher(text: str) -> None:
+    """A glob or a regular expression; templates are for others to read."""
+    if "{{" not in text and patterns.is_pattern(text):
+        patterns.compile_pattern(text)
+
+
+def _checked(check: Callable[[str], object], text: str, where: str) -> None:
+    try:
+        check(text)
+    except InputError as error:
+        why = f" ({short(error.detail)})" if error.detail else ""
+        raise InputError(f"{where}: {error.message}{why}", hint=error.hint) from None

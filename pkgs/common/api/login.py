@@ -46,6 +46,10 @@ class ReissueUserCerts(Request[UserCerts], frozen=True, kw_only=True):
     ssh_public_key: str
     tls_public_key: str
     ttl_s: int = 0
+    assume: list[str] = []
+    """Approved access requests of the caller to use from now on."""
+    drop: list[str] = []
+    """Access requests of the old certificate to give back; `*`: all of them."""
 
 
 class SignUserCerts(Request[UserCerts], frozen=True, kw_only=True):

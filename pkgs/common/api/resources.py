@@ -8,6 +8,7 @@ import msgspec
 
 from pkgs.common.api.login import Done
 from pkgs.common.resources.kinds import Node, Proxy, Resource, Token
+from pkgs.common.resources.registry import Ref
 from pkgs.common.rpc.calls import Request, StreamRequest
 
 
@@ -39,18 +40,43 @@ class ListResources(StreamRequest[Chunk], frozen=True, kw_only=True):
     search: list[str] = []
 
 
-class PutResource(Request[Got], frozen=True, kw_only=True):
-    """`tctl create`, `create -f` and `edit`. Answers with the stored form and its new revision."""
+class Stored(Got, frozen=True, kw_only=True):
+    """What was written, or with `dry_run` would be; then without secrets and without a new revision."""
+
+    change: Literal["created", "updated", "unchanged"] = "updated"
+    """unchanged: only of a dry run; what is asked for is what there is."""
+    secrets: list[str] = []
+    """Of a dry run: paths inside spec whose secret would change. Who is not the administrator is told each
+    one that the document brings along, so that nobody learns a secret by guessing."""
+    warnings: list[str] = []
+    """What is stored as it is and yet may not be what was meant."""
+
+
+class PutResource(Request[Stored], frozen=True, kw_only=True):
+    """`tctl create`, `create -f`, `edit` and `apply`. Answers with the stored form and its new revision."""
 
     resource: Resource
     mode: Literal["create", "upsert", "update"] = "create"
-    """update demands that metadata.revision is the stored one."""
+    """update demands that metadata.revision is the stored one; upsert does so where one is given."""
+    dry_run: bool = False
+    """Every check and the answer, but nothing is stored and nothing audited."""
+    assume: list[Ref] = []
+    """With `dry_run`: what the same plan creates before, and so need not exist yet."""
 
 
 class DeleteResource(Request[Done], frozen=True, kw_only=True):
     kind: str
     name: str
     sub_kind: str = ""
+    revision: str = ""
+    """Delete only what is still at this revision; empty: whatever there is."""
+    dry_run: bool = False
+    """Every check, but nothing is deleted and nothing audited."""
+    assume: list[Ref] = []
+    """With `dry_run`: what the same plan changes or deletes before; it does not count as a user of what is
+    deleted."""
+    prune: bool = False
+    """A cleaning up: what is the cluster's own, a preset, a setting, presence, or the caller is refused."""
 
 
 class CreateToken(Request[Got], frozen=True, kw_only=True):
@@ -97,6 +123,7 @@ __all__ = [
     "Heartbeat",
     "ListResources",
     "PutResource",
+    "Stored",
     "Token",
     "WatchItem",
     "WatchResources",

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from pkgs.common.api.resources import WatchItem, WatchResources
-from pkgs.common.errors import AccessError, DeniedError, NotFoundError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, LockedError, NotFoundError, UnavailableError
 from pkgs.common.membership import limits
 from pkgs.common.membership.cachefile import Saved, load_saved, save
 from pkgs.common.pki.identity import Identity, PeerKind
@@ -88,6 +88,8 @@ class ClusterCache:
         self._callbacks: list[Callable[[str], None]] = []
         self._ready = asyncio.Event()
         self._live = False
+        self._cut_off = ""
+        """The text of the lock by which the cluster has cut this host off; empty: it has not."""
         self._current_at: float | None = None
         """Monotonic time at which the state was last known to be current; None: never in this run."""
         self._save_at: float | None = None
@@ -173,7 +175,10 @@ class ClusterCache:
             raise DeniedError("access denied", reasons=(error.message,)) from error
 
     def require_fresh(self) -> None:
-        """DeniedError when nothing is known, or what is known is older than may be decided on (fault F07)."""
+        """DeniedError when nothing is known, when what is known is older than may be decided on (fault F07),
+        and when the cluster has cut this host off (attack A14): it is then as if it had never joined."""
+        if self._cut_off:
+            raise DeniedError(self._cut_off, reasons=("the cluster has cut this host off",))
         if not self.ready or self.stale_for_s > limits.CACHE_MAX_STALE_S:
             raise DeniedError(
                 "access denied: the Auth Service has not been reached for too long",
@@ -246,6 +251,9 @@ class ClusterCache:
             try:
                 await self._watch(backoff)
             except AccessError as error:
+                if isinstance(error, LockedError) and not self._cut_off:
+                    self._cut_off = error.message
+                    self._changed("lock")
                 problem = f"{error} ({error.detail})" if error.detail else str(error)
             except Exception as error:
                 problem = f"unexpected {type(error).__name__}"
@@ -288,7 +296,7 @@ class ClusterCache:
         if not self._belongs(fresh):
             raise UnavailableError("the snapshot is not of this cluster")
         before, self._tables = self._tables, fresh
-        self._live = True
+        self._live, self._cut_off = True, ""
         self._current_at = self._clock.monotonic()
         self._ready.set()
         if self._component is not None:

@@ -46,3 +46,12 @@ DELIVER_CALL_S = 30.0
 """One batch of audit events."""
 CLOSE_FLUSH_S = 2.0
 """A service that stops waits so long for its last events to be taken."""
+
+REVIEW_EVERY_S = 1.0
+"""What goes on is asked about at least so often, because times pass without any change,"""
+REVIEW_SETTLE_S = 0.2
+"""and so long after a change: what changes in between costs nothing more."""
+REVIEW_REST = 4
+"""Rest between two passes in multiples of what the last one took."""
+REVIEWS_PER_TURN = 16
+"""Connections asked about before everything else gets its turn."""

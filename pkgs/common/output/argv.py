@@ -48,9 +48,10 @@ class Flag:
 
 class Spec:
     """A verb's arguments. `least` and `most` bound the positional words. With `command_after` the words
-    after that many positional ones are kept as they are (a remote command with its own flags)."""
+    after that many positional ones are kept as they are (a remote command with its own flags). `usage_status`
+    is the exit status of a wrong use, for a verb to which 2 means something else."""
 
-    __slots__ = ("command_after", "flags", "help", "least", "most", "usage")
+    __slots__ = ("command_after", "flags", "help", "least", "most", "usage", "usage_status")
 
     def __init__(
         self,
@@ -60,7 +61,9 @@ class Spec:
         least: int = 0,
         most: int = 0,
         command_after: int | None = None,
+        usage_status: int = 2,
     ) -> None:
+        self.usage_status = usage_status
         self.help = help
         self.flags = flags
         self.usage = usage

@@ -41,13 +41,16 @@ class Verb:
 
 
 class Group:
-    """Verbs under a common word: `tctl users add`."""
+    """Verbs under a common word: `tctl users add`. Aliases work and are not listed."""
 
-    __slots__ = ("help", "verbs")
+    __slots__ = ("aliases", "help", "verbs")
 
-    def __init__(self, help: str, verbs: Mapping[str, Verb | Group]) -> None:
+    def __init__(
+        self, help: str, verbs: Mapping[str, Verb | Group], aliases: Mapping[str, str] | None = None
+    ) -> None:
         self.help = help
         self.verbs = verbs
+        self.aliases = aliases or {}
 
 
 class Tool:
@@ -56,11 +59,16 @@ class Tool:
     __slots__ = ("common", "name", "root")
 
     def __init__(
-        self, name: str, help: str, common: tuple[Flag, ...], verbs: Mapping[str, Verb | Group]
+        self,
+        name: str,
+        help: str,
+        common: tuple[Flag, ...],
+        verbs: Mapping[str, Verb | Group],
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.common = common
-        self.root = Group(help, verbs)
+        self.root = Group(help, verbs, aliases)
 
     def main(self, argv: list[str] | None = None) -> int:
         """Run the program; the answer is the exit status. Never lets a traceback out."""
@@ -81,7 +89,14 @@ class Tool:
             spec = verb.spec()
             parser = Parser(spec.flags, self.common, os.environ)
             # Global flags may stand on either side of the verb.
-            return verb.run(parser.all(spec, front + rest))
+            try:
+                parsed = parser.all(spec, front + rest)
+            except InputError as error:
+                if spec.usage_status == EXIT_USAGE:
+                    raise
+                fail(f"{error}; see '{' '.join([self.name, *path])} --help'")
+                return spec.usage_status
+            return verb.run(parsed)
         except HelpWanted:
             return self._group_help(path, asked=True)
         except InputError as error:
@@ -97,12 +112,13 @@ class Tool:
             front, words = front + words[:index], words[index:]
             if not words:
                 return here, front, []
-            found = here.verbs.get(words[0])
+            word = here.aliases.get(words[0], words[0])
+            found = here.verbs.get(word)
             if found is None:
                 raise InputError(
                     f"unknown command {words[0][:60]!r}", hint=self._suggest(here, words[0], path)
                 )
-            path.append(words[0])
+            path.append(word)
             here, words = found, words[1:]
         return here, front, words
 

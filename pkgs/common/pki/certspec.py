@@ -11,7 +11,14 @@ import msgspec
 from pkgs.common.errors import InputError
 from pkgs.common.pki import limits
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
-from pkgs.common.resources.names import valid_host_id, valid_host_name, valid_login, valid_user_name
+from pkgs.common.resources.names import (
+    valid_extension_name,
+    valid_extension_value,
+    valid_host_id,
+    valid_host_name,
+    valid_login,
+    valid_user_name,
+)
 
 DEFAULT_EXTENSIONS = ("permit-pty",)
 NO_LOGIN_PREFIX = "no-login-"
@@ -46,6 +53,8 @@ class UserCertSpec(msgspec.Struct, frozen=True, kw_only=True):
     generation: int = 0
     extensions: tuple[str, ...] = DEFAULT_EXTENSIONS
     """Flag extensions of the SSH certificate."""
+    custom_extensions: dict[str, str] = {}
+    """Name to value of what the roles add to the SSH certificate for others to read; never for ourselves."""
     force_command: str = ""
     oldssh: bool = False
     """Leave out the extensions that old servers choke on (role option `cert_format: oldssh`)."""
@@ -85,9 +94,18 @@ def check_user_spec(spec: UserCertSpec) -> None:
     for login in spec.logins:
         if not valid_login(login) and not login.startswith((NO_LOGIN_PREFIX, "-teleport-")):
             raise InputError(f"login {login!r} is not a valid OS user name")
+    _check_extensions(spec)
     check_times(spec.valid_after, spec.valid_before)
     if math.isinf(spec.valid_before):
         raise InputError("a user certificate must expire")
+
+
+def _check_extensions(spec: UserCertSpec) -> None:
+    if len(spec.custom_extensions) > limits.MAX_CUSTOM_EXTENSIONS:
+        raise InputError(f"more than {limits.MAX_CUSTOM_EXTENSIONS} custom extensions in one certificate")
+    for name, value in spec.custom_extensions.items():
+        if not valid_extension_name(name) or not valid_extension_value(value):
+            raise InputError(f"{name[:100]!r} is no extension that a role may add")
 
 
 def check_host_spec(spec: HostCertSpec) -> None:

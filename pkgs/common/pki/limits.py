@@ -12,6 +12,8 @@ MAX_TLS_CERT_BYTES = 64 * 1024
 MAX_PRINCIPALS = 256
 MAX_OPTIONS = 64
 """Critical options, and likewise extensions, of one SSH certificate."""
+MAX_CUSTOM_EXTENSIONS = 32
+"""Of those, what roles may add."""
 MAX_SOURCE_NETWORKS = 32
 MAX_IDENTITY_FILE_BYTES = 256 * 1024
 
@@ -21,3 +23,16 @@ MAX_RSA_BITS = 8192
 CA_LIFE_S = 10 * 365 * 24 * 3600.0
 FOREVER = 2**64 - 1
 """`valid before` of an SSH certificate that never expires."""
+
+SEAL_LOG_N = 17
+SEAL_R = 8
+SEAL_P = 1
+"""Cost of the key of a sealed text: 128 MiB of memory and about half a second."""
+SEAL_LOG_N_RANGE = (10, 18)
+SEAL_P_RANGE = (1, 4)
+"""What a reader is willing to spend, whatever the text asks for: at most 256 MiB and some seconds."""
+MAX_SEALED_BYTES = 40 * 1024 * 1024
+"""Of the plain text within."""
+PASSPHRASE_MIN = 12
+PASSPHRASE_MAX = 1024
+"""Characters."""

@@ -17,6 +17,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from pkgs.common.errors import InputError
 from pkgs.common.resources import strict, versions, yamlnodes
 from pkgs.common.resources.kinds import Resource
+from pkgs.common.resources.limits import MAX_DOCUMENTS
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.registry import canonical_kind, type_of
 from pkgs.common.resources.role import Role
@@ -29,17 +30,33 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 def load_documents(text: str, source: str = "<input>") -> list[Resource]:
     """All resources of a YAML or JSON text, in order; a list counts as so many documents.
 
-    Raises InputError at the first one that is wrong, naming line and path."""
-    found: list[Resource] = []
+    Raises InputError at the first one that is wrong, naming line, document and path."""
+    nodes = document_nodes(text, source)
+    return [load_node(node, source, number, len(nodes)) for number, node in enumerate(nodes, 1)]
+
+
+def document_nodes(text: str, source: str) -> list[Node]:
+    """The documents of a text, not yet read."""
+    found: list[Node] = []
     for document in yamlnodes.compose_documents(text, source):
-        items = document.value if isinstance(document, SequenceNode) else [document]
-        found += [_load(item, source) for item in items]
+        found += document.value if isinstance(document, SequenceNode) else [document]
+        if len(found) > MAX_DOCUMENTS:
+            raise InputError(f"{source}: more than {MAX_DOCUMENTS:,} documents")
     return found
 
 
-def load_node(node: Node, source: str) -> Resource:
-    """One composed document as a resource."""
-    return _load(node, source)
+def load_node(node: Node, source: str, number: int = 1, total: int = 1) -> Resource:
+    """One of `total` documents of a text as a resource; an error says which one it is."""
+    try:
+        return _load(node, source)
+    except InputError as error:
+        if total == 1:
+            raise
+        # The line comes first, so that editors and terminals can jump to it.
+        place, _, rest = error.message.partition(": ")
+        raise InputError(
+            f"{place}: document {number} of {total}: {rest}", hint=error.hint, detail=error.detail
+        ) from None
 
 
 def from_builtins(value: Any, source: str = "<input>") -> Resource:

@@ -25,6 +25,38 @@ TOKEN_ROLES = (*SYSTEM_ROLES, "Trusted_Cluster")
 """What a join token may be for."""
 
 
+REMOTE_USER_PREFIX = "remote-"
+"""Begins the names of users of other clusters, `remote-<user>-<cluster>`; no local user has such a name."""
+MAX_EXTENSION_BYTES = 1024
+"""Value of a custom extension of an SSH certificate."""
+_EXTENSION = re.compile(r"[!-~]{1,100}", re.ASCII)
+_OUR_EXTENSIONS = frozenset(
+    {
+        *("mfa-verified", "prev-identity-expires", "login-ip", "impersonator", "disallow-reissue"),
+        *("renewable", "generation", "private-key-policy"),
+        *("force-command", "source-address", "verify-required"),
+    }
+)
+_OUR_PREFIXES = ("permit-", "no-", "teleport-", "x-teleport-")
+_OUR_DOMAINS = ("@goteleport.com", "@openssh.com")
+
+
+def valid_extension_name(name: str) -> bool:
+    """Whether a role may give an SSH extension this name: none that OpenSSH or the platform itself reads,
+    in whatever letter case, now or in newer versions."""
+    lowered = name.lower()
+    return (
+        _EXTENSION.fullmatch(name) is not None
+        and lowered not in _OUR_EXTENSIONS
+        and not lowered.startswith(_OUR_PREFIXES)
+        and not lowered.endswith(_OUR_DOMAINS)
+    )
+
+
+def valid_extension_value(value: str) -> bool:
+    return bool(value) and value.isprintable() and len(value.encode()) <= MAX_EXTENSION_BYTES
+
+
 def valid_login(login: str) -> bool:
     """Whether `login` may name an OS user: ASCII, not numeric, no option, no path (attack A17)."""
     return (

@@ -34,7 +34,7 @@ class RecordSession(Spec, frozen=True, kw_only=True):
 
 
 class CertExtension(Spec, frozen=True, kw_only=True):
-    """A custom extension of SSH user certificates; accepted and kept, not yet issued."""
+    """A custom extension of SSH user certificates."""
 
     name: str
     value: str

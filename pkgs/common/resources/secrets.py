@@ -6,7 +6,15 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from pkgs.common.resources.kinds import CaKeySet, CertAuthority, JwtKeyPair, Resource, SshKeyPair, TlsKeyPair
+from pkgs.common.resources.kinds import (
+    CaKeySet,
+    CertAuthority,
+    JwtKeyPair,
+    Resource,
+    SshKeyPair,
+    TlsKeyPair,
+    Token,
+)
 
 R = TypeVar("R", bound=Resource)
 
@@ -58,6 +66,41 @@ def keeping_secrets(resource: R, before: Resource | None) -> R:
         if not _get(result.spec, path) and _get(old, path):
             result = msgspec.structs.replace(result, spec=_set(result.spec, path, _get(old, path)))
     return cast(R, result)
+
+
+def changed_secrets(before: Resource | None, after: Resource | None) -> list[str]:
+    """Paths inside `spec` whose secret is not the same on both sides; never what it is."""
+    found = after or before
+    if found is None:
+        return []
+    old, new = _secrets(before), _secrets(after)
+    return [path for path in SECRETS.get(found.kind, ()) if old.get(path) != new.get(path)]
+
+
+def _secrets(resource: Resource | None) -> dict[str, Any]:
+    if resource is None:
+        return {}
+    spec = getattr(resource, "spec", None)
+    found = {path: _get(spec, path) for path in SECRETS.get(resource.kind, ())}
+    return {path: value for path, value in found.items() if value}
+
+
+def secrets_in(resource: Resource) -> tuple[str, ...]:
+    """Paths inside `spec` of the secrets that a document brings along."""
+    return tuple(_secrets(resource))
+
+
+def masked(secret: str) -> str:
+    """Stars and the last quarter: enough to recognise one's own, not enough to use it."""
+    shown = len(secret) // 4
+    return "*" * min(len(secret) - shown, 64) + secret[len(secret) - shown :][:64] if secret else ""
+
+
+def shown_name(resource: Resource) -> str:
+    """The name as it may stand in a log: that of a join token is what lets hosts in."""
+    if isinstance(resource, Token) and resource.spec.join_method == "token":
+        return masked(resource.name)
+    return resource.name
 
 
 def _get(spec: Any, path: str) -> Any:

@@ -18,7 +18,8 @@ from msgspec import inspect as mi
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pkgs.common.errors import InputError
-from pkgs.common.resources.yamlnodes import MAX_DEPTH, MAX_NODES, compose_documents, line_number
+from pkgs.common.resources.limits import MAX_DEPTH, MAX_NODES
+from pkgs.common.resources.yamlnodes import compose_documents, line_number
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ _FLOAT = re.compile(r"[-+]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,3})?", r
 _NULL_TAG = "tag:yaml.org,2002:null"
 _ZERO_TIME = "0001-01-01T00:00:00"
 """How the field writes that there is no time: as an expiry it means never."""
+_A_TIME = "2026-01-31T12:00:00Z"
 _SHOWN_LENGTH = 40
 _ABSENT = object()
 _TEXTUAL = mi.StrType | mi.DateTimeType | mi.BytesType | mi.AnyType
@@ -53,7 +55,8 @@ def convert_node(node: Node, type: type[T], source: str) -> T:
         text = str(error)
         what, _, at = text.partition(" - at `$")
         path = at.rstrip("`").removeprefix(".")
-        raise _error(source, _find(node, path), path, what.lower()) from None
+        said = f"not a time, expected one like {_A_TIME}" if "datetime" in what else what.lower()
+        raise _error(source, find_node(node, path), path, said) from None
 
 
 @lru_cache(maxsize=1024)
@@ -68,10 +71,11 @@ def _type_info(type: Any) -> mi.Type:
 def line_of(text: str, path: str, source: str = "<input>") -> int:
     """The line of a dotted path with `[i]` indexes, or of its nearest existing parent; 0 for no document."""
     documents = compose_documents(text, source)
-    return line_number(_find(documents[0], path)) if documents else 0
+    return line_number(find_node(documents[0], path)) if documents else 0
 
 
-def _find(node: Node, path: str) -> Node:
+def find_node(node: Node, path: str) -> Node:
+    """The node at a dotted path, or its nearest existing parent."""
     rest = path
     while rest:
         if isinstance(node, SequenceNode):
@@ -283,7 +287,7 @@ def _wanted(options: Sequence[mi.Type]) -> str:
         elif isinstance(option, mi.FloatType):
             names.append("a number")
         elif isinstance(option, mi.DateTimeType):
-            names.append("a time like 2026-01-31T12:00:00Z")
+            names.append(f"a time like {_A_TIME}")
         elif isinstance(option, mi.StrType | mi.BytesType):
             names.append("text")
         elif isinstance(option, mi.ListType | mi.VarTupleType):

@@ -20,15 +20,12 @@ from yaml.events import (
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pkgs.common.errors import InputError
-
-MAX_TEXT_BYTES = 32 * 1024 * 1024
-"""All documents of one input together."""
-MAX_RESOURCE_BYTES = 1_000_000
-"""One document: one resource, or one configuration file."""
-MAX_DOCUMENTS = 50_000
-MAX_DEPTH = 64
-MAX_NODES = 200_000
-"""Nodes visited in one document, each alias counted as often as it is used."""
+from pkgs.common.resources.limits import (
+    MAX_DEPTH,
+    MAX_DOCUMENTS,
+    MAX_RESOURCE_BYTES,
+    MAX_TEXT_BYTES,
+)
 
 _TAG = "tag:yaml.org,2002:"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -43,7 +40,7 @@ def line_number(node: Node) -> int:
 def compose_documents(text: str, source: str) -> list[Node]:
     """The documents of a YAML or JSON text; empty ones are left out. Raises InputError with the line."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
-        raise InputError(f"{source}: larger than {MAX_TEXT_BYTES} bytes")
+        raise InputError(f"{source}: larger than {MAX_TEXT_BYTES:,} bytes")
     if text.lstrip()[:1] in {"{", "["}:
         found = _from_json(text, source)
         if found is not None:
@@ -54,7 +51,8 @@ def compose_documents(text: str, source: str) -> list[Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark is not None else source
-        raise InputError(f"{where}: not valid YAML: {error.problem or error.context}") from None
+        column = f" at column {mark.column + 1}" if mark is not None else ""
+        raise InputError(f"{where}: not valid YAML{column}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{source}: not valid YAML", detail=type(error).__name__) from None
 
@@ -78,11 +76,11 @@ def _check_shape(text: str, source: str) -> None:
             depth -= 1
             size = end.index - begin if end is not None else 0
             if depth == 0 and not is_list and size > MAX_RESOURCE_BYTES:
-                raise InputError(f"{source}: a document is larger than {MAX_RESOURCE_BYTES} bytes")
+                raise InputError(f"{source}: a document is larger than {MAX_RESOURCE_BYTES:,} bytes")
         elif isinstance(event, DocumentStartEvent):
             documents += 1
             if documents > MAX_DOCUMENTS:
-                raise InputError(f"{source}: more than {MAX_DOCUMENTS} documents")
+                raise InputError(f"{source}: more than {MAX_DOCUMENTS:,} documents")
 
 
 def _is_empty(node: Node) -> bool:

@@ -18,7 +18,10 @@ def encode_request(request: Any) -> tuple[str, bytes]:
     """Method and body. A request that no server would take is refused here."""
     body = envelope.encode(request)
     if len(body) > _MAX_REQUEST_BYTES:
-        raise LimitExceededError("the request is too long", hint="send less at once")
+        raise LimitExceededError(
+            f"the request is too long: {len(body):,} bytes, at most {_MAX_REQUEST_BYTES:,}",
+            hint="send less at once",
+        )
     return request.method(), body
 
 

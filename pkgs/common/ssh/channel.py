@@ -141,6 +141,11 @@ class Channel:
                 self.sent_close = True
                 self._post(_CLOSE + self._remote)
 
+    def silence(self) -> None:
+        """Nothing more is sent or heard, as after `close`, but the peer is not told. Any thread."""
+        with self._lock:
+            self._sent_eof = self.sent_close = True
+
     # What the connection calls, in its reading thread.
 
     def take_data(self, data: bytes) -> None:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import why_not
-from pkgs.common.access.types import Environment, See, Subject
+from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
+from pkgs.common.access.types import Decision, Environment, See, Subject
 from pkgs.common.api.tunnel import DialHeader
-from pkgs.common.errors import AccessError, DeniedError, NotFoundError, UnavailableError
-from pkgs.common.events.codes import AUTH_FAIL, SESSION_CONNECT
+from pkgs.common.errors import AccessError, DeniedError, LockedError, NotFoundError, UnavailableError
+from pkgs.common.events.codes import AUTH_FAIL, CLIENT_DISCONNECT, SESSION_CONNECT
 from pkgs.common.events.format import new_event
 from pkgs.common.events.types import Emitter
 from pkgs.common.membership.cache import ClusterCache
@@ -26,6 +27,7 @@ from pkgs.common.net.framing import encode_frame
 from pkgs.common.net.proxyproto.signed import HeaderSigner
 from pkgs.common.net.sockets import peer_of, split_host_port
 from pkgs.common.net.stream import Stream, adopt
+from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.source import check_source
 from pkgs.common.resources.kinds import Node
@@ -108,6 +110,7 @@ class Connector:
             # A certificate in the wrong hands: the one refusal that must not go unnoticed (attack A12).
             await self._emit_denied(identity, "", client_addr, login, (exc.detail or exc.message,))
             raise
+        await self._check_locks(identity, client_addr, login)
         node = await self._route(identity, target, client_addr, login)
         stream = await self._dial(node, client_addr, service, target)
         try:
@@ -117,27 +120,54 @@ class Connector:
             raise
         return Connected(stream, node)
 
-    async def _route(self, identity: Identity, text: str, client_addr: str, login: str) -> Node:
+    def still_allows(self, identity: Identity, node: Node, *, client_addr: str, login: str) -> Decision:
+        """The decision about a stream that passes already, as it is now."""
+        try:
+            subject = Subject(identity, self._cache.roles_of(identity))
+        except DeniedError as exc:
+            return Decision(False, (exc.message, *exc.reasons))
+        now_known = self._cache.nodes.get(node.name, node)
+        return decide(subject, See(now_known, login), self._environment(client_addr, live=True))
+
+    async def _check_locks(self, identity: Identity, client_addr: str, login: str) -> None:
+        """A locked user is told so whatever they ask for (attack A14)."""
+        interaction = Interaction(identity, (self._host_id,), login)
+        lock = matching_lock(self._cache.locks, interaction, self._clock.now())
+        if lock is not None:
+            await self._emit_denied(identity, "", client_addr, login, (lock_reason(lock),))
+            raise LockedError(inert(lock_text(lock)), detail=lock_reason(lock))
+
+    def _environment(self, client_addr: str, *, live: bool = False) -> Environment:
         cache = self._cache
-        target = parse_target(text, cache.cluster_name)
-        networking = cache.networking.spec
-        found = find(target, cache.nodes.values(), networking)
-        subject = Subject(identity, cache.roles_of(identity))
-        env = Environment(
+        return Environment(
             now=self._clock.now(),
             source_addr=split_host_port(client_addr)[0],
             server_id=self._host_id,
             locks=cache.locks,
             locks_stale_s=cache.stale_for_s,
             auth_preference=cache.auth_preference,
+            live=live,
         )
-        decisions = [(node, decide(subject, See(node), env)) for node in found]
+
+    async def _route(self, identity: Identity, text: str, client_addr: str, login: str) -> Node:
+        cache = self._cache
+        target = parse_target(text, cache.cluster_name)
+        networking = cache.networking.spec
+        found = find(target, cache.nodes.values(), networking)
+        subject = Subject(identity, cache.roles_of(identity))
+        env = self._environment(client_addr)
+        decisions = [(node, decide(subject, See(node, login), env)) for node in found]
         visible = [node for node, decision in decisions if decision]
         if found and not visible:
             reasons = tuple(dict.fromkeys(reason for _, decision in decisions for reason in decision.reasons))
             await self._emit_denied(identity, found[0].spec.hostname, client_addr, login, reasons)
+            # A lock is told of only where there is something to see without it.
+            unlocked = replace(env, locks=(), locks_stale_s=0.0)
+            for node, decision in decisions:
+                if decision.text and decide(subject, See(node, login), unlocked):
+                    raise DeniedError(inert(decision.text), reasons=decision.reasons)
             hostname = found[0].spec.hostname
-            if story := why_not(subject, See(found[0]), env, f"see {hostname}"):
+            if story := why_not(subject, See(found[0], login), env, f"see {hostname}"):
                 raise DeniedError(f"access to {hostname} denied\n{story}", reasons=reasons)
         return choose(target, visible, networking, cache.cluster_name)
 
@@ -185,6 +215,29 @@ class Connector:
             stream.abort()
             raise
         return stream
+
+    async def emit_cut(self, identity: Identity, client_addr: str, login: str, reason: str) -> None:
+        """A stream was cut here: the agent did not end it."""
+        self._log.warning(
+            "a stream that is no longer allowed was cut",
+            extra={"user": identity.name, "addr": client_addr, "reason": reason},
+        )
+        event = new_event(
+            CLIENT_DISCONNECT,
+            cluster_name=self._cache.cluster_name,
+            now=self._clock.now(),
+            ei=0,
+            user=identity.name,
+            login=login or None,
+            reason=reason,
+            server_id=self._host_id,
+            addr_remote=client_addr,
+            proto="ssh",
+        )
+        try:
+            await self._emitter.emit(event)
+        except AccessError as exc:
+            self._log.error("a cut stream is not audited: %s", exc)
 
     async def _emit_connect(self, identity: Identity, node: Node, client_addr: str, login: str) -> None:
         await self._emitter.emit(

@@ -10,8 +10,10 @@ import logging
 import ssl
 from collections.abc import Callable
 
+from pkgs.common.access.types import Decision
 from pkgs.common.api.tunnel import UserDial, UserDialReply
 from pkgs.common.errors import AccessError, DeniedError, TrustError, UnavailableError
+from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.framing import encode_frame, read_frame
 from pkgs.common.net.handshake import accept_tls
 from pkgs.common.net.listener import Accepted
@@ -20,6 +22,7 @@ from pkgs.common.net.stream import Stream
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.proxy import limits
 from pkgs.proxy.connections.connector import Connected, Connector
+from pkgs.proxy.connections.passing import UNTRUSTED, pass_on
 
 
 class DialGate:
@@ -29,11 +32,15 @@ class DialGate:
         connector: Connector,
         context: Callable[[], ssl.SSLContext],
         verify: Callable[[bytes], Identity],
+        still_trusts: Callable[[bytes, Identity], bool],
+        reviews: Reviews,
         log: logging.Logger,
     ) -> None:
         self._connector = connector
         self._context = context
         self._verify = verify
+        self._still_trusts = still_trusts
+        self._reviews = reviews
         self._log = log
 
     async def serve(self, accepted: Accepted) -> None:
@@ -51,7 +58,7 @@ class DialGate:
 
     async def _serve(self, stream: Stream, accepted: Accepted) -> None:
         try:
-            connected = await self._connect(stream, accepted)
+            identity, dial, connected = await self._connect(stream, accepted)
         except AccessError as exc:
             self._log.info(
                 "dial refused",
@@ -65,13 +72,29 @@ class DialGate:
         except AccessError:
             connected.stream.abort()
             return
-        counts = await relay(stream, connected.stream, answer_s=limits.AGENT_ANSWER_S)
-        if not counts.b_to_a:
+        await self._relay(stream, connected, identity, dial.login, accepted)
+
+    async def _relay(
+        self, stream: Stream, connected: Connected, identity: Identity, login: str, accepted: Accepted
+    ) -> None:
+        """Until either side ends, or it is no longer allowed."""
+        node, der, addr = connected.node, stream.peer_der or b"", accepted.remote_addr
+
+        def ask(authorities: bool) -> Decision:
+            if authorities and not self._still_trusts(der, identity):
+                return UNTRUSTED
+            return self._connector.still_allows(identity, node, client_addr=addr, login=login)
+
+        relaying = relay(stream, connected.stream, answer_s=limits.AGENT_ANSWER_S)
+        counts, cut = await pass_on(relaying, ask, self._reviews)
+        if cut:
+            await self._connector.emit_cut(identity, addr, login, cut)
+        elif counts is not None and not counts.b_to_a:
             self._log.info(
                 "a server did not answer", extra={"host_id": node.name, "addr": accepted.remote_ip}
             )
 
-    async def _connect(self, stream: Stream, accepted: Accepted) -> Connected:
+    async def _connect(self, stream: Stream, accepted: Accepted) -> tuple[Identity, UserDial, Connected]:
         der = stream.peer_der
         if der is None:
             raise TrustError("a user certificate is needed here", hint="log in with `tsh login`")
@@ -84,7 +107,7 @@ class DialGate:
                 dial = await read_frame(stream, UserDial)
         except TimeoutError as exc:
             raise UnavailableError("no dial request came in time") from exc
-        return await self._connector.connect_user(
+        connected = await self._connector.connect_user(
             identity,
             dial.target,
             client_addr=accepted.remote_addr,
@@ -92,6 +115,7 @@ class DialGate:
             cluster=dial.cluster,
             login=dial.login,
         )
+        return identity, dial, connected
 
 
 async def _reply(stream: Stream, reply: UserDialReply) -> None:

@@ -9,18 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
-from pkgs.common.access.locks import matching_lock
-from pkgs.common.errors import AccessError, LimitExceededError, ProtocolError
+from pkgs.common.access.locks import (
+    STALE_TEXT,
+    Interaction,
+    is_stale,
+    lock_reason,
+    lock_text,
+    matching_lock,
+)
+from pkgs.common.access.options import lock_mode
+from pkgs.common.access.types import Decision
+from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, ProtocolError
 from pkgs.common.events.codes import AUTH_FAIL, CLIENT_DISCONNECT, Kind
 from pkgs.common.events.format import new_event
 from pkgs.common.events.types import FieldValue
 from pkgs.common.membership.member import Member
+from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.dial import split_host_port
 from pkgs.common.net.relay import relay
 from pkgs.common.net.stream import Stream, adopt
+from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.sshcert import line_to_blob, verify_user_cert
@@ -33,6 +44,7 @@ from pkgs.common.ssh.process.messages import Message, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
 from pkgs.common.ssh.process.pool import Pool
 from pkgs.proxy import limits
+from pkgs.proxy.connections.passing import UNTRUSTED, Passing, pass_on
 from pkgs.proxy.sshgate.messages import Dial, Dialled, GateOpened
 
 MAX_DIALS = 64
@@ -62,6 +74,8 @@ class Connector(Protocol):
         login: str = "",
     ) -> _Connected: ...
 
+    def still_allows(self, identity: Identity, node: Node, *, client_addr: str, login: str) -> Decision: ...
+
 
 class SshGate:
     """The gate of one proxy."""
@@ -73,9 +87,11 @@ class SshGate:
         clock: Clock,
         log: logging.Logger,
         *,
+        reviews: Reviews,
         allow_ctr: bool = False,
     ) -> None:
         self.member = member
+        self.reviews = reviews
         self.connector = connector
         self.log = log
         self.now = clock.now
@@ -90,7 +106,6 @@ class SshGate:
             allow_ctr=allow_ctr,
         )
         self._signer: tuple[bytes, SshSigner] | None = None
-        self._unsubscribe: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Raises UnavailableError."""
@@ -98,7 +113,6 @@ class SshGate:
         self._pool.keep_alive_s = parse_duration(spec.keep_alive_interval)
         self._pool.keep_alive_count = spec.keep_alive_count_max
         await self._pool.start()
-        self._unsubscribe = self.member.cache.on_change(self._changed)
 
     async def serve(self, sock: socket.socket, remote_addr: str) -> None:
         """Serve an accepted connection until it is over. `remote_addr` is the user's `ip:port`."""
@@ -110,18 +124,12 @@ class SshGate:
         await asyncio.wait([task])
 
     async def close(self) -> None:
-        self._unsubscribe()
         await self._pool.close()
 
     def _new_connection(self, start: Start, end: Callable[[str], None]) -> _GateConnection:
         connection = _GateConnection(self, start, end)
         self.connections.add(connection)
         return connection
-
-    def _changed(self, kind: str) -> None:
-        if kind == "lock":
-            for connection in list(self.connections):
-                connection.check_lock()
 
     def _keys(self) -> SshSigner:
         pem = self.member.identity.ssh_private_pem
@@ -146,6 +154,8 @@ class _GateConnection:
         self._source = split_host_port(start.client_addr)[0]
         self._end = end
         self._identity: Identity | None = None
+        self._blob = b""
+        self._passing = Passing(self._ask, self._cut)
         self._streams: set[asyncio.Task[None]] = set()
 
     def decide(self, user: str, blob: bytes) -> Verdict:
@@ -155,11 +165,12 @@ class _GateConnection:
             identity = verify_user_cert(
                 blob, trust=gate.member.cache.trust, login=None, source_addr=self._source, now=gate.now()
             )
-            gate.member.cache.roles_of(identity)
         except AccessError as problem:
             return Verdict(None, problem.message)
-        if reason := self._locked(identity):
-            return Verdict(None, reason, identity.name, "access denied")
+        decision = self._decide(identity)
+        if not decision:
+            text = inert(decision.text) or "access denied"
+            return Verdict(None, "; ".join(decision.reasons), identity.name, text)
         return Verdict(identity)
 
     async def refused(self, user: str, verdict: Verdict) -> None:
@@ -167,11 +178,12 @@ class _GateConnection:
             AUTH_FAIL, user=verdict.user or None, login=user, success=False, error=verdict.reason
         )
 
-    async def authenticated(self, user: str, identity: Identity) -> Message:
+    async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
         open_now = sum(one.is_of(identity.name) for one in self._gate.connections)
         if open_now >= MAX_CONNECTIONS_OF_USER:
             raise LimitExceededError("you have too many connections to this proxy")
-        self._identity = identity
+        self._identity, self._blob = identity, blob
+        self._gate.reviews.add(self._passing)
         self._gate.log.info("login", extra={"user": identity.name, "addr": self._client_addr})
         return GateOpened(user=identity.name)
 
@@ -188,6 +200,8 @@ class _GateConnection:
 
     async def closed(self) -> None:
         self._gate.connections.discard(self)
+        self._gate.reviews.discard(self._passing)
+        self._passing.close()
         for task in self._streams:
             task.cancel()
         await asyncio.gather(*self._streams, return_exceptions=True)
@@ -196,15 +210,23 @@ class _GateConnection:
         """Whether that user has logged in here."""
         return self._identity is not None and self._identity.name == user
 
-    def check_lock(self) -> None:
-        """End the connection when a lock now stops its user (attack A14)."""
-        if self._identity is not None and (reason := self._locked(self._identity)):
-            self._end(reason)
-            task = asyncio.create_task(
-                self._emit(CLIENT_DISCONNECT, user=self._identity.name, reason=reason), name="audit"
-            )
-            self._streams.add(task)
-            task.add_done_callback(self._streams.discard)
+    def _ask(self, authorities: bool) -> Decision:
+        """Whether the connection may stay (attack A14). Its streams are asked about one by one."""
+        assert self._identity is not None
+        if authorities and not self._still_trusted(self._identity):
+            return UNTRUSTED
+        return self._decide(self._identity)
+
+    def _cut(self, reason: str) -> None:
+        assert self._identity is not None
+        decision = self._decide(self._identity)
+        self._end(inert(decision.text) or "access is no longer allowed")
+        self._beside(self._emit(CLIENT_DISCONNECT, user=self._identity.name, reason=reason))
+
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name="audit")
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
 
     async def _dial(self, message: Dial, answer: Answer) -> None:
         assert self._identity is not None
@@ -225,14 +247,43 @@ class _GateConnection:
             ours.close()
             connected.stream.abort()
             raise
-        await relay(plain, connected.stream, answer_s=limits.AGENT_ANSWER_S)
+        identity, node = self._identity, connected.node
 
-    def _locked(self, identity: Identity) -> str:
-        member = self._gate.member
-        lock = matching_lock(
-            member.cache.locks, identity, self._gate.now(), server_id=member.identity.host_id
-        )
-        return "" if lock is None else lock.spec.message or "locked by an administrator"
+        def ask(_: bool) -> Decision:
+            return self._gate.connector.still_allows(identity, node, client_addr=self._client_addr, login="")
+
+        relaying = relay(plain, connected.stream, answer_s=limits.AGENT_ANSWER_S)
+        _, cut = await pass_on(relaying, ask, self._gate.reviews)
+        if cut:
+            await self._emit(CLIENT_DISCONNECT, user=identity.name, reason=cut)
+
+    def _decide(self, identity: Identity) -> Decision:
+        """Whether this user may be here at all: the roles still exist, no lock is in force, and where the
+        locks must be known for certain, they are. What they may reach is decided for each jump."""
+        cache = self._gate.member.cache
+        try:
+            roles = cache.roles_of(identity)
+        except DeniedError as problem:
+            return Decision(False, (problem.message, *problem.reasons), text=problem.message)
+        if is_stale(cache.stale_for_s) and lock_mode(roles, cache.auth_preference) == "strict":
+            return Decision(False, (STALE_TEXT,), text=STALE_TEXT)
+        interaction = Interaction(identity, (self._gate.member.identity.host_id,))
+        lock = matching_lock(cache.locks, interaction, self._gate.now())
+        return Decision(True) if lock is None else Decision(False, (lock_reason(lock),), text=lock_text(lock))
+
+    def _still_trusted(self, identity: Identity) -> bool:
+        when = min(self._gate.now(), identity.expires_at - 1.0)
+        try:
+            verify_user_cert(
+                self._blob,
+                trust=self._gate.member.cache.trust,
+                login=None,
+                source_addr=self._source,
+                now=when,
+            )
+        except AccessError:
+            return False
+        return True
 
     async def _emit(self, kind: Kind, **fields: FieldValue) -> None:
         member = self._gate.member

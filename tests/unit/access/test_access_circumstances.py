@@ -133,7 +133,7 @@ def test_mistakes_name_the_field_and_what_is_allowed(side: str, message: str, hi
     with pytest.raises(InputError) as caught:
         validate(role_text(f"{{allow: {{{side}}}}}"))
     assert message in caught.value.message
-    assert caught.value.message.startswith("role/r: allow.")
+    assert caught.value.message.startswith("role/r: spec.allow.")
     assert hint in (caught.value.hint or "")
 
 

@@ -16,7 +16,6 @@ from pkgs.common.access.types import Environment, See, SshLogin, Subject, UseRul
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.codec import load_documents
-from pkgs.common.resources.defaults import preset_roles
 from pkgs.common.resources.kinds import (
     AuthPreference,
     AuthPreferenceSpec,
@@ -28,12 +27,13 @@ from pkgs.common.resources.kinds import (
     ServerSpec,
 )
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec, Rule
 
 NOW = 1_800_000_000.0
 HOST_ID = "11111111-2222-4333-8444-555555555555"
 ENV = Environment(now=NOW, source_addr="10.0.0.5")
-ACCESS, EDITOR, AUDITOR = preset_roles()
+ACCESS, EDITOR, AUDITOR = preset_roles()[:3]
 
 
 def identity(**changes: Any) -> Identity:

@@ -13,7 +13,6 @@ from pkgs.common.access.decide import decide
 from pkgs.common.access.explain import Explanation, Missing, as_if, explain
 from pkgs.common.access.types import Environment, See, SshLogin, Subject, Target, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
-from pkgs.common.resources.defaults import preset_roles
 from pkgs.common.resources.kinds import (
     AuthPreference,
     AuthPreferenceSpec,
@@ -24,12 +23,13 @@ from pkgs.common.resources.kinds import (
     ServerSpec,
 )
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec, Rule
 
 NOW = 1_800_000_000.0
 ENV = Environment(now=NOW)
 HOST_ID = "11111111-2222-4333-8444-555555555555"
-ACCESS, EDITOR, AUDITOR = preset_roles()
+ACCESS, EDITOR, AUDITOR = preset_roles()[:3]
 STAR = {"*": "*"}
 TRAITS = {"logins": ("root",), "team": ("blue",), "email": ("alice@example.com",)}
 

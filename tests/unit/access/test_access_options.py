@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.access.options import logins_for, max_session_ttl, merge_options
+from pkgs.common.access.options.merge import serving
 from pkgs.common.access.traits import expand
+from pkgs.common.access.types import Environment
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import DeniedError, InputError
-from pkgs.common.resources.defaults import IMPLICIT_ROLE, default_singletons, preset_roles
+from pkgs.common.resources.defaults import IMPLICIT_ROLE, default_singletons
 from pkgs.common.resources.kinds import (
     AuthPreference,
     AuthPreferenceSpec,
@@ -21,6 +23,7 @@ from pkgs.common.resources.kinds import (
     NetworkingSpec,
 )
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import (
     Conditions,
     PortForwardingMode,
@@ -30,6 +33,7 @@ from pkgs.common.resources.role import (
     RoleSpec,
     Rule,
     SshPortForwarding,
+    TimeWindow,
 )
 
 STAR = {"*": "*"}
@@ -99,6 +103,44 @@ class TestMerge:
         for order in (roles, roles[::-1]):
             merged = merge_options(order)
             assert (merged.port_forward_local, merged.port_forward_remote) == (local, remote)
+
+    @pytest.mark.parametrize(
+        ("dormant", "local", "remote"),
+        [
+            (role(), False, False),
+            (role(port_forwarding=True), False, False),
+            (role(ssh_port_forwarding=modes(True, False)), False, False),
+        ],
+    )
+    def test_port_forwarding_by_roles_that_are_not_in_force(
+        self, dormant: Role, local: bool, remote: bool
+    ) -> None:
+        merged = merge_options([dormant], in_force=lambda found: False)
+        assert (merged.port_forward_local, merged.port_forward_remote) == (local, remote)
+        # Its no still counts beside a role that is in force.
+        serving = msgspec.structs.replace(role(), metadata=Metadata(name="serving"))
+        merged = merge_options([dormant, serving], in_force=lambda found: found is serving)
+        explicit_no = dormant.spec.options.ssh_port_forwarding is not None
+        assert merged.port_forward_local
+        assert merged.port_forward_remote is not explicit_no
+
+    def test_a_role_outside_of_its_hours_and_networks_gives_nothing(self) -> None:
+        """08:00 UTC on a Friday, from 10.0.0.5."""
+        env = Environment(now=1_800_000_000.0, source_addr="10.0.0.5")
+        for allow, serves in (
+            ({}, True),
+            ({"when": [TimeWindow(days=["fri"], hours="07:00-09:00")]}, True),
+            ({"when": [TimeWindow(days=["fri"], hours="09:00-10:00")]}, False),
+            ({"source": ["10.0.0.0/8"]}, True),
+            ({"source": ["192.0.2.0/24"]}, False),
+            ({"source": ["nonsense"]}, False),
+        ):
+            found = role(allow, permit_x11_forwarding=True, max_sessions=3)
+            merged = merge_options([found], in_force=serving(env))
+            assert merged.x11 is merged.file_copy is merged.port_forward_local is serves
+            assert merged.max_sessions == 3
+        nowhere = serving(Environment(now=env.now))
+        assert not merge_options([role({"source": ["10.0.0.0/8"]})], in_force=nowhere).file_copy
 
     def test_agent_forwarding_needs_the_login_in_the_same_role(self) -> None:
         forwarding = role({"logins": ["{{internal.logins}}"]}, forward_agent=True)
@@ -178,6 +220,7 @@ class TestTemplates:
         "bad": ("al", "x@y@z"),
         "a b": ("v",),
         "group": ("team-red", "other"),
+        "ends": ("a-b", "a-c", "c-b"),
     }
 
     @pytest.mark.parametrize(
@@ -199,6 +242,10 @@ class TestTemplates:
             ('{{regexp.replace(external.group, "^team-(.*)$", "$2$$1${")}}', ("$1",)),
             ('{{regexp.replace(email.local(external.email), "^(.).*$", "${1}")}}', ("a", "b")),
             ('{{regexp.replace(external.group, "^\\"$", "")}}', ()),
+            # Every match, and the trap of anchors that hold one branch each.
+            ('{{regexp.replace(external.ends, "^a|b$", "x")}}', ("x-x", "x-c", "c-x")),
+            ('{{regexp.replace(external.ends, "^a*|$", "x")}}', ("x-bx", "x-cx", "xc-bx")),
+            ('{{regexp.replace(external.ends, "*", "<$0>")}}', ("<a-b>", "<a-c>", "<c-b>")),
         ],
     )
     def test_expansion(self, text: str, values: tuple[str, ...]) -> None:
@@ -237,6 +284,18 @@ class TestTemplates:
             return
         with pytest.raises(InputError):
             expand(text, self.TRAITS)
+
+    @pytest.mark.parametrize(
+        "value", ["", "al", "@x", "al@", "a@b@c", "Al <al@x>", "a b@x", "a\n@x", '"al"@x', "al@x;y", "al,b@x"]
+    )
+    def test_what_is_no_address(self, value: str) -> None:
+        assert expand("{{email.local(external.e)}}", {"e": ("bo@example.com", value)}).values == ()
+
+    @pytest.mark.parametrize("replacement", ["$1$1", "$1"])
+    def test_a_replacement_is_bounded(self, replacement: str) -> None:
+        entry = '{{regexp.replace(external.e, "^(.*)$", "' + replacement + '")}}'
+        with pytest.raises(InputError, match="longer than 10000"):
+            expand(entry, {"e": ("x" * (10_001 // replacement.count("$") + 1),)})
 
     @pytest.mark.fuzz
     @given(st.text(max_size=60), st.text(max_size=20))

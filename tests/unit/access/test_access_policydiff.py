@@ -22,6 +22,7 @@ from pkgs.common.access.policytests.reading import Place, Placed
 from pkgs.common.access.policytests.world import World, world_of
 from pkgs.common.access.types import Environment, UseRule
 from pkgs.common.errors import InputError
+from pkgs.common.resources.codec import load_documents
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Resource, User, UserSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Role
@@ -178,6 +179,30 @@ def test_users_who_come_change_or_cannot_log_in() -> None:
     assert any(line.startswith("+ bob ssh root@web1") for line in told(base, role("gone", SSH)))
     missing = told(world(made(SSH), user("alice", "r")), user("alice", "r", "nowhere"))
     assert any("now there is no role 'nowhere'" in line for line in missing)
+
+
+def access_list(*grants: str) -> list[Resource]:
+    return load_documents(
+        "{kind: access_list, metadata: {name: team}, spec: {title: Team, owners: [{name: owner}],"
+        f" grants: {{roles: [{', '.join(grants)}]}}, audit: {{recurrence: {{frequency: 6, day_of_month: 1}}}}}}}}"
+    )
+
+
+def test_access_lists_give_roles_too() -> None:
+    member = load_documents(
+        "{kind: access_list_member, metadata: {name: alice}, spec: {access_list: team, name: alice}}"
+    )
+
+    def ssh(before: World, *documents: Resource) -> str:
+        return next(line for line in told(before, *documents) if " ssh " in line)
+
+    base = world(made(SSH), role("idle"), user("alice", "idle"), *access_list("r"))
+    assert ssh(base, *member) == f"+ alice ssh root@web1 ({BY_SSH})"
+    joined, _ = applied(base, member)
+    assert ssh(joined, made()).startswith("- alice ssh root@web1")
+    assert ssh(joined, *access_list("idle")).startswith("- alice ssh root@web1")
+    # A list that would give what does not exist gives nothing.
+    assert ssh(joined, *access_list("r", "nowhere")).startswith("- alice ssh root@web1")
 
 
 def test_resources_that_nothing_tells_apart_are_one_line() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.locks import matching_lock
+from pkgs.common.access.locks import Interaction, matching_lock
 from pkgs.common.access.roleset import PROTOCOLS
 from pkgs.common.access.types import Environment, See, SshLogin, Subject, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
@@ -35,10 +35,10 @@ def role(spec: str, version: str = "v7") -> Role:
 
 def locked(**target: str) -> bool:
     lock = Lock(metadata=Metadata(name="l"), spec=LockSpec(target=LockTarget(**target)))
-    return matching_lock([lock], ALICE, 0.0, login="root") is not None
+    return matching_lock([lock], Interaction(ALICE, login="root"), 0.0) is not None
 
 
-def test_a_lock_on_what_does_not_exist_yet_stops_nobody() -> None:
+def test_a_lock_on_what_nobody_here_carries_stops_nobody() -> None:
     """Least of all everybody, as a lock without the fields that are understood would."""
     for target in ("windows_desktop", "linux_desktop", "device", "bot_instance_id", "join_token"):
         assert not locked(**{target: "x"})

@@ -12,7 +12,6 @@ from pkgs.common.access.types import Environment, Subject, UseRule
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity, PeerKind
-from pkgs.common.resources.defaults import preset_roles
 from pkgs.common.resources.kinds import (
     CertAuthority,
     CertAuthoritySpec,
@@ -26,6 +25,7 @@ from pkgs.common.resources.kinds import (
     UserSpec,
 )
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
 
 NOW = 1_800_000_000.0

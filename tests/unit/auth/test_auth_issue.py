@@ -15,7 +15,7 @@ from pkgs.common.errors import DeniedError
 from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
+from pkgs.common.resources.role import CertExtension, Conditions, Role, RoleOptions, RoleSpec, TimeWindow
 
 NOW = 1_800_000_000.25
 
@@ -33,6 +33,7 @@ def order(*roles: Role, **fields: Any) -> Order:
         "traits": {},
         "now": NOW,
         "ttl_s": 3600.0,
+        "standing": frozenset({"r"}),
     }
     return Order(**(given_ | fields))
 
@@ -106,6 +107,26 @@ def test_options_become_extensions() -> None:
         "permit-X11-forwarding",
     }
     assert shaped(order(role("a", "root", cert_format="oldssh"))).oldssh
+
+
+def test_extensions_come_from_roles_that_count_now_and_from_here() -> None:
+    """For whatever reads them later asks nobody. 08:00 UTC on a Friday."""
+    gh = [CertExtension(name="login@x", value="m")]
+    limited = {"forward_agent": True, "permit_x11_forwarding": True, "cert_extensions": gh}
+    for conditions, addr, serves in (
+        ({"when": [TimeWindow(days=["fri"], hours="07:00-09:00")]}, "", True),
+        ({"when": [TimeWindow(days=["sat"])]}, "", False),
+        ({"source": ["10.0.0.0/8"]}, "10.1.2.3", True),
+        ({"source": ["10.0.0.0/8"]}, "192.0.2.1", False),
+        ({"source": ["10.0.0.0/8"]}, "", False),
+    ):
+        spec = RoleSpec(options=RoleOptions(**limited), allow=Conditions(logins=["root"], **conditions))
+        found = Role(metadata=Metadata(name="a"), spec=spec)
+        made = shaped(order(found, client_addr=addr))
+        assert made.custom_extensions == ({"login@x": "m"} if serves else {})
+        assert ("permit-X11-forwarding" in made.extensions) is serves
+        assert ("permit-port-forwarding" in made.extensions) is serves
+        assert (made.logins == ("root",)) is serves
 
 
 def test_a_pin_needs_an_address() -> None:

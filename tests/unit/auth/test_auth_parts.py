@@ -7,16 +7,16 @@ import pytest
 from pkgs.auth.accounts.passwords import check_new
 from pkgs.auth.chunks import chunked
 from pkgs.auth.gate import bare_address, client_address
-from pkgs.auth.issuing.join import masked
 from pkgs.auth.registry import build_registry
 from pkgs.auth.resources.search import matcher
 from pkgs.auth.state.bootstrap import system_role
 from pkgs.auth.state.store import key_of
-from pkgs.common.api import access, audit, join, login, recordings, resources, system
+from pkgs.common.api import access, accesslists, audit, join, login, recordings, requests, resources, system
 from pkgs.common.errors import InputError, LimitExceededError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.resources.kinds import CommandLabel, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.secrets import masked
 from pkgs.common.rpc.calls import Caller, Request, StreamRequest, UploadRequest
 
 
@@ -112,7 +112,7 @@ def test_every_call_of_the_api_has_a_handler() -> None:
     registry = build_registry(Anything(), Anything(), lambda *_: None)  # type: ignore[arg-type]
     calls = {
         value.__name__
-        for module in (access, system, login, join, resources, audit, recordings)
+        for module in (access, accesslists, system, login, join, resources, audit, recordings, requests)
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, Request | StreamRequest | UploadRequest)

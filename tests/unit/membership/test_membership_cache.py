@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from pkgs.common.api.resources import WatchItem
-from pkgs.common.errors import DeniedError, UnavailableError
+from pkgs.common.errors import DeniedError, LockedError, UnavailableError
 from pkgs.common.membership import limits
 from pkgs.common.membership.cache import KINDS_PROXY, ClusterCache
 from pkgs.common.membership.cachefile import Saved, load_saved, save
@@ -153,6 +153,30 @@ def test_changes_are_told_by_kind_and_a_bad_listener_harms_nobody():
         client.queue.put_nowait(WatchItem(op="delete", kind="a-kind-of-the-future", name="x"))
         await settle(client.queue.empty)
         assert seen[:3] == ["cluster_name", "lock", "lock"]
+
+    scenario(work)
+
+
+def test_a14_a_host_that_is_locked_is_cut_off_and_decides_nothing():
+    """It need not have seen the lock. Another refusal, or nobody who answers, cuts nobody off."""
+
+    async def work(client, cache):
+        told: list[str] = []
+        client.snapshot(*CAS, NAME, role("dev"), role("ops"))
+        await cache.wait_ready(5)
+        cache.on_change(told.append)
+        for trouble in (UnavailableError("down"), DeniedError('access denied to perform action "list"')):
+            opened = client.opened
+            client.queue.put_nowait(trouble)
+            await settle(lambda opened=opened: client.opened > opened)
+            assert cache.roles_of(USER)
+        client.queue.put_nowait(LockedError('lock targeting ServerID:"x" is in force'))
+        await settle(lambda: "lock" in told)
+        with pytest.raises(DeniedError, match="lock targeting ServerID"):
+            cache.roles_of(USER)
+        client.snapshot(*CAS, NAME, role("dev"), role("ops"))
+        await settle(lambda: cache.live)
+        assert cache.roles_of(USER)
 
     scenario(work)
 

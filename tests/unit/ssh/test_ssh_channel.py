@@ -108,3 +108,21 @@ def test_vanishing_is_told_once_and_answered_with_a_close() -> None:
     made.vanish()
     assert owner.seen == ["closed"]
     assert kinds(sent) == [0x61]
+
+
+def test_a_silenced_channel_says_and_hears_nothing_more_until_its_end() -> None:
+    made, owner, sent = channel()
+    assert made.send(b"why", stderr=True) == 3
+    made.silence()
+    assert made.send(b"more") == 4
+    made.exit_status(0)
+    made.send_eof()
+    made.close()
+    made.take_data(b"late")
+    made.take_request(ShellRequest(), False)
+    made.take_eof()
+    assert len(sent) == 1
+    assert owner.seen == []
+    made.vanish()
+    assert len(sent) == 1
+    assert owner.seen == ["closed"]

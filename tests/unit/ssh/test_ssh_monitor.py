@@ -49,7 +49,7 @@ class Service:
     async def refused(self, user: str, verdict: Verdict) -> None:
         self.refusals.append((user, verdict))
 
-    async def authenticated(self, user: str, identity: Identity) -> Message:
+    async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
         if user == "late":
             raise DeniedError("changed my mind")
         return Own()

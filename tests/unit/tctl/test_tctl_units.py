@@ -10,6 +10,7 @@ import pytest
 
 from pkgs.clients.tctl.flags import COMMON, commas, duration
 from pkgs.clients.tctl.main import TOOL
+from pkgs.clients.tctl.verbs import lock as lock_verb
 from pkgs.clients.tctl.verbs.access import explain as access_explain
 from pkgs.clients.tctl.verbs.access import what as access_what
 from pkgs.clients.tctl.verbs.access import who as access_who
@@ -19,17 +20,28 @@ from pkgs.clients.tctl.verbs.tokens import add as tokens_add
 from pkgs.clients.tctl.verbs.tokens import ls as tokens_ls
 from pkgs.clients.tctl.verbs.users import add as users_add
 from pkgs.clients.tctl.verbs.users import invitation
+from pkgs.clients.tctl.verbs.users import update as users_update
 from pkgs.clients.tctl.verbs.users.traits import TRAITS, traits_of
 from pkgs.clients.tsh.main import TOOL as TSH
 from pkgs.common.access.explain import Explained, Finding, Missing
 from pkgs.common.api.audit import StoredEvent
 from pkgs.common.api.login import Invitation
-from pkgs.common.errors import InputError
+from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.events.types import Event
 from pkgs.common.output.argv import Parsed, Parser, Spec
 from pkgs.common.output.help import help_text
 from pkgs.common.output.tool import Group, Tool, Verb
-from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Token, TokenSpec, User, UserSpec
+from pkgs.common.resources.kinds import (
+    Lock,
+    LockSpec,
+    LockTarget,
+    Node,
+    ServerSpec,
+    Token,
+    TokenSpec,
+    User,
+    UserSpec,
+)
 from pkgs.common.resources.metadata import Metadata
 
 
@@ -225,3 +237,61 @@ class TestAccess:
             "  lock l: gone",
             "  role access: session MFA required",
         ]
+
+
+def test_users_have_every_trait_flag_of_the_field() -> None:
+    fields = [
+        "logins",
+        "windows-logins",
+        "kubernetes-users",
+        "kubernetes-groups",
+        "db-users",
+        "db-names",
+        "db-roles",
+        "aws-role-arns",
+        "azure-identities",
+        "gcp-service-accounts",
+        "host-user-uid",
+        "host-user-gid",
+        "mcp-tools",
+    ]
+    adding = {flag.name for flag in users_add.SPEC.flags}
+    assert adding == {*fields, "roles", "ttl", "format"}
+    assert {flag.name for flag in users_update.SPEC.flags} == {f"set-{name}" for name in (*fields, "roles")}
+    given = args(users_update.SPEC, "bob", *(f"--set-{name}=a,b" for name in fields))
+    traits = traits_of(given, "set-", TRAITS)
+    assert set(traits) == {name.replace("-", "_") for name in fields}
+    assert all(values == ["a", "b"] for values in traits.values())
+
+
+class TestLock:
+    NAMED = (
+        Node(metadata=Metadata(name="id-1"), spec=ServerSpec(hostname="web")),
+        Node(metadata=Metadata(name="id-2"), spec=ServerSpec(hostname="db")),
+        Node(metadata=Metadata(name="id-3"), spec=ServerSpec(hostname="db")),
+    )
+
+    def test_flags_are_the_targets_of_a_lock(self) -> None:
+        flags = {flag.name.replace("-", "_") for flag in lock_verb.TARGETS}
+        assert flags == set(LockTarget.__struct_fields__)
+
+    def test_a_servers_name_stands_for_the_one_that_has_it(self) -> None:
+        assert lock_verb.the_one(lock_verb.server_ids(self.NAMED, "web"), "server", "--x") == "id-1"
+        with pytest.raises(InputError, match="not the only one of its name: id-2, id-3"):
+            lock_verb.the_one(lock_verb.server_ids(self.NAMED, "db"), "server", "--x")
+        with pytest.raises(NotFoundError, match="not found"):
+            lock_verb.the_one(lock_verb.server_ids(self.NAMED, "none"), "server", "--x")
+
+    @pytest.mark.parametrize(
+        ("words", "text"),
+        [
+            ((), "what is to be locked"),
+            (("--message=x",), "what is to be locked"),
+            (("--user=a", "--ttl=1h", "--expires=2199-01-01"), "use only one of --expires and --ttl"),
+            (("--user=a", "--expires=2020-01-01"), "this time is over"),
+            (("--user=a", "--ttl=0s"), "at least 1s"),
+        ],
+    )
+    def test_what_is_refused_before_anybody_is_asked(self, words: tuple[str, ...], text: str) -> None:
+        with pytest.raises(InputError, match=text):
+            lock_verb.run(args(lock_verb.SPEC, *words))

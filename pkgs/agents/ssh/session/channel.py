@@ -389,6 +389,20 @@ class Session:
         elif not self._started:
             self._finish()
 
+    def farewell(self, text: str) -> bool:
+        """The connection is about to end, and what runs here ends now: say why where the user looks, on the
+        terminal or the error stream, as far as the client's window allows, and nothing more. False: there is
+        nobody to tell here."""
+        if self._over or not self._started or self._gone:
+            return False
+        if self._master >= 0:
+            self._emit(f"\r\n{text}\r\n".encode(), stderr=False)
+        else:
+            self.channel.send(f"{text}\r\n".encode(), stderr=True)
+        self.channel.silence()
+        self.closed()
+        return True
+
     def kill(self) -> None:
         """What runs is ended now; for a process that is told to go."""
         if self._process is not None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pkgs.agents.ssh.limits import EXIT_WAIT_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
+from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
 from pkgs.agents.ssh.messages import (
     Account,
     FileOperation,
@@ -232,7 +232,18 @@ class Child:
     def _told_to_end(self, text: str) -> None:
         if self._link.closed:
             self.loop.unwatch(self._link.fileno())
-        self._connection.end(text)
+        told = [session.farewell(text) for session in tuple(self._sessions)]
+        if any(told):
+            # The time it takes to read why is not for going on.
+            for splice, _ in tuple(self._forwards.values()):
+                splice.closed()
+            self.loop.call_soon(lambda: self._end_soon(text))
+        else:
+            self._connection.end(text)
+
+    def _end_soon(self, text: str) -> None:
+        # OpenSSH drops what it has not shown yet as soon as it sees the end.
+        self.loop.after(FAREWELL_S, lambda: self._connection.end(text))
 
     def _pushed(self, message: Message, fds: list[int]) -> None:
         close_all(fds)

@@ -37,14 +37,33 @@ class CertFacts:
 
     def roles(self) -> list[str]:
         """Role names of the certificate."""
+        return self._names("teleport-roles", "roles")
+
+    def requests(self) -> list[str]:
+        """Ids of the access requests that it holds."""
+        return self._names("teleport-active-requests", "access_requests")
+
+    def resources(self) -> list[str] | None:
+        """Ids of the resources that it is restricted to; None: it is not."""
+        import json
+
+        if "teleport-allowed-resources" not in self.extensions:
+            return None
+        try:
+            ids = json.loads(self.extensions["teleport-allowed-resources"])
+        except ValueError:
+            return []
+        return [text for text in ids if isinstance(text, str)] if isinstance(ids, list) else []
+
+    def _names(self, extension: str, key: str) -> list[str]:
         import json
 
         try:
-            document = json.loads(self.extensions.get("teleport-roles", "") or "{}")
+            document = json.loads(self.extensions.get(extension, "") or "{}")
         except ValueError:
             return []
-        roles = document.get("roles", []) if isinstance(document, dict) else []
-        return [role for role in roles if isinstance(role, str)]
+        names = document.get(key, []) if isinstance(document, dict) else []
+        return [name for name in names if isinstance(name, str)]
 
     def traits(self) -> dict[str, list[str]]:
         """Traits of the certificate."""

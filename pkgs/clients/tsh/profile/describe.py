@@ -25,6 +25,11 @@ def as_text(login: Login, *, active: bool) -> str:
         "Valid until": f"{until} [{'EXPIRED' if left == 'expired' else 'valid for ' + left}]",
         "Extensions": ", ".join(sorted(flags(login))),
     }
+    requests, resources = facts.requests(), facts.resources()
+    if requests:
+        rows["Active requests"] = ", ".join(requests)
+    if resources is not None:
+        rows["Allowed resources"] = ", ".join(resources) or "none"
     mark = "> " if active else "  "
     lines = []
     for index, (key, value) in enumerate(rows.items()):
@@ -44,6 +49,8 @@ def as_data(login: Login) -> dict[str, Any]:
         "kubernetes_enabled": False,
         "valid_until": rfc3339(login.expires_at),
         "extensions": sorted(flags(login)),
+        "active_requests": login.facts.requests(),
+        "allowed_resources": login.facts.resources(),
     }
 
 

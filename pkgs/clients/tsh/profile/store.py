@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgs.clients.tsh.login.webapi import LoginAnswer
 from pkgs.clients.tsh.profile import home
 from pkgs.clients.tsh.profile.certfacts import read_cert
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import ProtocolError
 from pkgs.common.pki.keys import SshKey, TlsKey
 from pkgs.common.resources.names import valid_cluster_name, valid_user_name
@@ -69,6 +70,14 @@ def save(where: str, profile: home.Profile, issued: Issued, ssh: SshKey, tls: Tl
         (f"{where}/current-profile", f"{profile.name}\n".encode()),
     ):
         write_atomic(Path(path), data)
+
+
+def replace_certs(login: Login, ssh_cert: str, tls_cert: str) -> None:
+    """Other certificates for the keys of a stored login."""
+    if read_cert(ssh_cert, "the cluster's answer").key_id != login.user:
+        raise ProtocolError("the cluster's answer holds somebody else's certificate")
+    write_atomic(Path(login.tls_cert), tls_cert.encode())
+    write_atomic(Path(login.ssh_cert), ssh_cert.strip().encode() + b"\n")
 
 
 def known_hosts_lines(profile_name: str, cluster: str, host_keys: list[str]) -> list[str]:

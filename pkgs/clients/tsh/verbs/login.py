@@ -12,6 +12,7 @@ from pkgs.clients.tsh.profile import home
 from pkgs.clients.tsh.profile.describe import as_text
 from pkgs.clients.tsh.profile.login import Login, of_profile
 from pkgs.clients.tsh.profile.store import known_hosts_lines
+from pkgs.clients.tsh.requests.flags import LOGIN_FLAGS
 from pkgs.common.errors import AlreadyExistsError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key, public_line_of
@@ -26,6 +27,7 @@ SPEC = Spec(
          default="file", choices=("file", "openssh"), metavar="FORMAT"),
     Flag("overwrite", "Replace the files of --out", is_bool=True),
     Flag("force", "Log in again although the login is still valid", is_bool=True),
+    *LOGIN_FLAGS,
     usage="[CLUSTER]",
     most=1,
 )  # fmt: skip
@@ -37,15 +39,24 @@ def run(args: Parsed) -> int:
         raise InputError(
             "an identity file is a login already", hint="leave out -i (or TELEPORT_IDENTITY_FILE)"
         )
+    from pkgs.clients.tsh.requests import atlogin
+
+    by_flags = atlogin.wanted(args)
     if args.text("out"):
+        if by_flags:
+            raise InputError("--out writes an identity without access requests", hint="log in without --out")
         return _identity(args)
     where = home.home_dir()
     login = None if _asked_anew(args) else _valid(args, where)
     if login is None:
         login = of_profile(where, flow.log_in(args))
+        if not by_flags:
+            login = atlogin.by_role(args, login)
     elif home.current_name(where) != login.profile_name:
         write_atomic(Path(f"{where}/current-profile"), f"{login.profile_name}\n".encode())
     _check_cluster(args, login)
+    if by_flags:
+        login = atlogin.by_flags(args, login)
     sys.stdout.write(as_text(login, active=True))
     return 0
 

@@ -10,12 +10,12 @@ from pkgs.common.access.contexts.where import SESSION_KINDS
 from pkgs.common.access.policydiff import limits
 from pkgs.common.access.policydiff.items import WORDS, Item, alike, items
 from pkgs.common.access.policydiff.states import Side, State
-from pkgs.common.access.policytests.world import World, person_of_user
+from pkgs.common.access.policytests.world import Person, World, person_of_user
 from pkgs.common.access.roleset import RoleSet
 from pkgs.common.access.rules import VERBS
 from pkgs.common.access.types import Environment, Subject, UseRule
 from pkgs.common.errors import InputError
-from pkgs.common.resources.kinds import Resource, User
+from pkgs.common.resources.kinds import AccessList, AccessListMember, Resource, User
 from pkgs.common.resources.role import Conditions, Role
 
 RULES = "resource"
@@ -51,18 +51,25 @@ class Circumstance:
 
 
 def applied(world: World, documents: Iterable[Resource]) -> tuple[World, list[Resource]]:
-    """The world once the roles and users among the documents are applied, and the documents that are
-    neither. What no document names stays."""
+    """The world once the roles, users and access lists among the documents are applied, and the documents
+    that are neither. What no document names stays."""
     roles, people = dict(world.roles), dict(world.people)
+    lists: list[AccessList] = []
+    members: list[AccessListMember] = []
     left_out: list[Resource] = []
     for document in documents:
-        if isinstance(document, Role):
-            roles[document.name] = document
-        elif isinstance(document, User):
-            people[document.name] = person_of_user(document)
-        else:
-            left_out.append(document)
-    return replace(world, roles=roles, people=people), left_out
+        match document:
+            case Role():
+                roles[document.name] = document
+            case User():
+                people[document.name] = person_of_user(document)
+            case AccessList():
+                lists.append(document)
+            case AccessListMember():
+                members.append(document)
+            case _:
+                left_out.append(document)
+    return replace(world, roles=roles, people=people).with_lists(lists, members), left_out
 
 
 class Comparison:
@@ -84,15 +91,19 @@ class Comparison:
         }
         found = []
         for name in sorted(before.people.keys() | after.people.keys()):
-            old, new = before.people.get(name), after.people.get(name)
+            old, new = self._held(before, name), self._held(after, name)
             if old != new or (new is not None and not changed.isdisjoint(new.roles)):
                 found.append(name)
         return found
 
+    def _held(self, world: World, name: str) -> Person | None:
+        person = world.people.get(name)
+        return None if person is None else world.holding(person, self._env.now)
+
     def circumstances(self, users: Iterable[str]) -> Iterator[Circumstance]:
         """Roles whose hours or networks change; what it comes to depends on when and from where."""
         for user in users:
-            old, new = self._before.people.get(user), self._after.people.get(user)
+            old, new = self._held(self._before, user), self._held(self._after, user)
             held = set(old.roles if old else ()) & set(new.roles if new else ())
             for name in sorted(held):
                 before, after = self._before.roles.get(name), self._after.roles.get(name)

@@ -37,7 +37,7 @@ class Side:
 
     def __init__(self, world: World, person: Person | None, env: Environment) -> None:
         self._world = world
-        self._person = person
+        self._person = None if person is None else world.holding(person, env.now)
         self._env = env
         self._verified: dict[tuple[bool, bool], Subject] = {}
         self.subject: Subject | None = None

@@ -18,7 +18,6 @@ from pkgs.common.access.types import Environment, Subject, Target
 from pkgs.common.errors import InputError
 from pkgs.common.pki.source import parse_address
 from pkgs.common.resources.defaults import IMPLICIT_ROLE
-from pkgs.common.resources.kinds import Lock
 from pkgs.common.resources.role import Role
 from pkgs.common.resources.strict import suggest
 
@@ -121,6 +120,8 @@ class _Maker:
             people = [known[name] for name in dict.fromkeys(names)]
         mfa = self._defaults.mfa if test.mfa is None else test.mfa
         device = self._defaults.device if test.device is None else test.device
+        now = self._now(test)
+        people = [self._world.holding(person, now) for person in people]
         return [
             replace(
                 person,
@@ -144,9 +145,13 @@ class _Maker:
             self._questions[key] = found
         return found
 
+    def _now(self, test: PolicyTest) -> float:
+        at = test.at or self._defaults.at
+        return SOME_TIME if at is None else _seconds(at)
+
     def _subject(self, test: PolicyTest, person: Person) -> tuple[Subject, Environment]:
         at = test.at or self._defaults.at
-        now = SOME_TIME if at is None else _seconds(at)
+        now = self._now(test)
         traits = tuple((name, person.traits[name]) for name in sorted(person.traits))
         key = (person.name, person.roles, traits, person.mfa, person.device, now)
         source = self._defaults.source if test.source is None else test.source
@@ -164,7 +169,7 @@ class _Maker:
         if subject is None:
             subject = self._subjects[key] = self._world.subject(person, env)
         if at is None:
-            _check_timeless(subject.roles, self._world.locks)
+            _check_timeless(subject.roles, self._world)
         return subject, env
 
 
@@ -197,20 +202,24 @@ def _check(test: PolicyTest, world: World) -> None:
             raise InputError(f"{name} has at most {limits.MAX_TEXT} characters")
 
 
-def _check_timeless(roles: Iterable[Role], locks: Iterable[Lock]) -> None:
+def _check_timeless(roles: Iterable[Role], world: World) -> None:
     """A test whose answer depends on when it runs says when that is."""
     for role in roles:
         if role.spec.allow.when or role.spec.deny.when:
-            raise InputError(
-                f"role {role.name} counts at some hours only, and the test does not say when it is",
-                hint="add for example at: 2026-01-05T10:00:00Z, here or in defaults",
-            )
-    for lock in locks:
+            raise _needs_time(f"role {role.name} counts at some hours only")
+    for lock in world.locks:
         if lock.spec.expires or lock.metadata.expires:
-            raise InputError(
-                f"lock {lock.name} runs out, and the test does not say when it is",
-                hint="add for example at: 2026-01-05T10:00:00Z, here or in defaults",
-            )
+            raise _needs_time(f"lock {lock.name} runs out")
+    for member in world.members:
+        if member.spec.expires:
+            raise _needs_time(f"member {member.name} of {member.spec.access_list} leaves the list")
+
+
+def _needs_time(why: str) -> InputError:
+    return InputError(
+        f"{why}, and the test does not say when it is",
+        hint="add for example at: 2026-01-05T10:00:00Z, here or in defaults",
+    )
 
 
 def _seconds(moment: datetime) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from pkgs.common.access.accesslists import ListGraph
+from pkgs.common.access.accesslists import Person as ListPerson
 from pkgs.common.access.explain import as_if
 from pkgs.common.access.policytests import limits
 from pkgs.common.access.policytests.document import PolicyFile, Resources, ThingEntry, UserEntry
@@ -15,8 +17,10 @@ from pkgs.common.access.roleset import PROTOCOLS
 from pkgs.common.access.types import Environment, Subject
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
-from pkgs.common.resources.defaults import IMPLICIT_ROLE, preset_roles
+from pkgs.common.resources.defaults import IMPLICIT_ROLE
 from pkgs.common.resources.kinds import (
+    AccessList,
+    AccessListMember,
     App,
     AuthPreference,
     Database,
@@ -31,6 +35,7 @@ from pkgs.common.resources.kinds import (
 )
 from pkgs.common.resources.kinds.infrastructure import AppSpec, DatabaseSpec, WindowsDesktopSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.registry import ALIASES, NOT_KEPT, TYPES
 from pkgs.common.resources.role import Role
 from pkgs.common.resources.strict import suggest
@@ -39,6 +44,8 @@ _CHECKED = (Role, User, Lock, AuthPreference)
 """What decides must be as the Auth Service would take it; of the rest only name and labels are read."""
 _ONCE = frozenset({*PROTOCOLS, "role", "user", "lock", "cluster_auth_preference"})
 """Kinds of which the name says which one it is. Of others, such as authorities, a name may be there twice."""
+MACHINE_LABEL = "teleport.internal/bot"
+"""On the users that bots are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,8 @@ class Person:
     device: bool = False
     requests: tuple[str, ...] = ()
     allowed_resources: tuple[str, ...] | None = None
+    machine: bool = False
+    """Of a bot: access lists give it nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,32 @@ class World:
     """By host name."""
     rule_kinds: frozenset[str] = frozenset()
     """Kinds that exist, and those that some role speaks of."""
+    lists: tuple[AccessList, ...] = ()
+    members: tuple[AccessListMember, ...] = ()
+    graph: ListGraph = field(default_factory=ListGraph)
+    """Of these lists and members."""
+
+    def holding(self, person: Person, now: float) -> Person:
+        """The user with what access lists give them then."""
+        if person.machine:
+            return person
+        asked = ListPerson(person.name, frozenset(person.roles), person.traits)
+        given = self.graph.standing(asked, now, self.roles.__contains__)
+        traits = dict(person.traits)
+        for name, values in given.traits.items():
+            traits[name] = tuple(dict.fromkeys((*traits.get(name, ()), *values)))
+        return replace(person, roles=tuple(dict.fromkeys((*person.roles, *given.roles))), traits=traits)
+
+    def with_lists(self, lists: Iterable[AccessList], members: Iterable[AccessListMember]) -> World:
+        """The same world with these, which replace those of the same name."""
+        every = {one.name: one for one in (*self.lists, *lists)}
+        inside = {(one.spec.access_list, one.name): one for one in (*self.members, *members)}
+        return replace(
+            self,
+            lists=tuple(every.values()),
+            members=tuple(inside.values()),
+            graph=ListGraph(every.values(), inside.values()),
+        )
 
     def held(self, names: Sequence[str]) -> tuple[Role, ...]:
         """The roles of these names. Raises InputError for one that does not exist: nobody can hold it."""
@@ -107,7 +142,7 @@ def person_of(name: str, entry: UserEntry) -> Person:
 def person_of_user(user: User) -> Person:
     """A user by their document."""
     traits = {trait: tuple(values) for trait, values in user.spec.traits.items()}
-    return Person(user.name, tuple(user.spec.roles), traits)
+    return Person(user.name, tuple(user.spec.roles), traits, machine=MACHINE_LABEL in user.metadata.labels)
 
 
 def world_of(
@@ -122,6 +157,8 @@ def world_of(
     file = file or PolicyFile(tests=[])
     things: dict[str, dict[str, Resource]] = {}
     places: dict[tuple[str, str], Place] = {}
+    lists: list[AccessList] = []
+    members: list[AccessListMember] = []
     for number, (resource, place) in enumerate((*documents, *_short_forms(source, file.resources))):
         if number >= limits.MAX_DOCUMENTS:
             raise InputError(f"{source}: more than {limits.MAX_DOCUMENTS} documents")
@@ -131,6 +168,10 @@ def world_of(
         if isinstance(resource, _CHECKED) and not stored:
             check_document(resource, place)
         places[key] = place
+        if isinstance(resource, AccessList):
+            lists.append(resource)
+        elif isinstance(resource, AccessListMember):
+            members.append(resource)
         things.setdefault(resource.kind, {}).setdefault(resource.name, resource)
     roles = {role.name: role for role in things.get("role", {}).values() if isinstance(role, Role)}
     if file.presets:
@@ -160,7 +201,7 @@ def world_of(
         auth_preference=preference if isinstance(preference, AuthPreference) else None,
         servers={name: tuple(nodes) for name, nodes in servers.items()},
         rule_kinds=_rule_kinds([*roles.values(), *preset_roles(), IMPLICIT_ROLE]),
-    )
+    ).with_lists(lists, members)
 
 
 def _rule_kinds(roles: Iterable[Role]) -> frozenset[str]:

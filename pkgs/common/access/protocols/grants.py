@@ -381,7 +381,8 @@ def _expression(role: Role, protocol: Protocol, side: str, traits: Traits) -> La
 
 
 def _matcher(principal: Principal, conditions: Conditions, traits: Traits, *, deny: bool) -> ValueMatcher:
-    """Attack A25: in an allow no trait brings a wildcard, and nothing that came from one is read again."""
+    """Attack A25: in an allow no trait brings a wildcard, and nothing that came from one is read again;
+    a name with a line break names nobody."""
     anything = False
     exact: set[str] = set()
     compiled = []
@@ -397,7 +398,7 @@ def _matcher(principal: Principal, conditions: Conditions, traits: Traits, *, de
                 anything = True
             elif principal.patterns and not literal and is_pattern(value):
                 compiled.append(compile_pattern(value))
-            elif deny or principal.valid is None or principal.valid(value):
+            elif deny or (value.isprintable() and (principal.valid is None or principal.valid(value))):
                 exact.add(value.casefold() if principal.folded else value)
     if not deny and not principal.allow_any:
         exact.discard(label_room.WILDCARD)

@@ -6,12 +6,11 @@ cluster allows some; whatever any role denies is denied in every cluster.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pkgs.common.access.patterns import compile_pattern, is_pattern
 from pkgs.common.access.protocols.grants import Grant, Grants, Principal, Protocol
 from pkgs.common.access.types import Decision, Environment, KubeObject, UseKube
-from pkgs.common.errors import InputError
 from pkgs.common.resources.role import KubernetesResource, Role
 
 USERS, GROUPS = 0, 1
@@ -153,15 +152,3 @@ def _text(pattern: str, value: str) -> bool:
     if pattern == "*" or pattern == value:
         return True
     return is_pattern(pattern) and compile_pattern(pattern).search(value) is not None
-
-
-def check_patterns(rules: Iterable[KubernetesResource], where: str) -> None:
-    """Raises InputError for a pattern that is not valid."""
-    for number, rule in enumerate(rules):
-        for field in ("namespace", "name", "api_group"):
-            text = getattr(rule, field)
-            try:
-                if is_pattern(text):
-                    compile_pattern(text)
-            except InputError as error:
-                raise InputError(f"{where}[{number}].{field}: {error.message}", hint=error.hint) from None

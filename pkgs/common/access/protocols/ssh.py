@@ -6,7 +6,6 @@ from pkgs.common.access.protocols.grants import Demand, Principal, Protocol
 from pkgs.common.access.types import Decision, SshLogin
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.names import valid_login
-from pkgs.common.resources.role import Role
 
 LOGINS = Principal("logins", valid=valid_login)
 PROTOCOL = Protocol("server", "node_labels", (LOGINS,))
@@ -25,11 +24,3 @@ def barred(identity: Identity, target: SshLogin) -> Decision | None:
 
 def demands(target: SshLogin) -> tuple[Demand, ...]:
     return ((0, target.login),)
-
-
-def needs_company(role: Role) -> bool:
-    """Whether the role lets SSH sessions run only while others watch. Roles before v5 know no such thing."""
-    return role.version not in {"v3", "v4"} and any(
-        policy.count > 0 and not {"ssh", "*"}.isdisjoint(policy.kinds)
-        for policy in role.spec.allow.require_session_join
-    )

@@ -80,7 +80,9 @@ def read_time(text: str) -> float:
 
 def to_extensions(spec: UserCertSpec) -> dict[str, str]:
     """Extension names to values; a flag has the empty value."""
-    found: dict[str, str] = dict.fromkeys(spec.extensions, "")
+    # What is for some resources only must not open whatever else reads custom extensions (attack A22).
+    custom = spec.custom_extensions if spec.allowed_resources is None else {}
+    found = {**custom, **dict.fromkeys(spec.extensions, "")}
     if not spec.oldssh:
         found["teleport-roles"] = _encode(_Roles(list(spec.roles))).decode()
         found["teleport-traits"] = _encode(spec.traits).decode()

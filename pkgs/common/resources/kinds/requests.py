@@ -61,6 +61,7 @@ class Review(Spec, frozen=True, kw_only=True):
     reason: str = ""
     created: datetime | None = None
     annotations: dict[str, list[str]] = {}
+    assume_start_time: datetime | None = None
     threshold_indexes: list[int] = []
 
 
@@ -71,8 +72,11 @@ class AccessRequestSpec(Spec, frozen=True, kw_only=True):
     state: RequestState = "PENDING"
     created: datetime | None = None
     expires: datetime | None = None
+    """How long it waits for its reviewers."""
     session_ttl: datetime | None = None
+    """End of a certificate that was taken out when the request was made: the length of each one."""
     max_duration: datetime | None = None
+    """When what it gives is over."""
     assume_start_time: datetime | None = None
     request_reason: str = ""
     resolve_reason: str = ""

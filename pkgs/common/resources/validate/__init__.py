@@ -13,8 +13,16 @@ from pkgs.common.errors import InputError
 from pkgs.common.resources import kinds, registry, versions
 from pkgs.common.resources.codec import to_json
 from pkgs.common.resources.kinds import CertAuthority, ClusterName, Node, Proxy, Resource, User
+from pkgs.common.resources.limits import (
+    MAX_DESCRIPTION,
+    MAX_LABEL_LENGTH,
+    MAX_LABELS,
+    MAX_NAME_LENGTH,
+    MAX_RESOURCE_BYTES,
+)
 from pkgs.common.resources.metadata import Base
 from pkgs.common.resources.names import (
+    REMOTE_USER_PREFIX,
     RESOURCE_NAME,
     SYSTEM_ROLES,
     valid_cluster_name,
@@ -23,13 +31,10 @@ from pkgs.common.resources.names import (
 )
 from pkgs.common.resources.registry import SINGLETONS
 from pkgs.common.resources.role import Role
+from pkgs.common.resources.secrets import shown_name
 from pkgs.common.resources.validate import clusters, governance, joining, roles, targets, words
 from pkgs.common.resources.validate.words import short
-from pkgs.common.resources.yamlnodes import MAX_RESOURCE_BYTES
 
-MAX_NAME_LENGTH = 255
-MAX_LABELS = 1000
-MAX_LABEL_LENGTH = 1000
 _WITH_SUB_KIND = (CertAuthority, Node, kinds.AccessListMember, kinds.Integration, kinds.ServerInfo)
 _CHECKS: dict[type[Base], Callable[[Any, str], None]] = {
     Role: roles.check_role,
@@ -76,7 +81,7 @@ _CHECKS: dict[type[Base], Callable[[Any, str], None]] = {
 
 def check_fields(resource: Resource) -> None:
     """Raises InputError naming kind, name and field of the first problem."""
-    where = f"{resource.kind}/{short(resource.name)}"
+    where = f"{resource.kind}/{short(shown_name(resource))}"
     _check_metadata(resource, where)
     if resource.sub_kind and not isinstance(resource, _WITH_SUB_KIND):
         # It would be stored beside the resource of the same name and stand in for it.
@@ -102,8 +107,9 @@ def check_fields(resource: Resource) -> None:
             raise InputError(f"{where}: metadata.name: expected a host id (a UUID)")
         if not resource.spec.hostname:
             raise InputError(f"{where}: spec.hostname: missing")
-    if len(to_json(resource, with_secrets=True)) > MAX_RESOURCE_BYTES:
-        raise InputError(f"{where}: larger than {MAX_RESOURCE_BYTES} bytes")
+    size = len(to_json(resource, with_secrets=True))
+    if size > MAX_RESOURCE_BYTES:
+        raise InputError(f"{where}: {size:,} bytes, at most {MAX_RESOURCE_BYTES:,} bytes")
 
 
 def _check_metadata(resource: Resource, where: str) -> None:
@@ -115,7 +121,12 @@ def _check_metadata(resource: Resource, where: str) -> None:
         )
     labels = resource.metadata.labels
     if len(labels) > MAX_LABELS:
-        raise InputError(f"{where}: metadata.labels: more than {MAX_LABELS} labels")
+        raise InputError(f"{where}: metadata.labels: {len(labels):,} labels, at most {MAX_LABELS:,}")
+    described = len(resource.metadata.description)
+    if described > MAX_DESCRIPTION:
+        raise InputError(
+            f"{where}: metadata.description: {described:,} characters, at most {MAX_DESCRIPTION:,}"
+        )
     for key, value in labels.items():
         if not words.valid_label_key(key) or len(key) > MAX_LABEL_LENGTH:
             raise InputError(
@@ -135,6 +146,8 @@ def _check_user(user: User, where: str) -> None:
             f"{where}: metadata.name: not a valid user name",
             hint="up to 64 letters, digits, '.', '_', '-', '@', '+'",
         )
+    if user.name.startswith(REMOTE_USER_PREFIX):  # attack A44
+        raise InputError(f"{where}: metadata.name: {REMOTE_USER_PREFIX}... is for users of other clusters")
     if not user.spec.roles:
         raise InputError(f"{where}: spec.roles: a user needs at least one role")
     lowered = {role.lower() for role in SYSTEM_ROLES}

@@ -26,6 +26,7 @@ from pkgs.common.resources.kinds import (
     UiConfig,
     VnetConfig,
 )
+from pkgs.common.resources.kinds.connectors import RedirectSettings
 from pkgs.common.resources.names import valid_cluster_name, valid_login
 from pkgs.common.resources.validate import words
 from pkgs.common.resources.validate.roles import check_mfa
@@ -38,6 +39,7 @@ def check_preference(preference: AuthPreference, where: str) -> None:
     spec = preference.spec
     parse_duration(spec.default_session_ttl, f"{where}: spec.default_session_ttl")
     check_mfa(spec.require_session_mfa, f"{where}: spec.require_session_mfa")
+    words.prose(spec.message_of_the_day, f"{where}: spec.message_of_the_day")
     users = spec.stable_unix_user_config
     if users is not None and users.enabled and not 0 < users.first_uid <= users.last_uid:
         raise InputError(f"{where}: spec.stable_unix_user_config: first_uid is above last_uid, or 0")
@@ -46,6 +48,7 @@ def check_preference(preference: AuthPreference, where: str) -> None:
 def check_networking(config: NetworkingConfig, where: str) -> None:
     names = ("client_idle_timeout", "web_idle_timeout", "keep_alive_interval", "session_control_timeout")
     words.durations(config.spec, (*names, "proxy_ping_interval", "ssh_dial_timeout"), where)
+    words.prose(config.spec.client_idle_timeout_message, f"{where}: spec.idle_timeout_message")
     words.at_least(config.spec.keep_alive_count_max, 0, f"{where}: spec.keep_alive_count_max")
 
 
@@ -85,8 +88,15 @@ def check_github(connector: Github, where: str) -> None:
     words.filled(spec.client_id, f"{where}: spec.client_id")
     words.url(spec.endpoint_url, ("https", "http"), f"{where}: spec.endpoint_url")
     words.url(spec.api_endpoint_url, ("https", "http"), f"{where}: spec.api_endpoint_url")
+    _check_redirects(spec.client_redirect_settings, where)
     for index, team in enumerate(spec.teams_to_roles):
         words.filled(team.roles, f"{where}: spec.teams_to_roles[{index}].roles")
+
+
+def _check_redirects(settings: RedirectSettings | None, where: str) -> None:
+    for index, text in enumerate(settings.insecure_allowed_cidr_ranges if settings is not None else ()):
+        at = f"{where}: spec.client_redirect_settings.insecure_allowed_cidr_ranges[{index}]"
+        words.network(text, at)
 
 
 def check_oidc(connector: Oidc, where: str) -> None:
@@ -94,6 +104,9 @@ def check_oidc(connector: Oidc, where: str) -> None:
     words.url(spec.issuer_url, ("https", "http"), f"{where}: spec.issuer_url")
     words.filled(spec.client_id, f"{where}: spec.client_id")
     parse_duration(spec.max_age, f"{where}: spec.max_age")
+    if spec.mfa is not None:
+        parse_duration(spec.mfa.max_age, f"{where}: spec.mfa.max_age")
+    _check_redirects(spec.client_redirect_settings, where)
     for index, claim in enumerate(spec.claims_to_roles):
         words.filled(claim.claim, f"{where}: spec.claims_to_roles[{index}].claim")
         words.filled(claim.roles, f"{where}: spec.claims_to_roles[{index}].roles")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pkgs.common.errors import InputError
 from pkgs.common.resources.durations import parse_duration
-from pkgs.common.resources.names import SYSTEM_ROLES
+from pkgs.common.resources.names import SYSTEM_ROLES, valid_extension_name
 from pkgs.common.resources.role import (
     CertExtension,
     Conditions,
@@ -14,7 +14,7 @@ from pkgs.common.resources.role import (
     SpiffeCondition,
     Threshold,
 )
-from pkgs.common.resources.validate import words
+from pkgs.common.resources.validate import rulekinds, words
 from pkgs.common.resources.versions import MFA_MODES
 
 MAX_REQUEST_S = 14 * 86400.0
@@ -22,7 +22,7 @@ MAX_REQUEST_S = 14 * 86400.0
 MAX_POLICY_COUNT = 1000
 _NO_WILDCARD = ("logins", "linux_desktop_logins", "db_roles")
 _NO_WILDCARD_CLOUD = ("aws_role_arns", "azure_identities", "gcp_service_accounts")
-_KUBE_KINDS = frozenset(
+KUBE_KINDS = frozenset(
     {
         *("*", "pod", "secret", "configmap", "namespace", "service", "serviceaccount", "kube_node"),
         *("persistentvolume", "persistentvolumeclaim", "deployment", "replicaset", "statefulset"),
@@ -55,6 +55,7 @@ def _check_options(role: Role, where: str) -> None:
         parse_duration(getattr(options, name), f"{where}: spec.options.{name}")
     for name in ("max_sessions", "max_connections", "max_kubernetes_connections"):
         words.at_least(getattr(options, name), 0, f"{where}: spec.options.{name}")
+    words.prose(options.request_prompt, f"{where}: spec.options.request_prompt")
     check_mfa(options.require_session_mfa, f"{where}: spec.options.require_session_mfa")
     names = [extension.name for extension in options.cert_extensions]
     for index, extension in enumerate(options.cert_extensions):
@@ -68,8 +69,10 @@ def check_mfa(value: bool | str, where: str) -> None:
 
 
 def _check_extension(extension: CertExtension, names: list[str], where: str) -> None:
-    if not extension.name or not extension.name.isascii() or not extension.name.isprintable():
-        raise InputError(f"{where}.name: not the name of an SSH extension")
+    if not valid_extension_name(extension.name):
+        raise InputError(
+            f"{where}.name: not a name for an SSH extension of one's own", hint="for example login@github.com"
+        )
     words.filled(extension.value, f"{where}.value")
     if names.count(extension.name) > 1:
         raise InputError(f"{where}.name: {words.short(extension.name)!r} is given twice")
@@ -81,12 +84,15 @@ def _check_conditions(role: Role, found: Conditions, side: str, where: str) -> N
         if name.endswith("_labels"):
             words.selector(getattr(found, name), f"{where}.{name}")
     for name in (*_NO_WILDCARD, *_NO_WILDCARD_CLOUD) if allow else ():
-        if "*" in getattr(found, name):
+        entries = getattr(found, name)
+        if "*" in entries:
             hint = "name the logins, or {{internal.logins}}" if name == "logins" else "name each one"
-            raise InputError(f"{where}.{name}: '*' is not allowed", hint=hint)
+            raise InputError(f"{where}.{name}[{entries.index('*')}]: '*' is not allowed", hint=hint)
     for index, rule in enumerate(found.rules):
         words.filled(rule.resources, f"{where}.rules[{index}].resources")
         words.filled(rule.verbs, f"{where}.rules[{index}].verbs")
+    if not allow:
+        rulekinds.check_denied(found.rules, where)
     for index, item in enumerate(found.kubernetes_resources):
         _check_kubernetes(role.version, item, f"{where}.kubernetes_resources[{index}]")
     if found.db_permissions and found.db_roles:
@@ -112,23 +118,25 @@ def _check_conditions(role: Role, found: Conditions, side: str, where: str) -> N
 def _check_kubernetes(version: str, item: KubernetesResource, where: str) -> None:
     words.filled(item.kind, f"{where}.kind")
     if version != "v8":
-        if item.kind not in _KUBE_KINDS:
-            allowed = ", ".join(sorted(_KUBE_KINDS))
+        if item.kind not in KUBE_KINDS:
+            allowed = ", ".join(sorted(KUBE_KINDS))
             raise InputError(f"{where}.kind: found {words.short(item.kind)!r}", hint=f"allowed: {allowed}")
         if item.api_group:
             raise InputError(f"{where}.api_group: only from role version v8 on")
-    for verb in item.verbs:
+    for index, verb in enumerate(item.verbs):
         if verb not in _KUBE_VERBS:
             allowed = ", ".join(sorted(_KUBE_VERBS))
-            raise InputError(f"{where}.verbs: found {words.short(verb)!r}", hint=f"allowed: {allowed}")
+            raise InputError(
+                f"{where}.verbs[{index}]: found {words.short(verb)!r}", hint=f"allowed: {allowed}"
+            )
 
 
 def _check_spiffe(item: SpiffeCondition, where: str) -> None:
     path = item.path
     if not path.startswith("/") and not (path.startswith("^") and path.endswith("$") and len(path) > 1):
         raise InputError(f"{where}.path: starts with / or stands between ^ and $")
-    for text in item.ip_sans:
-        words.network(text, f"{where}.ip_sans")
+    for index, text in enumerate(item.ip_sans):
+        words.network(text, f"{where}.ip_sans[{index}]")
 
 
 def _check_sessions(found: Conditions, where: str) -> None:
@@ -165,6 +173,7 @@ def _check_request(request: RequestConditions, where: str) -> None:
         words.filled(claim.claim, f"{where}.claims_to_roles[{index}].claim")
         words.filled(claim.roles, f"{where}.claims_to_roles[{index}].roles")
     check_thresholds(request.thresholds, f"{where}.thresholds")
+    words.prose(request.reason.prompt, f"{where}.reason.prompt")
 
 
 def check_thresholds(thresholds: list[Threshold], where: str) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pkgs.common.errors import InputError
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds.servers import CommandLabel
+from pkgs.common.resources.limits import MAX_MESSAGE
 from pkgs.common.resources.role import Labels, LabelValues
 
 _LABEL_KEY = re.compile(r"[A-Za-z0-9/.:_*+-]+", re.ASCII)
@@ -45,6 +46,12 @@ def label_list(labels: Sequence[LabelValues], where: str) -> None:
 def durations(spec: object, names: Iterable[str], where: str) -> None:
     for name in names:
         parse_duration(getattr(spec, name), f"{where}: spec.{name}")
+
+
+def prose(text: str, where: str) -> None:
+    """What one person writes for another to read."""
+    if len(text) > MAX_MESSAGE:
+        raise InputError(f"{where}: {len(text):,} characters, at most {MAX_MESSAGE:,}")
 
 
 def at_least(value: int, least: int, where: str) -> None:

@@ -62,8 +62,9 @@ class Service(Protocol):
     async def refused(self, user: str, verdict: Verdict) -> None:
         """A signed request was refused: audit it."""
 
-    async def authenticated(self, user: str, identity: Identity) -> Message:
-        """The login is proven; the answer goes to the process. Raises AccessError to refuse after all."""
+    async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
+        """The login is proven, by the holder of this certificate; the answer goes to the process. Raises
+        AccessError to refuse after all."""
 
     async def handle(self, message: Message, answer: Answer) -> None:
         """One message of the service's own."""
@@ -220,7 +221,7 @@ class Monitor:
             await self.answer(Refused(text=verdict.text))
             return
         try:
-            account = await self._service.authenticated(user, verdict.identity)
+            account = await self._service.authenticated(user, verdict.identity, blob)
         except AccessError as problem:
             await self._service.refused(user, Verdict(None, problem.message, verdict.identity.name))
             await self.answer(Refused(text=problem.message))

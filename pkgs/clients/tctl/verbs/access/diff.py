@@ -23,9 +23,9 @@ from pkgs.common.pki.source import parse_address
 from pkgs.common.resources.strict import suggest
 
 SPEC = Spec(
-    "Show who would gain (+) or lose (-) what, or have it otherwise (~), if the role and user documents of a"
-    " file or folder were applied. Compares with the cluster, or without one with the documents of --base and"
-    " --with. Roles and users that no document names stay as they are. The exit status is 0 when nothing"
+    "Show who would gain (+) or lose (-) what, or have it otherwise (~), if the roles, users and access lists of"
+    " a file or folder were applied. Compares with the cluster, or without one with the documents of --base and"
+    " --with. What no document names stays as it is. The exit status is 0 when nothing"
     " changes, 2 when something would, 1 on errors.",
     Flag("filename", "File or folder with the new documents (required)", short="f", metavar="FILE|DIR"),
     Flag("base", "Compare with these documents instead of a cluster", metavar="FILE|DIR"),
@@ -35,6 +35,7 @@ SPEC = Spec(
     AT,
     FROM,
     TEXT_OR_JSON,
+    usage_status=EXIT_FAILED,
 )  # fmt: skip
 EXIT_DIFFERENT = 2
 MAX_LINES = 200
@@ -99,7 +100,7 @@ def _timed(worlds: Worlds, users: list[str], now: float, source: str) -> list[st
         for world in worlds.both
         for user in users
         if user in world.people
-        for role in map(world.roles.get, world.people[user].roles)
+        for role in map(world.roles.get, world.holding(world.people[user], now).roles)
         if role is not None and any(side.when or side.source for side in (role.spec.allow, role.spec.deny))
     }
     if not found:

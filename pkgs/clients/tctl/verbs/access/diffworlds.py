@@ -14,10 +14,12 @@ from pkgs.common.access.policytests.world import World, check_document, world_of
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.output.argv import Parsed
 from pkgs.common.output.progress import Progress
+from pkgs.common.resources.kinds import AccessListMember
 
 _NEEDED = ("role", "user")
+_COMPARED = (*_NEEDED, "access_list", "access_list_member")
 _FETCHED = (
-    *_NEEDED,
+    *_COMPARED,
     *("node", "app", "db", "kube_cluster", "windows_desktop", "dynamic_windows_desktop"),
     *("remote_cluster", "lock", "cluster_auth_preference"),
 )
@@ -64,7 +66,8 @@ def of_cluster(args: Parsed, new: Sequence[Placed]) -> Worlds:
             try:
                 fetched = fetch_all(client, kind)
             except DeniedError:
-                if kind in _NEEDED:
+                # Without them people would seem to hold less than they do.
+                if kind in _COMPARED:
                     raise
                 notes.append(f"you may not list resources of the kind {kind}: they are left out")
                 continue
@@ -75,18 +78,19 @@ def of_cluster(args: Parsed, new: Sequence[Placed]) -> Worlds:
 
 
 def _worlds(before: World, new: Sequence[Placed], notes: list[str]) -> Worlds:
-    places: dict[tuple[str, str], Place] = {}
+    places: dict[tuple[str, str, str], Place] = {}
     for resource, place in new:
-        key = (resource.kind, resource.name)
+        parent = resource.spec.access_list if isinstance(resource, AccessListMember) else ""
+        key = (resource.kind, parent, resource.name)
         if key in places:
-            raise place.refuse(f"{key[0]} {key[1][:80]!r} is also defined in {places[key]}")
+            raise place.refuse(f"{key[0]} {key[2][:80]!r} is also defined in {places[key]}")
         places[key] = place
-        if resource.kind in _NEEDED:
+        if resource.kind in _COMPARED:
             check_document(resource, place)
     after, left_out = applied(before, [resource for resource, _ in new])
     if len(left_out) == len(new):
-        raise InputError("there are no roles and no users among the new documents")
+        raise InputError("there are no roles, users and access lists among the new documents")
     if left_out:
         kinds = ", ".join(sorted({resource.kind for resource in left_out}))
-        notes.append(f"only roles and users are compared; {len(left_out)} other documents are not ({kinds})")
+        notes.append(f"left out, for only roles, users and access lists are compared: {kinds}")
     return Worlds(before, after, tuple(notes))

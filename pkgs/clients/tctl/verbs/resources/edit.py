@@ -9,15 +9,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-import msgspec
-
 from pkgs.clients.tctl.connect import connect
+from pkgs.clients.tctl.verbs.resources.create import warn
 from pkgs.common.api.resources import GetResource, PutResource
 from pkgs.common.errors import ConflictError, InputError
 from pkgs.common.output.argv import Parsed, Spec
 from pkgs.common.output.sanitize import inert
 from pkgs.common.output.yamlout import dumps
-from pkgs.common.resources.codec import load_documents, to_builtins
+from pkgs.common.resources.codec import to_builtins
+from pkgs.common.resources.documents.owned import with_revision
+from pkgs.common.resources.documents.places import Placed, load_placed
 from pkgs.common.resources.kinds import Resource
 from pkgs.common.resources.registry import SINGLETONS, Ref, parse_refs
 
@@ -51,9 +52,14 @@ def run(args: Parsed) -> int:
         return 0
     try:
         edited = _checked(after, ref, name, found)
-        # A person took minutes: the connection of before may be gone.
-        with connect(args) as client:
-            client.call(PutResource(resource=edited, mode="update"))
+        # The revision that was read decides, whatever happened to the line in the editor.
+        resource = with_revision(edited.resource, found.metadata.revision)
+        try:
+            # A person took minutes: the connection of before may be gone.
+            with connect(args) as client:
+                stored = client.call(PutResource(resource=resource, mode="update"))
+        except InputError as error:
+            raise edited.explained(error) from None
     except ConflictError as error:
         raise ConflictError(
             f'{ref.kind} "{name}" was changed by somebody else while you edited it',
@@ -61,22 +67,21 @@ def run(args: Parsed) -> int:
         ) from error
     except InputError as error:
         raise InputError(str(error), hint=f"your text is kept in {_keep(after)}") from error
+    warn(stored.warnings)
     sys.stdout.write(f'{ref.kind} "{inert(name)}" has been updated\n')
     return 0
 
 
-def _checked(text: str, ref: Ref, name: str, before: Resource) -> Resource:
-    resources = load_documents(text, "the edited text")
-    if len(resources) != 1:
+def _checked(text: str, ref: Ref, name: str, before: Resource) -> Placed:
+    documents = load_placed(text, "the edited text")
+    if len(documents) != 1:
         raise InputError("the edited text must hold exactly one resource")
-    edited = resources[0]
+    edited = documents[0].resource
     if edited.kind != ref.kind or edited.name != name or edited.sub_kind != before.sub_kind:
         raise InputError(
             "renaming a resource is not supported", hint="create a new one and delete the old one"
         )
-    # The revision that was read decides, whatever happened to the line in the editor.
-    metadata = msgspec.structs.replace(edited.metadata, revision=before.metadata.revision)
-    return msgspec.structs.replace(edited, metadata=metadata)
+    return documents[0]
 
 
 def _open_editor(path: Path) -> None:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import sys
 
+from pkgs.clients.tctl import passphrase
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.inventory import fetch_all
 from pkgs.clients.tctl.verbs.resources.tables import table_of
+from pkgs.common.access.accesslists import restorable
 from pkgs.common.api.resources import GetResource
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
-from pkgs.common.output.resources import write_list
+from pkgs.common.output.resources import parts, write_list
 from pkgs.common.output.table import terminal_width
+from pkgs.common.resources.documents.owned import with_revision
 from pkgs.common.resources.kinds import Node, Resource, Token
 from pkgs.common.resources.registry import ALL, PRESENCE, SINGLETONS, Ref, parse_refs
 from pkgs.common.rpc.calls import BlockingClient
 
 SPEC = Spec(
     "Print resources: tctl get roles, tctl get role/access,user/alice, tctl get all. YAML and JSON can be fed"
-    " back to 'tctl create'. 'all' is a backup in the order in which it can be restored, without secrets"
-    " unless --with-secrets is given: then join tokens, connector secrets and private keys are in it. Never"
-    " in it are passwords, second factors, the audit log and recordings.",
+    " back to 'tctl create'. 'all' is a backup in the order in which it can be restored, without revisions,"
+    " and without secrets unless --with-secrets is given: then join tokens, connector secrets and private"
+    " keys are in it. Never in it are passwords, second factors, the audit log and recordings. What has"
+    " secrets is sealed by a passphrase, which is asked for twice; 'tctl create' and 'tctl apply' read it.",
     Flag("format", "Output format; several kinds at once only as yaml", default="yaml",
          choices=("yaml", "json", "text"), metavar="FORMAT"),
-    Flag("with-secrets", "Include private keys and other secrets", is_bool=True),
+    Flag("with-secrets", "Include private keys and other secrets, sealed by a passphrase", is_bool=True),
+    Flag("unsealed", "With --with-secrets: print the secrets in the clear", is_bool=True),
+    passphrase.FLAG,
     Flag("verbose", "Do not cut labels in text", short="v", is_bool=True),
     usage="KIND[/NAME][,...]",
     least=1,
@@ -41,6 +47,12 @@ def run(args: Parsed) -> int:
     kinds = {ref.kind for ref in refs}
     if len(kinds) > 1 and args.text("format") != "yaml":
         raise InputError("mixed resource types only support YAML formatting", hint="add --format=yaml")
+    if secrets and args.text("format") == "text":
+        raise InputError("a table shows no secrets", hint="use --format=yaml or json")
+    if args.on("unsealed") and not secrets:
+        raise InputError("--unsealed is for --with-secrets")
+    # Asked for before anything secret is fetched.
+    words = passphrase.new_passphrase(args) if secrets and not args.on("unsealed") else ""
     found: list[Resource] = []
     with connect(args) as client:
         for ref in refs:
@@ -59,8 +71,17 @@ def run(args: Parsed) -> int:
     if args.text("format") == "text":
         width = None if args.on("verbose") else terminal_width()
         sys.stdout.write(table_of(next(iter(kinds)), found, width=width))
-    else:
-        write_list(found, args.text("format"), with_secrets=secrets)
+        return 0
+    if everything:
+        # In another cluster the revisions of this one mean nothing.
+        found = [with_revision(resource, "") for resource in found]
+    if secrets and not args.on("unsealed"):
+        text = "".join(parts(found, args.text("format"), with_secrets=True))
+        sys.stdout.write(passphrase.sealed(text, words))
+        return 0
+    if secrets:
+        passphrase.warn_unsealed()
+    write_list(found, args.text("format"), with_secrets=secrets)
     return 0
 
 
@@ -78,7 +99,9 @@ def is_kept(resource: Resource, *, secrets: bool) -> bool:
 
 def _fetch(client: BlockingClient, ref: Ref, *, secrets: bool) -> list[Resource]:
     if not ref.name and ref.kind not in SINGLETONS:
-        return fetch_all(client, ref.kind, with_secrets=secrets)
+        found = fetch_all(client, ref.kind, with_secrets=secrets)
+        # A list is created after the lists that own it.
+        return list(restorable(found)) if ref.kind == "access_list" else found
     if ref.kind == "cert_authority" and not ref.sub_kind:
         # `cert_authority/user`: the type is what people name.
         every = fetch_all(client, ref.kind, with_secrets=secrets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pkgs.clients.tsh.servers.nodes import all_labels, label_text
+from pkgs.common.access.locks import set_fields
 from pkgs.common.output import times
 from pkgs.common.output.table import render
 from pkgs.common.resources.kinds import (
@@ -74,13 +75,14 @@ def _authority(resource: Resource) -> Row:
 def _lock(resource: Resource) -> Row:
     assert isinstance(resource, Lock)
     target = resource.spec.target
-    fields = {name: getattr(target, name) for name in target.__struct_fields__ if getattr(target, name)}
+    fields = {name: getattr(target, name) for name in set_fields(target)}
     expires = resource.spec.expires
     return (
         resource.name,
         label_text(fields),
         resource.spec.message,
         times.short(expires.timestamp()) if expires else "never",
+        resource.spec.created_by,
     )
 
 
@@ -94,5 +96,5 @@ _COLUMNS: dict[str, tuple[Sequence[str], Callable[[Resource], Row]]] = {
     "auth_server": (_SERVER, _server),
     "token": (("Token", "Type", "Labels", "Expiry Time (UTC)"), _token),
     "cert_authority": (("Cluster Name", "CA Type", "Keys", "Rotation"), _authority),
-    "lock": (("ID", "Target", "Message", "Expires"), _lock),
+    "lock": (("ID", "Target", "Message", "Expires", "Created By"), _lock),
 }

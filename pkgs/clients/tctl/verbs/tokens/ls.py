@@ -29,7 +29,12 @@ VISIBLE_PART = 4
 def run(args: Parsed) -> int:
     """Ask and print."""
     with connect(args) as client:
-        found = fetch_all(client, "token", with_secrets=True, labels=parse_labels(args.text("labels")))
+        found = fetch_all(
+            client,
+            "token",
+            with_secrets=args.on("with-secrets"),
+            labels=parse_labels(args.text("labels")),
+        )
     tokens = sorted((t for t in found if isinstance(t, Token)), key=_expiry)
     if not args.on("with-secrets"):
         tokens = [_masked(token) for token in tokens]

@@ -30,7 +30,8 @@ def run(args: Parsed) -> int:
     if not roles:
         raise InputError("--roles is required", hint="for example --roles=access")
     ttl_s = duration(args, "ttl", most_s=LONGEST_S)
-    request = CreateUser(name=args.words[0], roles=roles, traits=traits_of(args, "", TRAITS), ttl_s=ttl_s)
+    traits = {name: values for name, values in traits_of(args, "", TRAITS).items() if values}
+    request = CreateUser(name=args.words[0], roles=roles, traits=traits, ttl_s=ttl_s)
     with connect(args) as client:
         answer = client.call(request)
     head = (

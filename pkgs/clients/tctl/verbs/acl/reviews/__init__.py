@@ -1,0 +1,1 @@
+"""The verbs on the reviews of a list."""

@@ -1,0 +1,1 @@
+"""The verbs on the members of a list."""
