@@ -23,10 +23,10 @@ from pkgs.common.pki.source import parse_address
 from pkgs.common.resources.strict import suggest
 
 SPEC = Spec(
-    "Show who would gain (+) or lose (-) what, or have it otherwise (~), if the roles, users and access lists of"
-    " a file or folder were applied. Compares with the cluster, or without one with the documents of --base and"
-    " --with. What no document names stays as it is. The exit status is 0 when nothing"
-    " changes, 2 when something would, 1 on errors.",
+    "Show who would gain (+) or lose (-) what, or have it otherwise (~), if the roles, users and access"
+    " lists of a file or folder were applied. Compares with the cluster, or without one with the documents of"
+    " --base and --with. What no document names stays as it is. The exit status is 0 when nothing changes,"
+    " 2 when something would, 1 on errors.",
     Flag("filename", "File or folder with the new documents (required)", short="f", metavar="FILE|DIR"),
     Flag("base", "Compare with these documents instead of a cluster", metavar="FILE|DIR"),
     Flag("with", "Users and resources to compare for: documents, or a policy test", metavar="FILE|DIR"),
