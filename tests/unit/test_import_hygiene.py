@@ -74,6 +74,14 @@ def test_a_verb_of_every_day_is_lean(verb: str) -> None:
     assert heavy <= {"socket", "ssl"}, f"tsh {verb} loads {sorted(heavy - {'socket', 'ssl'})}"
 
 
+def test_policy_is_tested_without_anything_that_connects() -> None:
+    heavy, _ = loaded_by("from pkgs.clients.tctl.main import main\nmain(['access', 'test', 'tests/policy'])")
+    assert heavy <= {"msgspec", "re2", "yaml"}, sorted(heavy)
+    heavy, _ = loaded_by(
+        "import pkgs.clients.tctl.verbs.access.test\nassert 'pkgs.common.rpc' not in sys.modules"
+    )
+
+
 def test_completion_and_help_are_the_only_reason_for_typer() -> None:
     heavy, _ = loaded_by("from pkgs.clients.tsh.main import main\nmain(['--help'])")
     assert "typer" in heavy

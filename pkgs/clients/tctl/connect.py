@@ -32,6 +32,14 @@ def connect(args: Parsed) -> BlockingRpcClient:
     return _by_profile(args)
 
 
+def is_local(args: Parsed) -> bool:
+    """Whether `connect` takes the local socket: whoever comes that way is the administrator, and sees all."""
+    from pkgs.common.runtime.config import load_config
+
+    path = args.text("config") or (DEFAULT_CONFIG if os.access(DEFAULT_CONFIG, os.R_OK) else "")
+    return bool(path) and not args.text("identity") and load_config(path).auth_service.enabled
+
+
 def _by_config(path: str) -> BlockingRpcClient | None:
     from pkgs.common.runtime.config import load_config
     from pkgs.common.runtime.paths import auth_socket

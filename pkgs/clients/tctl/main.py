@@ -65,6 +65,8 @@ TOOL = Tool(
                 "explain": Verb(_VERBS + "access.explain", "Say why a user is allowed something or not"),
                 "who": Verb(_VERBS + "access.who", "List who may log in to a server"),
                 "what": Verb(_VERBS + "access.what", "List the servers a user may log in to"),
+                "test": Verb(_VERBS + "access.test", "Run tests of policy, without a cluster"),
+                "diff": Verb(_VERBS + "access.diff", "Show who would gain or lose what by new roles"),
             },
         ),
         "requests": _REQUESTS,

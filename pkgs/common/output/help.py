@@ -106,7 +106,8 @@ def _parameter(flag: Flag) -> inspect.Parameter:
     kind: Any = bool if flag.is_bool else list[str] if flag.is_list else str
     default: Any = flag.default == "true" if flag.is_bool else [] if flag.is_list else flag.default
     return inspect.Parameter(
-        flag.name.replace("-", "_"),
+        # Never a word of the language, such as `with`: only the names of the option are shown.
+        f"flag_{flag.name.replace('-', '_')}",
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
         annotation=Annotated[kind, option],

@@ -151,14 +151,14 @@ def _matches(rule: KubernetesResource, role: Role, wanted: KubeObject) -> bool:
 
 
 def _kind(rule: KubernetesResource, role: Role, wanted: KubeObject) -> bool:
-    if _is_plural(role):
+    if is_plural(role):
         return rule.kind in {"*", wanted.kind} and _text(rule.api_group, wanted.api_group)
     if rule.kind == "*":
         return True
     return plural_of(rule.kind) == (wanted.kind, wanted.api_group)
 
 
-def _is_plural(role: Role) -> bool:
+def is_plural(role: Role) -> bool:
     number = role.version.removeprefix("v")
     return number.isdecimal() and int(number) >= _PLURAL_VERSION
 
