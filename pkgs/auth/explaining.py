@@ -9,11 +9,11 @@ from pkgs.auth import limits
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
-from pkgs.common.access.actions import KINDS, REQUEST_USAGE, RULE_USAGE, Action, parse_action
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import Explained, as_if, explain, told
+from pkgs.common.access.explaining.actions import KINDS, REQUEST_USAGE, RULE_USAGE, Action, parse_action
+from pkgs.common.access.explaining.explain import Explained, as_if, explain, told
+from pkgs.common.access.explaining.reach import uses
 from pkgs.common.access.explaining.requests import explain_request
-from pkgs.common.access.reach import uses
 from pkgs.common.access.requests.requester import Requester
 from pkgs.common.access.roleset import roles_of
 from pkgs.common.access.types import Environment, Subject, UseRule

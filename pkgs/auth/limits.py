@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pkgs.common.access.explain import MAX_LOGINS
+from pkgs.common.access.explaining.explain import MAX_LOGINS
 
 # Passwords and second factors.
 PASSWORD_MIN = 12

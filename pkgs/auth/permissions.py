@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from pkgs.auth.state.accesslists import AccessLists, together
 from pkgs.auth.state.store import Store
-from pkgs.common.access.accesslists import NOTHING, Standing
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import why_not
+from pkgs.common.access.explaining.explain import why_not
+from pkgs.common.access.lists.membership import NOTHING, Standing
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.requests.assuming import refusal
 from pkgs.common.access.roleset import role_set

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pkgs.common.access.accesslists import LIST_KIND, USER_KIND
+from pkgs.common.access.lists.membership import LIST_KIND, USER_KIND
 from pkgs.common.api.login import ReissueUserCerts, UserCerts
 from pkgs.common.api.resources import PutResource
 from pkgs.common.pki.sshcert import line_to_blob, verify_user_cert

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pkgs.common.access.explain import Explained, Missing
+from pkgs.common.access.explaining.explain import Explained, Missing
 from pkgs.common.api.access import ExplainAccess, Grant, Somebody, WhatCan, WhoCan
 from pkgs.common.api.login import CreateUser, ResetUser, SignUserCerts
 from pkgs.common.api.resources import CreateToken, DeleteResource, GetResource, PutResource

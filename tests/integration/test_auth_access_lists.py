@@ -12,7 +12,7 @@ import pytest
 
 from pkgs.auth import limits
 from pkgs.auth.accesslists import limits as list_limits
-from pkgs.common.access.accesslists import LIST_KIND
+from pkgs.common.access.lists.membership import LIST_KIND
 from pkgs.common.api.accesslists import (
     AddMember,
     ExplainLists,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pkgs.common.access.accesslists import LIST_KIND
+from pkgs.common.access.lists.membership import LIST_KIND
 from pkgs.common.api.accesslists import (
     AddMember,
     ExplainLists,

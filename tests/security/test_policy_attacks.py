@@ -15,7 +15,7 @@ from pkgs.agents.ssh.gate import Gate
 from pkgs.auth.issuing.issue import MODIFIERS, Order, start
 from pkgs.common.access.decide import decide
 from pkgs.common.access.joining import Participant, begin, may_join, may_run
-from pkgs.common.access.matchers import compile_matcher
+from pkgs.common.access.matching.matchers import compile_matcher
 from pkgs.common.access.options.desktop import desktop_options
 from pkgs.common.access.options.hostuser import host_user
 from pkgs.common.access.options.login import cert_extensions

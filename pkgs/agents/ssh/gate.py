@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import why_not
+from pkgs.common.access.explaining.explain import why_not
 from pkgs.common.access.options import SessionOptions, merge_options
 from pkgs.common.access.options.merge import serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject

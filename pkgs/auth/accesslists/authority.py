@@ -12,8 +12,8 @@ from typing import NamedTuple
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.accesslists import AccessLists
 from pkgs.auth.state.store import Store
-from pkgs.common.access.accesslists import Person, node_of
-from pkgs.common.access.listreviews import is_reviewed
+from pkgs.common.access.lists.membership import Person, node_of
+from pkgs.common.access.lists.reviews import is_reviewed
 from pkgs.common.access.types import UseRule
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.pki.identity import PeerKind

@@ -19,8 +19,8 @@ from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.accesslists import together
 from pkgs.auth.state.store import Store, delete_operation, update_operation
-from pkgs.common.access.accesslists import LIST_KIND, USER_KIND
-from pkgs.common.access.listreviews import after_review, needs_review
+from pkgs.common.access.lists.membership import LIST_KIND, USER_KIND
+from pkgs.common.access.lists.reviews import after_review, needs_review
 from pkgs.common.access.validate import validate
 from pkgs.common.api.accesslists import (
     AddMember,

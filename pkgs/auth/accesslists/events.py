@@ -5,7 +5,7 @@ from __future__ import annotations
 from pkgs.auth.accesslists import limits
 from pkgs.auth.accesslists.writing import Leftovers
 from pkgs.auth.audit.journal import Journal
-from pkgs.common.access.accesslists import Standing
+from pkgs.common.access.lists.membership import Standing
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import rfc3339

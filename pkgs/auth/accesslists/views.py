@@ -10,8 +10,8 @@ from pkgs.auth.accesslists.reviews import ReviewLog
 from pkgs.auth.accesslists.writing import moment
 from pkgs.auth.state.accesslists import AccessLists, is_machine
 from pkgs.auth.state.store import Store
-from pkgs.common.access.accesslists import Standing, Status, aware, is_list, node_of
-from pkgs.common.access.listreviews import days_left
+from pkgs.common.access.lists.membership import Standing, Status, aware, is_list, node_of
+from pkgs.common.access.lists.reviews import days_left
 from pkgs.common.api.accesslists import GrantedBy, ListsOfUser, ListSummary
 from pkgs.common.events.format import rfc3339
 from pkgs.common.resources.kinds import AccessList, AccessListMember, User

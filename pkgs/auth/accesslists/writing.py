@@ -15,8 +15,8 @@ from pkgs.auth.accesslists import limits
 from pkgs.auth.backend.interface import Backend, Operation
 from pkgs.auth.state.accesslists import AccessLists
 from pkgs.auth.state.store import Store, delete_operation, update_operation
-from pkgs.common.access.accesslists import LIST_KIND, USER_KIND, Node, is_current, node_of
-from pkgs.common.access.listreviews import is_reviewed, next_audit
+from pkgs.common.access.lists.membership import LIST_KIND, USER_KIND, Node, is_current, node_of
+from pkgs.common.access.lists.reviews import is_reviewed, next_audit
 from pkgs.common.errors import InputError, LimitExceededError
 from pkgs.common.resources.kinds import AccessList, AccessListMember, Resource, User
 from pkgs.common.resources.kinds.requests import ListOwner

@@ -9,7 +9,7 @@ import msgspec
 from pkgs.auth import limits
 from pkgs.auth.backend.interface import Delete, Operation
 from pkgs.auth.state.store import Store, create_operation, key_for, update_operation
-from pkgs.common.access.patterns import is_pattern
+from pkgs.common.access.matching.patterns import is_pattern
 from pkgs.common.errors import AlreadyExistsError, ConflictError, InputError, NotFoundError
 from pkgs.common.resources.bots import BOT_LABEL, bot_of, role_of, user_of
 from pkgs.common.resources.durations import format_duration, parse_duration

@@ -20,11 +20,11 @@ from pkgs.auth.requests.standing import (
 )
 from pkgs.auth.resources.search import matcher
 from pkgs.auth.state.store import Store
+from pkgs.common.access.matching.resource_ids import format_id, parse
 from pkgs.common.access.options.login import MAX_CERT_TTL_S
 from pkgs.common.access.requests.lifetimes import Asked
 from pkgs.common.access.requests.limits import MAX_RESOURCES
 from pkgs.common.access.requests.planning import Wish, plan
-from pkgs.common.access.resource_ids import format_id, parse
 from pkgs.common.api.login import Done
 from pkgs.common.api.requests import (
     CreateAccessRequest,

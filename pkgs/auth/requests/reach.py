@@ -9,9 +9,9 @@ from pkgs.auth.requests.standing import Standing
 from pkgs.auth.state.store import Store
 from pkgs.common.access.contexts.fields import name_of
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import as_if
+from pkgs.common.access.explaining.explain import as_if
+from pkgs.common.access.matching.resource_ids import format_id
 from pkgs.common.access.requests.planning import Gives
-from pkgs.common.access.resource_ids import format_id
 from pkgs.common.access.types import Environment, See, SshLogin, Subject
 from pkgs.common.resources.kinds import Node, Resource
 from pkgs.common.resources.kinds.requests import ResourceId

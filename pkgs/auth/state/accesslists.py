@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from pkgs.auth import limits
 from pkgs.auth.backend.fanout import Change
 from pkgs.auth.state.store import PREFIX, Store, decode, expires_of
-from pkgs.common.access.accesslists import NOTHING, ListGraph, Person, Standing
+from pkgs.common.access.lists.membership import NOTHING, ListGraph, Person, Standing
 from pkgs.common.errors import DeniedError
 from pkgs.common.resources.bots import BOT_LABEL
 from pkgs.common.resources.kinds import AccessList, AccessListMember, User

@@ -4,9 +4,9 @@ unless a role says yes and nothing refuses.
 
 from __future__ import annotations
 
-from pkgs.common.access import resource_ids
-from pkgs.common.access.labels import labels_of
 from pkgs.common.access.locks import STALE_TEXT, Interaction, is_stale, lock_reason, lock_text, matching_lock
+from pkgs.common.access.matching import resource_ids
+from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.options import lock_mode
 from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
 from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, check, requires_mfa, see

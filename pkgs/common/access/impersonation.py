@@ -17,10 +17,10 @@ from pkgs.common.access.contexts.impersonate import (
     compile_impersonate_where,
 )
 from pkgs.common.access.decide import barred
-from pkgs.common.access.matchers import Matcher, compile_matcher
+from pkgs.common.access.matching.matchers import Matcher, compile_matcher
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, applies_here, requires_mfa
 from pkgs.common.access.roleset import roles_of
-from pkgs.common.access.traits import Traits
 from pkgs.common.access.types import Decision, Environment, Subject, UseRule
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pkgs.common.access.contexts.participants import passes
-from pkgs.common.access.matchers import compile_matcher
+from pkgs.common.access.matching.matchers import compile_matcher
 from pkgs.common.access.options.merge import InForce, always
 from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, applies_here, requires_mfa
 from pkgs.common.access.types import Decision

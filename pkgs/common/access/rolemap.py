@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from pkgs.common.access import patterns
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
-from pkgs.common.access.traits import captures_in, fill_captures
+from pkgs.common.access.matching import patterns
+from pkgs.common.access.matching.traits import captures_in, fill_captures
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.defaults import IMPLICIT_ROLE

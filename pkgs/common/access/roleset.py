@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pkgs.common.access import rules
-from pkgs.common.access.circumstances import Circumstances, compile_circumstances
 from pkgs.common.access.joining import needs_company
+from pkgs.common.access.matching.circumstances import Circumstances, compile_circumstances
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
 from pkgs.common.access.protocols.grants import Grants, Protocol, applies_here, compile_grant, compile_grants
 from pkgs.common.access.rules import CompiledRule
-from pkgs.common.access.traits import Traits
 from pkgs.common.access.types import Environment, Subject
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pkgs.common.access import patterns
 from pkgs.common.access.contexts.labelexpr import parse_label_expression
 from pkgs.common.access.contexts.participants import parse_filter
 from pkgs.common.access.impersonation import check_impersonation
-from pkgs.common.access.matchers import compile_matcher
+from pkgs.common.access.matching import patterns
+from pkgs.common.access.matching.matchers import compile_matcher
+from pkgs.common.access.matching.traits import parse_template
 from pkgs.common.access.requests.conditions import check_requests
 from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
 from pkgs.common.access.rules import VERBS
-from pkgs.common.access.traits import parse_template
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import Resource, TrustedCluster
 from pkgs.common.resources.role import Conditions, Labels, Role

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import why_not
+from pkgs.common.access.explaining.explain import why_not
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.types import Decision, Environment, See, Subject
 from pkgs.common.api.tunnel import DialHeader

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.common.access.actions import KINDS, parse_action
+from pkgs.common.access.explaining.actions import KINDS, parse_action
 from pkgs.common.access.types import (
     ConnectApp,
     ConnectDatabase,

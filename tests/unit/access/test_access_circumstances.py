@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.common.access.circumstances import compile_circumstances
+from pkgs.common.access.matching.circumstances import compile_circumstances
 from pkgs.common.access.types import Environment, See, SshLogin, UseRule
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError

@@ -534,8 +534,8 @@ spec:
 @settings(max_examples=300)
 def test_selectors_of_labels_agree_with_the_pattern_they_stand_for(pattern: str, value: str) -> None:
     """The short ways for plain values and prefixes mean what the regular expression means."""
-    from pkgs.common.access.labels import compile_selector
-    from pkgs.common.access.patterns import compile_pattern
+    from pkgs.common.access.matching.labels import compile_selector
+    from pkgs.common.access.matching.patterns import compile_pattern
 
     try:
         expected = pattern == "*" or bool(compile_pattern(pattern).search(value))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import Explanation, Missing, as_if, explain
+from pkgs.common.access.explaining.explain import Explanation, Missing, as_if, explain
 from pkgs.common.access.types import Environment, See, SshLogin, Subject, Target, UseRule
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import (

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import Explanation, Missing, as_if, explain
-from pkgs.common.access.reach import MAX_QUESTIONS, uses
+from pkgs.common.access.explaining.explain import Explanation, Missing, as_if, explain
+from pkgs.common.access.explaining.reach import MAX_QUESTIONS, uses
 from pkgs.common.access.roleset import roles_of
 from pkgs.common.access.types import (
     Access,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.common.access.accesslists import (
+from pkgs.common.access.lists.membership import (
     LIST_KIND,
     MAX_DEPTH,
     USER_KIND,
@@ -23,7 +23,7 @@ from pkgs.common.access.accesslists import (
     meets,
     restorable,
 )
-from pkgs.common.access.listreviews import after_review, days_left, needs_review, next_audit
+from pkgs.common.access.lists.reviews import after_review, days_left, needs_review, next_audit
 from pkgs.common.resources.kinds import AccessList, AccessListMember
 from pkgs.common.resources.kinds.requests import (
     AccessListSpec,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.common.access.matchers import allows, compile_matcher
-from pkgs.common.access.patterns import compile_pattern, compile_regex
+from pkgs.common.access.matching.matchers import allows, compile_matcher
+from pkgs.common.access.matching.patterns import compile_pattern, compile_regex
 from pkgs.common.errors import InputError
 
 NAMES = ("dev", "devops", "dev-1", "dev-2", "prod", "test", "pretest", "a.b", "aXb", "x-dev-y", "x-prod-y")

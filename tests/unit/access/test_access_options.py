@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pkgs.common.access.matching.traits import expand
 from pkgs.common.access.options import logins_for, max_session_ttl, merge_options
 from pkgs.common.access.options.merge import serving
-from pkgs.common.access.traits import expand
 from pkgs.common.access.types import Environment
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import DeniedError, InputError

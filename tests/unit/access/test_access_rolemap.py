@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pkgs.common.access.matching.traits import captures_in
 from pkgs.common.access.rolemap import as_local, check_mappings, map_roles, remote_name
-from pkgs.common.access.traits import captures_in
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.pki.identity import Identity, PeerKind

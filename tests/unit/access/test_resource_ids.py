@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.common.access.resource_ids import allows, format_id, parse
+from pkgs.common.access.matching.resource_ids import allows, format_id, parse
 from pkgs.common.errors import InputError
 
 GOOD = ["/demo/node/x", "/leaf.example/kube_cluster/prod", "/demo/app/a b", "/demo/pod/prod/default/web-1",

@@ -13,7 +13,7 @@ import pytest
 from pkgs.clients.tctl.main import main
 from pkgs.clients.tctl.verbs.access import policyfiles
 from pkgs.clients.tctl.verbs.access import test as verb
-from pkgs.common.access.actions import USAGE
+from pkgs.common.access.explaining.actions import USAGE
 from pkgs.common.access.policytests.document import (
     DatabaseEntry,
     NodeEntry,

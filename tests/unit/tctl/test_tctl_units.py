@@ -23,7 +23,7 @@ from pkgs.clients.tctl.verbs.users import invitation
 from pkgs.clients.tctl.verbs.users import update as users_update
 from pkgs.clients.tctl.verbs.users.traits import TRAITS, traits_of
 from pkgs.clients.tsh.main import TOOL as TSH
-from pkgs.common.access.explain import Explained, Finding, Missing
+from pkgs.common.access.explaining.explain import Explained, Finding, Missing
 from pkgs.common.api.audit import StoredEvent
 from pkgs.common.api.login import Invitation
 from pkgs.common.errors import InputError, NotFoundError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from pkgs.common.access.resource_ids import format_id
+from pkgs.common.access.matching.resource_ids import format_id
 from pkgs.common.api.requests import RequestShown
 from pkgs.common.output.sanitize import inert
 from pkgs.common.output.table import render, terminal_width

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from pkgs.common.access.labels import labels_of
+from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.predicate.faults import EvaluationError
 from pkgs.common.access.predicate.vocabulary import Type, Variable
 from pkgs.common.resources.kinds import Node, Proxy, Resource

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.predicate.evaluate import Expression, compile_expression
 from pkgs.common.access.predicate.faults import EvaluationError
 from pkgs.common.access.predicate.functions import LISTABLE
 from pkgs.common.access.predicate.vocabulary import Function, Param, Type, Variable, Vocabulary
-from pkgs.common.access.traits import Traits
 
 LabelTest = Callable[[Mapping[str, str]], bool]
 _TRAITS = "user.spec.traits"

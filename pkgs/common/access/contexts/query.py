@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from pkgs.common.access.contexts.fields import name_of, resource_variables
-from pkgs.common.access.labels import labels_of
+from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.predicate.evaluate import compile_expression
 from pkgs.common.access.predicate.faults import EvaluationError
 from pkgs.common.access.predicate.functions import STRICT

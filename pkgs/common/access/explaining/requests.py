@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pkgs.common.access.explain import Explanation
+from pkgs.common.access.explaining.explain import Explanation
 from pkgs.common.access.explaining.story import Finding, Missing
 from pkgs.common.access.requests.requester import Requester
 from pkgs.common.access.types import Decision

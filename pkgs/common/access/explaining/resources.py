@@ -9,7 +9,7 @@ import msgspec
 
 from pkgs.common.access.decide import barred_access, decide
 from pkgs.common.access.explaining.story import Finding, Missing, Story, step_of
-from pkgs.common.access.labels import LabelSelector, labels_of
+from pkgs.common.access.matching.labels import LabelSelector, labels_of
 from pkgs.common.access.protocols import app, cluster, db, desktop, ssh
 from pkgs.common.access.protocols.grants import (
     Demand,

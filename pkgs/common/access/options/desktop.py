@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pkgs.common.access.matching.traits import Traits, expand
 from pkgs.common.access.options.merge import InForce, always, granting, selects, subtracts
 from pkgs.common.access.protocols.desktop import PROTOCOL, valid_login
-from pkgs.common.access.traits import Traits, expand
 from pkgs.common.resources.role import Role
 
 

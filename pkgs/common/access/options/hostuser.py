@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pkgs.common.access.matching.traits import Traits, expand, parse_template
 from pkgs.common.access.options.merge import InForce, always, by_name, granting, selects, subtracts
 from pkgs.common.access.protocols.ssh import PROTOCOL
-from pkgs.common.access.traits import Traits, expand, parse_template
 from pkgs.common.resources.names import valid_login
 from pkgs.common.resources.role import Role, RoleOptions
 

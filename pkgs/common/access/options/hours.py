@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pkgs.common.access.circumstances import compile_circumstances
+from pkgs.common.access.matching.circumstances import compile_circumstances
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.options.merge import refusing, serving
 from pkgs.common.access.options.principals import logins_for
-from pkgs.common.access.traits import Traits
 from pkgs.common.access.types import Environment
 from pkgs.common.errors import DeniedError
 from pkgs.common.resources.role import Role

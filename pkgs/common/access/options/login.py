@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pkgs.common.access.matching.traits import Traits, expand
 from pkgs.common.access.options.merge import InForce, always, by_name, granting, shortest
 from pkgs.common.access.protocols.grants import requires_mfa
-from pkgs.common.access.traits import Traits, expand
 from pkgs.common.resources.kinds import AuthPreference
 from pkgs.common.resources.names import valid_extension_name, valid_extension_value
 from pkgs.common.resources.role import Role

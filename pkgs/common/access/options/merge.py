@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pkgs.common.access.circumstances import compile_circumstances
+from pkgs.common.access.matching.circumstances import compile_circumstances
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.protocols.grants import Protocol, compile_grant
-from pkgs.common.access.traits import Traits
 from pkgs.common.access.types import Environment
 from pkgs.common.errors import InputError
 from pkgs.common.resources.durations import parse_duration

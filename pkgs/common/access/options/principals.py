@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from pkgs.common.access.matching.traits import Traits, expand
 from pkgs.common.access.options.merge import InForce, always
 from pkgs.common.access.protocols import app, db, desktop, kube, ssh
 from pkgs.common.access.protocols.grants import Principal, applies_here, matchers
-from pkgs.common.access.traits import Traits, expand
 from pkgs.common.errors import DeniedError
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.names import valid_login

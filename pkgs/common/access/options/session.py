@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.options.login import (
     MAX_CERT_TTL_S,
     LockMode,
@@ -16,7 +17,6 @@ from pkgs.common.access.options.login import (
 from pkgs.common.access.options.merge import InForce, always, granting, shortest, smallest
 from pkgs.common.access.protocols.grants import matchers
 from pkgs.common.access.protocols.ssh import LOGINS
-from pkgs.common.access.traits import Traits
 from pkgs.common.resources.kinds import AuthPreference, NetworkingConfig
 from pkgs.common.resources.role import PortForwardingMode, Role, SshPortForwarding
 

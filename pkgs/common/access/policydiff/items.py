@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pkgs.common.access.labels import WILDCARD, labels_of
+from pkgs.common.access.matching.labels import WILDCARD, labels_of
 from pkgs.common.access.policytests.world import World
 from pkgs.common.access.protocols import db, kube
 from pkgs.common.access.protocols.grants import Grants

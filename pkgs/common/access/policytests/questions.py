@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from pkgs.common.access.actions import KINDS, RULE_USAGE, USAGE, Action, parse_action
-from pkgs.common.access.labels import labels_of
+from pkgs.common.access.explaining.actions import KINDS, RULE_USAGE, USAGE, Action, parse_action
+from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.policytests import limits
 from pkgs.common.access.policytests.document import SessionEntry
 from pkgs.common.access.policytests.world import World

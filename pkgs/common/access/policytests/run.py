@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pkgs.common.access.decide import decide
-from pkgs.common.access.explain import Explained, explain, told
+from pkgs.common.access.explaining.explain import Explained, explain, told
 from pkgs.common.access.policytests.document import PolicyTest
 from pkgs.common.access.policytests.suite import Case, Suite
 from pkgs.common.access.types import Decision, Subject, Target

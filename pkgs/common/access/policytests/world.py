@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from pkgs.common.access.accesslists import ListGraph
-from pkgs.common.access.accesslists import Person as ListPerson
-from pkgs.common.access.explain import as_if
+from pkgs.common.access.explaining.explain import as_if
+from pkgs.common.access.lists.membership import ListGraph
+from pkgs.common.access.lists.membership import Person as ListPerson
 from pkgs.common.access.policytests import limits
 from pkgs.common.access.policytests.document import PolicyFile, Resources, ThingEntry, UserEntry
 from pkgs.common.access.policytests.reading import Place, Placed

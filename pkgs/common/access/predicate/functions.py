@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pkgs.common.access.matching.traits import email_local, regexp_replace
 from pkgs.common.access.predicate.faults import EvaluationError
 from pkgs.common.access.predicate.vocabulary import Function, Param, Type
-from pkgs.common.access.traits import email_local, regexp_replace
 from pkgs.common.errors import InputError
 
 _MAX_ITEMS = 10_000

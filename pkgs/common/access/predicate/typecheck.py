@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pkgs.common.access import patterns
+from pkgs.common.access.matching import patterns
 from pkgs.common.access.predicate import parser
 from pkgs.common.access.predicate.faults import did_you_mean, fault
 from pkgs.common.access.predicate.parser import Tree

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pkgs.common.access import labels as label_room
-from pkgs.common.access.circumstances import Circumstances
 from pkgs.common.access.contexts.labelexpr import LabelTest, compile_label_expression
-from pkgs.common.access.labels import LabelSelector, ValueMatcher
-from pkgs.common.access.patterns import compile_pattern, is_pattern
-from pkgs.common.access.traits import Traits, expand
+from pkgs.common.access.matching import labels as label_room
+from pkgs.common.access.matching.circumstances import Circumstances
+from pkgs.common.access.matching.labels import LabelSelector, ValueMatcher
+from pkgs.common.access.matching.patterns import compile_pattern, is_pattern
+from pkgs.common.access.matching.traits import Traits, expand
 from pkgs.common.access.types import Decision, Environment
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pkgs.common.access import resource_ids
-from pkgs.common.access.patterns import compile_pattern, is_pattern
+from pkgs.common.access.matching import resource_ids
+from pkgs.common.access.matching.patterns import compile_pattern, is_pattern
 from pkgs.common.access.protocols.grants import Grant, Grants, Principal, Protocol
 from pkgs.common.access.types import Decision, Environment, KubeObject, UseKube
 from pkgs.common.errors import InputError

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pkgs.common.access.matching.resource_ids import format_id
 from pkgs.common.access.requests.limits import MAX_ACTIVE
-from pkgs.common.access.resource_ids import format_id
 from pkgs.common.errors import DeniedError, LimitExceededError
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds.requests import AccessRequest

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pkgs.common.access.circumstances import compile_circumstances
 from pkgs.common.access.contexts.reviewing import parse_review_where, parse_threshold_filter
+from pkgs.common.access.matching.circumstances import compile_circumstances
+from pkgs.common.access.matching.traits import Traits, expand, parse_template
 from pkgs.common.access.protocols.grants import applies_here
 from pkgs.common.access.requests.matchers import (
     RoleMatcher,
@@ -15,7 +16,6 @@ from pkgs.common.access.requests.matchers import (
     claim_matchers,
     compile_matchers,
 )
-from pkgs.common.access.traits import Traits, expand, parse_template
 from pkgs.common.access.types import Environment
 from pkgs.common.errors import InputError
 from pkgs.common.resources.role import Conditions, RequestConditions, ReviewConditions, Role, Threshold

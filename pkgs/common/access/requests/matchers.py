@@ -15,8 +15,8 @@ from typing import Any
 
 import re2
 
-from pkgs.common.access import patterns
-from pkgs.common.access.traits import Traits, regexp_replace
+from pkgs.common.access.matching import patterns
+from pkgs.common.access.matching.traits import Traits, regexp_replace
 from pkgs.common.errors import InputError
 from pkgs.common.resources.role import ClaimToRoles
 

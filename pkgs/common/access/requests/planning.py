@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from pkgs.common.access.matching.resource_ids import format_id
 from pkgs.common.access.requests import limits
 from pkgs.common.access.requests.lifetimes import Asked, lives
 from pkgs.common.access.requests.requester import Requester
-from pkgs.common.access.resource_ids import format_id
 from pkgs.common.errors import DeniedError, InputError, LimitExceededError
 from pkgs.common.resources.kinds.requests import AccessRequestSpec, ResourceId
 from pkgs.common.resources.names import valid_login, valid_user_name

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.requests import limits
 from pkgs.common.access.requests.conditions import RequestSide, request_side
-from pkgs.common.access.traits import Traits
 from pkgs.common.access.types import Environment
 from pkgs.common.errors import DeniedError, LimitExceededError
 from pkgs.common.resources.durations import parse_duration

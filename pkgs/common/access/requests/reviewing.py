@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pkgs.common.access.contexts.reviewing import ReviewScope, answer, parse_review_where
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.requests.conditions import ReviewSide, review_side
-from pkgs.common.access.traits import Traits
 from pkgs.common.access.types import Environment
 from pkgs.common.resources.kinds.requests import AccessRequestSpec
 from pkgs.common.resources.role import Role

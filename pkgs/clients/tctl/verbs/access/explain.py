@@ -7,7 +7,7 @@ import sys
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT
 from pkgs.clients.tctl.verbs.access.words import CIRCUMSTANCES, ROLES, USER, somebody
-from pkgs.common.access.actions import MAX_WORDS, REQUEST_USAGE, RULE_USAGE, USAGE, parse_action
+from pkgs.common.access.explaining.actions import MAX_WORDS, REQUEST_USAGE, RULE_USAGE, USAGE, parse_action
 from pkgs.common.api.access import ExplainAccess
 from pkgs.common.errors import InputError
 from pkgs.common.output import formats

@@ -7,7 +7,7 @@ import sys
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT, commas
 from pkgs.clients.tctl.verbs.access.words import CIRCUMSTANCES, DEADLINE_S, ROLES, USER, somebody
-from pkgs.common.access.actions import KINDS
+from pkgs.common.access.explaining.actions import KINDS
 from pkgs.common.api.access import Grant, WhatCan
 from pkgs.common.errors import InputError
 from pkgs.common.output import formats

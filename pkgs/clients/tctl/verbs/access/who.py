@@ -7,7 +7,7 @@ import sys
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT
 from pkgs.clients.tctl.verbs.access.words import CIRCUMSTANCES, DEADLINE_S, moment
-from pkgs.common.access.actions import MAX_WORDS, USAGE, parse_action
+from pkgs.common.access.explaining.actions import MAX_WORDS, USAGE, parse_action
 from pkgs.common.api.access import Grant, WhoCan
 from pkgs.common.output import formats
 from pkgs.common.output.argv import Parsed, Spec

@@ -8,7 +8,7 @@ from pkgs.clients.tctl import passphrase
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.inventory import fetch_all
 from pkgs.clients.tctl.verbs.resources.tables import table_of
-from pkgs.common.access.accesslists import restorable
+from pkgs.common.access.lists.membership import restorable
 from pkgs.common.api.resources import GetResource
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec

@@ -11,8 +11,8 @@ from pkgs.clients.tsh.requests import calls
 from pkgs.clients.tsh.servers import nodes
 from pkgs.common.access.contexts.fields import name_of
 from pkgs.common.access.contexts.query import compile_query
-from pkgs.common.access.labels import labels_of
-from pkgs.common.access.resource_ids import format_id
+from pkgs.common.access.matching.labels import labels_of
+from pkgs.common.access.matching.resource_ids import format_id
 from pkgs.common.api.requests import SearchRequestable
 from pkgs.common.errors import InputError
 from pkgs.common.output import formats

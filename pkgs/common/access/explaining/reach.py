@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pkgs.common.access.labels import WILDCARD, labels_of
+from pkgs.common.access.matching.labels import WILDCARD, labels_of
 from pkgs.common.access.protocols import db
 from pkgs.common.access.protocols.grants import Grants
 from pkgs.common.access.roleset import PROTOCOLS, RoleSet

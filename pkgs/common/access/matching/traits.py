@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from pkgs.common.access import patterns
+from pkgs.common.access.matching import patterns
 from pkgs.common.errors import InputError
 
 Traits = Mapping[str, Sequence[str]]

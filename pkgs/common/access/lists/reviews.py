@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 from datetime import UTC, datetime
 
-from pkgs.common.access.accesslists import aware
+from pkgs.common.access.lists.membership import aware
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import AccessList
 from pkgs.common.resources.kinds.requests import AuditRecurrence

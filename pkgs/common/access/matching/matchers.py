@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pkgs.common.access import patterns
-from pkgs.common.access.traits import MAX_TEMPLATE_LENGTH, Traits, expand
+from pkgs.common.access.matching import patterns
+from pkgs.common.access.matching.traits import MAX_TEMPLATE_LENGTH, Traits, expand
 from pkgs.common.errors import InputError
 
 Test = Callable[[str], bool]

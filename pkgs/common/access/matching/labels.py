@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pkgs.common.access import patterns
-from pkgs.common.access.traits import Traits, expand
+from pkgs.common.access.matching import patterns
+from pkgs.common.access.matching.traits import Traits, expand
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import App, AuthServer, Database, KubeCluster, Node, Proxy, Resource
 from pkgs.common.resources.role import Labels
