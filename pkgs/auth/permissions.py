@@ -4,6 +4,7 @@ the table of their system roles. Asked once before every call (`admit`) and agai
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from pkgs.common.resources.kinds import AccessRequest, AuthPreference, Lock, Nod
 from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import Caller
 
+_log = logging.getLogger(__name__)
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _EVERY_HOST = frozenset(
     {
         "role",
@@ -150,7 +153,10 @@ class Permissions:
         identity = caller.identity
         if identity is None or identity.kind is not PeerKind.USER:
             return Decision(False, ("only users have roles with rules",))
-        return decide(self.subject(identity), target, self.environment(caller))
+        decision = decide(self.subject(identity), target, self.environment(caller))
+        for level, line in decision.log:
+            _log.log(_LEVELS[level], "a rule says: %s", line, extra={"user": identity.name})
+        return decision
 
     def forbidden(self, caller: Caller, target: UseRule) -> bool:
         """Whether a deny rule of a user refuses what needs no allow; also where their roles are unclear."""

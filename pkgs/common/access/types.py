@@ -203,5 +203,8 @@ class Decision:
     text: str = ""
     """What the refused one may read about it, a lock's message say; empty: only that it is refused."""
 
+    log: tuple[tuple[str, str], ...] = ()
+    """Level and line of each action of the rule that decided."""
+
     def __bool__(self) -> bool:
         return self.allowed

@@ -1,4 +1,4 @@
-"""The `where` of rules, and their `actions`: compiled when a role is, asked with every call.
+"""The `where` of rules: compiled when a role is, asked with every call.
 
 What a condition asks about may not be part of the question: then it cannot be answered, an allow does not
 grant and a deny refuses.
@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 from pkgs.common.access.contexts.fields import resource_variables
 from pkgs.common.access.predicate import parser
 from pkgs.common.access.predicate.evaluate import compile_expression
-from pkgs.common.access.predicate.faults import EvaluationError, fault
+from pkgs.common.access.predicate.faults import EvaluationError
 from pkgs.common.access.predicate.functions import RULES
-from pkgs.common.access.predicate.typecheck import check
 from pkgs.common.access.predicate.vocabulary import Function, Type, Variable, Vocabulary
 from pkgs.common.access.types import UseRule
 from pkgs.common.pki.identity import Identity
@@ -26,7 +25,6 @@ from pkgs.common.resources.registry import TYPES
 
 SESSION_KINDS = frozenset({"session", "session_tracker", "ssh_session"})
 _OWN_SESSION = parser.parse("contains(session.participants, user.metadata.name)")
-_LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Scope(NamedTuple):
@@ -72,7 +70,7 @@ def compile_where(text: str, kinds: frozenset[str]) -> Condition | None:
 
 @lru_cache(maxsize=1024)
 def _compiled(text: str, kinds: frozenset[str]) -> Condition:
-    expression = compile_expression(text, _vocabulary(kinds))
+    expression = compile_expression(text, vocabulary_of(kinds))
     names = {name.partition(".")[0] for name in expression.names - {"resource.kind"}}
     return Condition(
         text=text,
@@ -83,22 +81,9 @@ def _compiled(text: str, kinds: frozenset[str]) -> Condition:
     )
 
 
-def check_action(text: str, kinds: frozenset[str]) -> None:
-    """Raises InputError unless the action is a `log("level", "format", args...)`."""
-    tree = parser.parse(text)
-    if not isinstance(tree, parser.Call) or tree.name != "log":
-        raise fault(text, tree.at, 'an action is log("level", "format", ...)')
-    if len(tree.args) < 2:
-        raise fault(text, tree.at, f"log takes 2 or more arguments, found {len(tree.args)}")
-    level = tree.args[0]
-    if not isinstance(level, parser.Text) or level.value.lower() not in _LOG_LEVELS:
-        raise fault(text, level.at, f"log takes a level here: {', '.join(_LOG_LEVELS)}")
-    for arg in tree.args[1:]:
-        check(text, arg, _vocabulary(kinds), wanted=Type.TEXT)
-
-
 @lru_cache(maxsize=256)
-def _vocabulary(kinds: frozenset[str]) -> Vocabulary:
+def vocabulary_of(kinds: frozenset[str]) -> Vocabulary:
+    """What conditions and actions of rules on these kinds may speak of."""
     every = frozenset(TYPES) if "*" in kinds else kinds
     variables = dict(resource_variables(every, _resource))
     variables["resource.kind"] = Variable(Type.TEXT, lambda scope: scope.target.kind)
