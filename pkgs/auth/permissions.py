@@ -16,7 +16,7 @@ from pkgs.common.access.lists.membership import NOTHING, Standing
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.requests.assuming import refusal
 from pkgs.common.access.roleset import role_set
-from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
+from pkgs.common.access.types import Decision, Environment, HostCert, See, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError, InputError, LockedError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
@@ -181,11 +181,14 @@ class Permissions:
         *verbs: str,
         resource: Resource | None = None,
         any_object: bool = False,
+        host_cert: HostCert | None = None,
     ) -> None:
         """All of the verbs on a kind, or DeniedError with the text the field's users know. Rules with a
         condition need the `resource`; with `any_object` every object must then be asked for (`may`)."""
         for verb in verbs:
-            target = UseRule(kind=kind, verb=verb, resource=resource, any_object=any_object)
+            target = UseRule(
+                kind=kind, verb=verb, resource=resource, any_object=any_object, host_cert=host_cert
+            )
             decision = self.decide(caller, target)
             if not decision:
                 flat = f'access denied to perform action "{verb}" on "{kind}"'

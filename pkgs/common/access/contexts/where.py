@@ -46,12 +46,15 @@ class Condition:
     run: Callable[[Scope], bool]
     asks_resource: bool
     asks_session: bool
+    asks_host_cert: bool
     own_session: bool
     """It is just 'took part in the session'."""
 
     def ask(self, identity: Identity, target: UseRule) -> Answer:
         """Never raises: what fails cannot be answered."""
         if self.asks_session and not target.knows_session:
+            return Answer.UNKNOWN
+        if self.asks_host_cert and target.host_cert is None:
             return Answer.UNKNOWN
         if self.asks_resource and target.resource is None:
             return Answer.UNKNOWN
@@ -77,6 +80,7 @@ def _compiled(text: str, kinds: frozenset[str]) -> Condition:
         run=expression.bind(),
         asks_resource=bool(names & {"resource", "labels", "name"}),
         asks_session="session" in names or "session_tracker" in names,
+        asks_host_cert="host_cert" in names,
         own_session=_same(expression.tree, _OWN_SESSION),
     )
 
@@ -99,6 +103,10 @@ def vocabulary_of(kinds: frozenset[str]) -> Vocabulary:
             ("session", "session_tracker"),
             f"only rules for {', '.join(sorted(SESSION_KINDS))} know a session",
         )
+    if "*" in kinds or HOST_CERT in kinds:
+        variables |= {f"host_cert.{name}": _of_host_cert(name, type_) for name, type_ in _HOST_CERT.items()}
+    else:
+        elsewhere["host_cert"] = "only rules for host_cert know the certificate that is asked for"
     catype = Function((), Type.TEXT, _catype, needs="resource")
     return Vocabulary(variables, {**RULES, "system.catype": catype}, elsewhere)
 
@@ -109,6 +117,21 @@ _SESSION: dict[str, Variable] = {
     "login": Variable(Type.TEXT, lambda scope: scope.target.login),
     "server_hostname": Variable(Type.TEXT, lambda scope: scope.target.server_hostname),
 }
+
+
+HOST_CERT = "host_cert"
+_HOST_CERT = {
+    "principals": Type.LIST,
+    "cluster_name": Type.TEXT,
+    "ttl": Type.TEXT,
+    "host_id": Type.TEXT,
+    "node_name": Type.TEXT,
+    "role": Type.TEXT,
+}
+
+
+def _of_host_cert(name: str, type_: Type) -> Variable:
+    return Variable(type_, lambda scope: getattr(scope.target.host_cert, name))
 
 
 def _resource(scope: Scope) -> Resource | None:
