@@ -169,6 +169,27 @@ class TestLogins:
         assert not login([AUDITOR], {}, logins=AUDITOR.spec.allow.logins)
 
 
+@pytest.mark.parametrize(
+    ("selector", "labels", "matches"),
+    [
+        ({"{{external.a}}": "x", "{{external.b}}": "y", "env": "z"}, {"k": "x", "env": "z"}, False),
+        ({"{{external.a}}": "x", "{{external.b}}": "y", "env": "z"}, {"k": "y", "env": "z"}, False),
+        ({"{{external.a}}": ["x", "y"], "{{external.b}}": "y"}, {"k": "y"}, True),
+        ({"{{external.a}}": ["x", "y"], "{{external.b}}": "y"}, {"k": "x"}, False),
+        ({"{{external.a}}": "x", "{{external.b}}": "*"}, {"k": "x"}, True),
+        ({"{{external.a}}": "x", "k": "y"}, {"k": "x"}, False),
+    ],
+)
+def test_a25_keys_that_traits_make_the_same_must_all_match(
+    selector: Any, labels: dict[str, str], matches: bool
+) -> None:
+    traits = {"logins": ("root",), "a": ("k",), "b": ("k",)}
+    selecting = role("a", allow={"node_labels": selector, "logins": ["root"]})
+    assert login([selecting], labels, traits=traits) is matches
+    refusing = role("d", deny={"node_labels": selector})
+    assert login([ACCESS, refusing], labels, traits=traits) is not matches
+
+
 class TestA23Labels:
     def test_a23_the_command_label_wins_over_the_static_one(self) -> None:
         roles = [ACCESS, role("d", deny={"node_labels": {"env": "prod"}})]

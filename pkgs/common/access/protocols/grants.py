@@ -240,12 +240,14 @@ def _index(
     always: list[Candidate] = []
     by_label: dict[str, dict[str, list[Candidate]]] = {}
     for grant, selector, expression in entries:
-        exact = [(key, m.exact) for key, m in selector.keys if not (m.anything or m.prefixes or m.compiled)]
+        exact = [pair for pair in selector.keys if _is_exact(pair[1])]
         if not exact or selector.everything or (expression is not None and not all_must_hold):
             always.append((grant, selector))
             continue
-        key, values = min(exact, key=lambda pair: len(pair[1]))
-        rest = tuple(pair for pair in selector.keys if pair[0] != key)
+        found = min(exact, key=lambda pair: len(pair[1].exact))
+        key, values = found[0], found[1].exact
+        # This one pair only: two templates may have become the same key, and both must match.
+        rest = tuple(pair for pair in selector.keys if pair is not found)
         candidate = (grant, LabelSelector(not rest, rest))
         for value in values:
             by_label.setdefault(key, {}).setdefault(value, []).append(candidate)
@@ -256,6 +258,10 @@ def _index(
             for key, by_value in by_label.items()
         ),
     )
+
+
+def _is_exact(matcher: ValueMatcher) -> bool:
+    return not (matcher.anything or matcher.prefixes or matcher.compiled)
 
 
 def _refusal(
