@@ -8,6 +8,7 @@ from pkgs.common.access.locks import STALE_TEXT, Interaction, is_stale, lock_rea
 from pkgs.common.access.matching import resource_ids
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.options import lock_mode
+from pkgs.common.access.options.merge import serving
 from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
 from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, check, requires_mfa, see
 from pkgs.common.access.roleset import PROTOCOLS, RoleSet, roles_of
@@ -107,8 +108,11 @@ def barred_access(identity: Identity, roles: RoleSet, target: Access, env: Envir
 
 def _locked(subject: Subject, target: Target, env: Environment) -> Decision | None:
     """Locks of this user, role, device, login or server; with strict locking also a stale view."""
-    if is_stale(env.locks_stale_s) and lock_mode(subject.roles, env.auth_preference) == "strict":
-        return _STALE
+    if is_stale(env.locks_stale_s):
+        # A role that does not count now does not relax either.
+        mode = lock_mode(subject.roles, env.auth_preference, serving(env))
+        if mode == "strict":
+            return _STALE
     if not env.locks:
         return None
     lock = matching_lock(env.locks, _interaction(subject.identity, target, env), env.now)
