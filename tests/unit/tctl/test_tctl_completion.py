@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pkgs.clients.tctl.main import TOOL
+from pkgs.clients.tsh.main import TOOL as TSH
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,9 @@ def test_completion_knows_the_verbs_and_their_other_names(
     monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" ")) - 1))
     assert TOOL.main([]) == 0
     assert offered <= set(capsys.readouterr().out.split())
+
+
+def test_requests_by_either_name() -> None:
+    for words in (["request", "ls"], ["requests", "list"]):
+        verb, _, rest = TSH._find(words, [])
+        assert getattr(verb, "module", "").endswith("tsh.verbs.request.ls") and rest == []
