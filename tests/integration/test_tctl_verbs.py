@@ -219,3 +219,17 @@ def test_a_question_about_what_does_not_exist_is_refused(short_tmp: Path) -> Non
             assert refused.status == 2 and "is no IP address" in refused.err
 
     run(main)
+
+
+def test_a_list_that_exists_is_not_made_again_and_leaves_no_role(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp / "a") as kit:
+            await kit.user("olga", "access", login=False)
+            words = ("acl", "create", "web", "--title=Web", "--owners=olga")
+            (await tctl(kit, *words)).ok()
+            again = await tctl(kit, *words, "--node-labels=env=web", "--logins=deploy")
+            assert again.status == 1 and again.out == ""
+            assert 'access list "web" already exists; `tctl acl update` changes it' in again.err
+            assert (await tctl(kit, "get", "role/acl-access-web")).status == 1
+
+    run(main)
