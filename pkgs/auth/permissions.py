@@ -4,6 +4,7 @@ the table of their system roles. Asked once before every call (`admit`) and agai
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from pkgs.common.access.lists.membership import NOTHING, Standing
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.requests.assuming import refusal
 from pkgs.common.access.roleset import role_set
-from pkgs.common.access.types import Decision, Environment, See, Subject, Target, UseRule
+from pkgs.common.access.types import Decision, Environment, HostCert, See, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError, InputError, LockedError
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.source import check_source
@@ -23,6 +24,8 @@ from pkgs.common.resources.kinds import AccessRequest, AuthPreference, Lock, Nod
 from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import Caller
 
+_log = logging.getLogger(__name__)
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _EVERY_HOST = frozenset(
     {
         "role",
@@ -150,7 +153,10 @@ class Permissions:
         identity = caller.identity
         if identity is None or identity.kind is not PeerKind.USER:
             return Decision(False, ("only users have roles with rules",))
-        return decide(self.subject(identity), target, self.environment(caller))
+        decision = decide(self.subject(identity), target, self.environment(caller))
+        for level, line in decision.log:
+            _log.log(_LEVELS[level], "a rule says: %s", line, extra={"user": identity.name})
+        return decision
 
     def forbidden(self, caller: Caller, target: UseRule) -> bool:
         """Whether a deny rule of a user refuses what needs no allow; also where their roles are unclear."""
@@ -175,11 +181,14 @@ class Permissions:
         *verbs: str,
         resource: Resource | None = None,
         any_object: bool = False,
+        host_cert: HostCert | None = None,
     ) -> None:
         """All of the verbs on a kind, or DeniedError with the text the field's users know. Rules with a
         condition need the `resource`; with `any_object` every object must then be asked for (`may`)."""
         for verb in verbs:
-            target = UseRule(kind=kind, verb=verb, resource=resource, any_object=any_object)
+            target = UseRule(
+                kind=kind, verb=verb, resource=resource, any_object=any_object, host_cert=host_cert
+            )
             decision = self.decide(caller, target)
             if not decision:
                 flat = f'access denied to perform action "{verb}" on "{kind}"'

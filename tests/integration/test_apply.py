@@ -16,6 +16,7 @@ from pkgs.common.errors import ConflictError, NotFoundError
 from pkgs.common.pki.sealing import unseal
 from pkgs.common.resources.codec import load_documents
 from pkgs.common.resources.kinds import Github, Resource, User
+from pkgs.common.resources.presets import preset_roles
 from tests.integration.auth_kit import auth, events, run
 from tests.integration.tctl_kit import PASSPHRASE, passphrase_file, tctl
 from tests.integration.terminal import Terminal
@@ -153,7 +154,8 @@ spec: {roles: [dev]}
             ]
             names = json.loads((await tctl(kit, "get", "roles", "--format=json")).ok().out)
             assert {r["metadata"]["name"] for r in names} == {
-                *("access", "editor", "auditor", "by-hand", "other-team", "qa")
+                *(preset.name for preset in preset_roles()),
+                *("by-hand", "other-team", "qa"),
             }
             assert "0 pruned" in (await tctl(kit, *prune)).ok().out
 

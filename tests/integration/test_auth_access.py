@@ -374,3 +374,22 @@ metadata: {name: other}
                     await ask(*words)
 
     run(main)
+
+
+def test_a63_an_action_of_a_rule_writes_one_line(short_tmp: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            says = Rule(
+                resources=["role"],
+                verbs=["read", "list"],
+                actions=['log("warning", "%v looks at %v", user.metadata.name, resource.metadata.name)'],
+            )
+            await kit.admin.call(PutResource(resource=role("says", says)))
+            client = kit.as_user(await kit.user("mira", "says"))
+            with caplog.at_level("INFO", logger="pkgs.auth.permissions"):
+                await client.call(GetResource(kind="role", name="access"))
+            (record,) = [r for r in caplog.records if r.name == "pkgs.auth.permissions"]
+            assert record.levelname == "WARNING"
+            assert record.getMessage() == "a rule says: mira looks at access"
+
+    run(main)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,17 @@ from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key
 from pkgs.common.pki.sshcert import line_to_blob, verify_user_cert
 from pkgs.common.pki.x509 import sign_user_tls
-from pkgs.common.resources.kinds import BotInstance, Lock, LockSpec, LockTarget, Node, ServerSpec
+from pkgs.common.resources.kinds import (
+    AccessRequest,
+    BotInstance,
+    Lock,
+    LockSpec,
+    LockTarget,
+    Node,
+    ServerSpec,
+)
 from pkgs.common.resources.kinds.machines import BotInstanceSpec
+from pkgs.common.resources.kinds.requests import AccessRequestSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Impersonate, Rule
 from pkgs.common.rpc.client import RpcClient
@@ -77,6 +86,15 @@ async def with_instance(kit: Kit, facts: dict[str, Any]) -> None:
         await kit.service.store.create(BotInstance(metadata=Metadata(name=name), sub_kind=bot, spec=spec))
 
 
+async def with_requests(kit: Kit, facts: dict[str, Any]) -> None:
+    """An access request counts for as long as it is approved."""
+    ends = datetime.fromtimestamp(int(kit.clock.now()) + 7200, UTC)
+    for name in facts.get("active_requests", ()):
+        spec = AccessRequestSpec(user="mira", roles=["access"], state="APPROVED", created=ends,
+                                 session_ttl=ends + timedelta(hours=1), max_duration=ends)  # fmt: skip
+        await kit.service.store.create(AccessRequest(metadata=Metadata(name=name, expires=ends), spec=spec))
+
+
 async def refused(call: Callable[[], Any], *texts: str) -> None:
     """Refused with the text of the lock; a connection that was just cut is dialled anew first."""
 
@@ -100,6 +118,7 @@ def test_a14_a_lock_refuses_every_call_and_every_renewal(short_tmp: Path, target
             await kit.user("mira", "access", login=False)
             facts, value = CARRIED[target]
             await with_instance(kit, facts)
+            await with_requests(kit, facts)
             before, other = holder(kit, **facts), await kit.user("otto", "editor")
             await before.call(GetClusterStatus())
             await before.call(ReissueUserCerts(**new_keys(), ttl_s=600))
@@ -123,6 +142,7 @@ def test_a34_a_renewal_does_not_shake_a_lock_off(short_tmp: Path, target: str) -
             await kit.user("mira", "access", login=False)
             facts, value = CARRIED[target]
             await with_instance(kit, facts)
+            await with_requests(kit, facts)
             ssh_key, tls_key = new_ssh_key(), new_tls_key()
             certs = await holder(kit, **facts).call(
                 ReissueUserCerts(
@@ -285,6 +305,8 @@ def test_a_lock_ends_when_its_specification_says_so(short_tmp: Path) -> None:
             assert await stored(lock) == (soon, soon)
             kept = (await kit.admin.call(GetResource(kind="lock", name="l"))).resource
             assert isinstance(kept, Lock)
+            # As somebody has it who means to overwrite whatever is there by then.
+            kept = msgspec.structs.replace(kept, metadata=msgspec.structs.replace(kept.metadata, revision=""))
 
             def edited(expires: datetime | None) -> Lock:
                 return msgspec.structs.replace(kept, spec=msgspec.structs.replace(kept.spec, expires=expires))

@@ -23,16 +23,25 @@ from hypothesis import strategies as st
 
 from pkgs.common.api.bots import CreateBot, ImpersonateRoles, JoinBot, RenewBotCerts
 from pkgs.common.api.login import ReissueUserCerts, SignUserCerts
+from pkgs.common.api.requests import CreateAccessRequest, SetAccessRequestState
 from pkgs.common.api.resources import PutResource
 from pkgs.common.errors import AccessError
 from pkgs.common.pki import sshcert, x509
 from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key
-from pkgs.common.resources.kinds import Bot, Lock, LockSpec, LockTarget, User, UserSpec
+from pkgs.common.resources.kinds import AccessRequest, Bot, Lock, LockSpec, LockTarget, User, UserSpec
 from pkgs.common.resources.kinds.machines import BotSpec
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions, Impersonate, LabelValues, Role, RoleOptions, RoleSpec
+from pkgs.common.resources.role import (
+    Conditions,
+    Impersonate,
+    LabelValues,
+    RequestConditions,
+    Role,
+    RoleOptions,
+    RoleSpec,
+)  # fmt: skip
 from pkgs.common.rpc.calls import Caller
 from tests.harness.impersonation import second_opinion
 from tests.integration.auth_kit import Kit, auth
@@ -60,6 +69,8 @@ class RoleMade(msgspec.Struct, frozen=True):
     pins: bool
     allow: Impersonate | None
     deny: Impersonate | None
+    asks: tuple[str, ...] = ()
+    """Roles that may be requested."""
 
 
 NAMED = st.sampled_from(["*", *ROLES])
@@ -83,6 +94,7 @@ ROLE = st.builds(
     pins=st.booleans(),
     allow=ALLOWED,
     deny=DENIED,
+    asks=st.lists(st.sampled_from(ROLES), max_size=2).map(tuple),
 )
 HOLDING = st.tuples(
     st.lists(st.sampled_from(ROLES), min_size=1, max_size=3, unique=True),
@@ -119,7 +131,10 @@ STEP = st.one_of(
     st.tuples(st.just("edit bot"), st.just("bot"), HOLDING),
     st.tuples(st.just("lock"), st.sampled_from(PEOPLE), st.just(None)),
     st.tuples(st.just("wait"), st.sampled_from([30.0, 1500.0]), st.just(None)),
-    # Access requests: a step here that asks, one that approves, and what they add in the law below.
+    st.tuples(st.just("ask"), PICK, st.lists(st.sampled_from(ROLES), min_size=1, max_size=2, unique=True)),
+    st.tuples(st.just("decide"), PICK, st.sampled_from(["APPROVED", "APPROVED", "DENIED"])),
+    st.tuples(st.just("assume"), PICK, PICK),
+    st.tuples(st.just("drop"), PICK, st.just(None)),
 )
 
 
@@ -128,6 +143,9 @@ BEGINNING: tuple[tuple[str, Any, Any], ...] = (
     ("take roles", 2, []),
     ("renew machine", 2, None),
     ("renew", 0, 300),
+    ("ask", 0, ["r3"]),
+    ("decide", 0, "APPROVED"),
+    ("assume", 0, 0),
 )
 """What nearly every story can begin with, so that no run of the test is about refusals only."""
 
@@ -142,6 +160,7 @@ class World:
     held: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
     """Roles and logins of each person, and of the bot."""
     certs: list[Identity] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
 
     def name(self, short: str) -> str:
@@ -162,7 +181,11 @@ class World:
         ]
         spec = RoleSpec(
             options=RoleOptions(max_session_ttl=made.life, pin_source_ip=made.pins),
-            allow=Conditions(logins=list(made.logins), impersonate=sides[0]),
+            allow=Conditions(
+                logins=list(made.logins),
+                impersonate=sides[0],
+                request=RequestConditions(roles=self.named(made.asks)) if made.asks else None,
+            ),
             deny=Conditions(impersonate=sides[1]),
         )
         await self.put(Role(metadata=Metadata(name=self.name(short)), spec=spec))
@@ -238,17 +261,54 @@ async def play(world: World, step: tuple[str, Any, Any]) -> None:
         expires = datetime.fromtimestamp(world.kit.clock.now() + 20, UTC)
         spec = LockSpec(target=target, expires=expires)
         await world.put(Lock(metadata=Metadata(name=world.name("lock")), spec=spec))
+    elif what == "ask":
+        await ask(world, world.certs[which % len(world.certs)], how)
+    elif what == "decide":
+        await settle(world, which, how)
     else:
         await issue(world, what, world.certs[which % len(world.certs)], how)
+
+
+async def ask(world: World, who: Identity, roles: list[str]) -> None:
+    wanted = CreateAccessRequest(roles=world.named(roles))
+    try:
+        world.kit.service.permissions.admit(Caller(identity=who, remote_addr=HERE))
+        made = await world.kit.service.handlers.requests.create(
+            Caller(identity=who, remote_addr=HERE), wanted
+        )
+    except AccessError:
+        return
+    # Only what the standing roles let somebody ask for, and never by a certificate of somebody else's making.
+    held = world.held[world.short(who.name)][0]
+    asking = {name for short in held for name in world.roles[short].asks}
+    assert set(roles) <= asking and not who.impersonator and not who.renewable
+    world.requests.append(made.request.name)
+
+
+async def settle(world: World, which: int, state: Any) -> None:
+    if not world.requests:
+        return
+    wanted = SetAccessRequestState(id=world.requests[which % len(world.requests)], state=state)
+    try:
+        await world.kit.service.handlers.deciding.set_state(Caller(identity=None, admin=True), wanted)
+    except AccessError:
+        return
 
 
 async def issue(world: World, what: str, parent: Identity, how: Any) -> None:
     handlers, asked = world.kit.service.handlers, world.kit.clock.now()
     caller = Caller(identity=parent, remote_addr=HERE)
     try:
-        world.kit.service.permissions.admit(caller)
+        renewing = what in ("renew", "assume", "drop")
+        world.kit.service.permissions.admit(caller, stale_requests=renewing)
         if what == "renew":
             certs = await handlers.signing.reissue(caller, ReissueUserCerts(**KEYS, ttl_s=how))
+        elif what == "assume":
+            wanted_id = world.requests[how % len(world.requests)] if world.requests else "none"
+            asked_for = ReissueUserCerts(**KEYS, ttl_s=90_000, assume=[wanted_id])
+            certs = await handlers.signing.reissue(caller, asked_for)
+        elif what == "drop":
+            certs = await handlers.signing.reissue(caller, ReissueUserCerts(**KEYS, drop=["*"]))
         elif what == "take user":
             request = SignUserCerts(user=world.name(how), **KEYS, ttl_s=90_000)
             certs = await handlers.signing.sign_user(caller, request)
@@ -270,8 +330,18 @@ def check(world: World, what: str, parent: Identity, child: Identity, how: Any, 
     """The law. `now` is just after the answer: time goes on while it is made."""
     assert parent.source_addr in ("", HERE)
     pinning = any(world.roles[world.short(name)].pins for name in child.roles if world.short(name) in ROLES)
+    renewed = what in ("renew", "assume", "drop")
+    given = approved(world, child, now)
+    if renewed:
+        kept = () if what == "drop" else parent.active_requests
+        assert set(kept) <= set(child.active_requests)
+        assert set(child.active_requests) - set(kept) <= set(given)
+        assert what == "assume" or child.active_requests == kept
+        assert child.expires_at <= min([parent.expires_at, *(given[name][1] for name in given)])
     for name in SAME:
         before, after = getattr(parent, name), getattr(child, name)
+        if name == "active_requests" and renewed:
+            continue
         if name == "source_addr" and not before:
             assert after == (HERE if pinning else "")
         else:
@@ -286,12 +356,15 @@ def check(world: World, what: str, parent: Identity, child: Identity, how: Any, 
         assert child.expires_at <= parent.expires_at
         assert not child.renewable
         assert child.expires_at <= now + min(LIVES[world.roles[name].life] for name in names)
-    if what == "renew":
+    if renewed:
         assert child.name == parent.name
         assert child.impersonator == parent.impersonator
-        assert set(child.roles) <= set(parent.roles)
-        assert set(names) <= set(world.held[world.short(child.name)][0])
-        assert granted(child) <= granted(parent)
+        added = {role for roles, _ in given.values() for role in roles}
+        standing = set(world.named(world.held[world.short(child.name)][0]))
+        assert set(child.roles) <= (set(parent.roles) & standing) | added
+        logins = {login for role in added for login in world.roles[world.short(role)].logins}
+        logins |= set(child.traits.get("logins", ())) if "{{internal.logins}}" in logins else set()
+        assert granted(child) <= granted(parent) | logins
     if what in ("take user", "take roles"):
         assert child.impersonator == parent.name
         assert not parent.impersonator
@@ -311,6 +384,21 @@ def check(world: World, what: str, parent: Identity, child: Identity, how: Any, 
     if "{{internal.logins}}" in allowed:
         allowed |= set(child.traits.get("logins", ()))
     assert granted(child) <= allowed
+
+
+def approved(world: World, who: Identity, now: float) -> dict[str, tuple[list[str], float]]:
+    """Roles and end of each request of a certificate that counts at this moment."""
+    found = {}
+    for name in who.active_requests:
+        request = world.kit.service.store.get("access_request", name)
+        if not isinstance(request, AccessRequest):
+            continue
+        spec = request.spec
+        if spec.user == who.name and spec.state == "APPROVED" and spec.max_duration is not None:
+            ends = spec.max_duration.timestamp()
+            if ends > now:
+                found[name] = (spec.roles, ends)
+    return found
 
 
 def blocks(world: World, who: Identity) -> list[tuple[Impersonate | None, Impersonate | None]]:
@@ -351,7 +439,8 @@ def test_a34_restrictions_only_shrink(short_tmp: Path) -> None:
                 await world.edit_role(short, made)
             # The story begins with somebody who may much, and loses it.
             allow = Impersonate(users=["*"], roles=["*"])
-            await world.edit_role("r0", msgspec.structs.replace(roles[0], allow=allow, deny=None))
+            generous = msgspec.structs.replace(roles[0], allow=allow, deny=None, asks=("r3",))
+            await world.edit_role("r0", generous)
             for short, holding in zip(PEOPLE, holdings, strict=False):
                 await world.edit_user(short, holding)
             await world.edit_user("ann", (["r0"], holdings[0][1]))
@@ -378,5 +467,5 @@ def test_a34_restrictions_only_shrink(short_tmp: Path) -> None:
         finally:
             runner.run(stack.aclose())
     # A law that nothing was held against would hold as well.
-    for what in ("renew", "take user", "take roles", "renew machine"):
+    for what in ("renew", "take user", "take roles", "renew machine", "assume"):
         assert done[what] >= 10, done

@@ -38,11 +38,11 @@ from pkgs.common.pki.ssh import ext
 from pkgs.common.pki.ssh.key import line_to_blob
 from pkgs.common.pki.ssh.parse import parse_cert
 from pkgs.common.pki.trust import Trust
-from pkgs.common.resources.defaults import preset_roles
 from pkgs.common.resources.kinds import Node, ServerSpec, TrustedCluster
 from pkgs.common.resources.kinds.clusters import RoleMapping, TrustedClusterSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.names import valid_extension_name
+from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import CertExtension, Conditions, JoinPolicy, RequirePolicy, Role
 from pkgs.common.rpc.calls import Caller
 from tests.harness.wait import until

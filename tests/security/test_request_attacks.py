@@ -356,7 +356,7 @@ def test_a34_a_renewal_adds_what_the_request_grants_and_nothing_else(short_tmp: 
             )
             certs = await reissue(kit.as_user(dora), dora, assume=[asked.name])
             await kit.admin.call(PutResource(resource=lock))
-            await refused(reissue(kit.as_user(dora), dora, assume=[asked.name]), "locked")
+            await refused(reissue(kit.as_user(dora), dora, assume=[asked.name]), "is in force")
             with pytest.raises(AccessError):
                 await reissue(kit.as_user(dora, certs), dora, drop=["*"])
             await kit.admin.call(DeleteResource(kind="lock", name="l"))

@@ -12,13 +12,14 @@ from pkgs.auth.issuing.issue import Order, UserIssuer
 from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
+from pkgs.common.access.types import HostCert
 from pkgs.common.api.login import HostSshCert, ReissueUserCerts, SignHostCert, SignUserCerts, UserCerts
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.events.codes import CERT_CREATE
 from pkgs.common.pki.keys import check_public_line
 from pkgs.common.pki.sshcert import sign_openssh_host_cert
 from pkgs.common.resources.bots import bot_of
-from pkgs.common.resources.durations import parse_duration
+from pkgs.common.resources.durations import format_duration, parse_duration
 from pkgs.common.resources.kinds import User
 from pkgs.common.rpc.calls import Caller
 
@@ -111,14 +112,19 @@ class SigningHandlers:
         return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
 
     async def sign_host(self, caller: Caller, request: SignHostCert) -> HostSshCert:
-        self._permissions.require(caller, "host_cert", "create")
+        ttl_s = min(float(request.ttl_s) or HOST_CERT_TTL_MAX_S, HOST_CERT_TTL_MAX_S)
+        asked = HostCert(
+            principals=tuple(request.principals),
+            cluster_name=self._issuer.cluster_name,
+            ttl=format_duration(max(0.0, ttl_s)),
+        )
+        self._permissions.require(caller, "host_cert", "create", host_cert=asked)
         if not request.principals:
             raise InputError("a host certificate needs at least one principal")
         check_principals(request.principals, self._store, own_host_id="")
         if request.ttl_s < 0:
             raise InputError("the lifetime must be positive")
         now = self._store.backend.clock()
-        ttl_s = min(float(request.ttl_s) or HOST_CERT_TTL_MAX_S, HOST_CERT_TTL_MAX_S)
         cert = sign_openssh_host_cert(
             self._authorities.host_ssh,
             request.principals,

@@ -201,12 +201,17 @@ def _decide_access(identity: Identity, roles: RoleSet, target: Access, env: Envi
 def _decide_rule(identity: Identity, roles: RoleSet, target: UseRule, env: Environment) -> Decision:
     """A certificate restricted to resources keeps only the rules that everybody has."""
     compiled = roles.compiled
+    what = f"{target.kind} {target.verb}"
     for role in compiled:
-        if any(rule.denies(target, identity) for rule in role.deny_rules) and role.deny_in_force(env):
-            return Decision(False, (f"role {role.name}: deny.rules {target.kind} {target.verb}",))
+        for rule in role.deny_rules:
+            if rule.denies(target, identity) and role.deny_in_force(env):
+                reasons = (f"role {role.name}: deny.rules {what}",)
+                return Decision(False, reasons, log=rule.lines(target, identity))
     if identity.allowed_resources is not None:
         compiled = compiled[-1:]
     for role in compiled:
-        if any(rule.allows(target, identity) for rule in role.allow_rules) and role.in_force(env):
-            return Decision(True, (f"role {role.name}: allow.rules {target.kind} {target.verb}",))
+        for rule in role.allow_rules:
+            if rule.allows(target, identity) and role.in_force(env):
+                reasons = (f"role {role.name}: allow.rules {what}",)
+                return Decision(True, reasons, log=rule.lines(target, identity))
     return _NO_RULE

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pkgs.common.access.contexts.where import Answer, Condition, check_action, compile_where
+from pkgs.common.access.contexts.ruleactions import LogAction, compile_action
+from pkgs.common.access.contexts.where import Answer, Condition, compile_where
 from pkgs.common.access.types import UseRule
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity
@@ -34,6 +35,11 @@ class CompiledRule:
     kinds: frozenset[str]
     verbs: frozenset[str]
     where: Condition | None
+    actions: tuple[LogAction, ...] = ()
+
+    def lines(self, target: UseRule, identity: Identity) -> tuple[tuple[str, str], ...]:
+        """What the actions have to say, once the rule has matched."""
+        return tuple(action.line(identity, target) for action in self.actions)
 
     def covers(self, target: UseRule) -> bool:
         """Kind and verb match, whatever the condition says."""
@@ -84,9 +90,10 @@ def _compile(rule: Rule, place: str) -> CompiledRule:
     try:
         field = "where"
         where = compile_where(rule.where, kinds)
+        actions = []
         for number, action in enumerate(rule.actions):
             field = f"actions[{number}]"
-            check_action(action, kinds)
+            actions.append(compile_action(action, kinds))
     except InputError as error:
         raise InputError(f"{place}.{field}: {error.message}") from None
-    return CompiledRule(kinds, frozenset(verbs), where)
+    return CompiledRule(kinds, frozenset(verbs), where, tuple(actions))

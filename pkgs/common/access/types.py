@@ -134,6 +134,19 @@ class See:
 
 
 @dataclass(frozen=True, slots=True)
+class HostCert:
+    """A host certificate that is asked for, as conditions of rules may know it."""
+
+    principals: tuple[str, ...]
+    cluster_name: str
+    ttl: str
+    """A duration, `1h0m0s`."""
+    host_id: str = ""
+    node_name: str = ""
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class UseRule:
     """Act on a kind of resource through the API: verb `read`, `list`, `create`, ..."""
 
@@ -148,6 +161,7 @@ class UseRule:
     login: str = ""
     server_hostname: str = ""
     """Of that session."""
+    host_cert: HostCert | None = None
     any_object: bool = False
     """Ask whether it could be allowed for some object that is not one's own session; each object is
     then asked for again. Conditions of allow rules count as true, of deny rules as false."""
@@ -202,6 +216,9 @@ class Decision:
     `kubernetes_groups`, `db_roles`, ..."""
     text: str = ""
     """What the refused one may read about it, a lock's message say; empty: only that it is refused."""
+
+    log: tuple[tuple[str, str], ...] = ()
+    """Level and line of each action of the rule that decided."""
 
     def __bool__(self) -> bool:
         return self.allowed

@@ -31,7 +31,8 @@ NAMES = ("dev", "devops", "dev-1", "dev-2", "prod", "test", "pretest", "a.b", "a
         ("^dev", set()),
         ("dev$", set()),
         ('{{regexp.match("^dev-.$")}}', {"dev-1", "dev-2"}),
-        ('{{regexp.match("dev")}}', {"dev", "devops", "dev-1", "dev-2", "x-dev-y"}),
+        # Of what grants the whole name must match.
+        ('{{regexp.match("dev")}}', {"dev"}),
         ("{{ regexp.match( `^(dev|prod)$` ) }}", {"dev", "prod"}),
         ('{{regexp.not_match("dev|test")}}', {"prod", "a.b", "aXb", "x-prod-y"}),
         ('x-{{regexp.match("^dev$")}}-y', {"x-dev-y"}),
@@ -64,6 +65,13 @@ def test_what_an_entry_means(entry: str, expected: set[str]) -> None:
 def test_what_is_no_matcher(entry: str) -> None:
     with pytest.raises(InputError):
         compile_matcher([entry])
+
+
+def test_what_refuses_is_read_the_wider_way() -> None:
+    wide = compile_matcher(['{{regexp.match("dev")}}'], deny=True)
+    assert {name for name in NAMES if wide.matches(name)} == {"dev", "devops", "dev-1", "dev-2", "x-dev-y"}
+    but = compile_matcher(['{{regexp.not_match("dev")}}'], deny=True)
+    assert {name for name in NAMES if not but.matches(name)} == {"dev"}
 
 
 def test_any_entry_is_enough_and_deny_wins() -> None:

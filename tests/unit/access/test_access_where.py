@@ -8,7 +8,7 @@ import pytest
 
 from pkgs.common.access.contexts.where import Answer, compile_where
 from pkgs.common.access.decide import decide
-from pkgs.common.access.types import Environment, Subject, UseRule
+from pkgs.common.access.types import Environment, HostCert, Subject, UseRule
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity, PeerKind
@@ -199,3 +199,23 @@ def test_every_preset_compiles_and_own_sessions_are_recognised_however_written()
     assert other is not None and not other.own_session
     assert other.ask(ALICE, UseRule("session", "read")) is Answer.UNKNOWN
     assert compile_where(" \n", frozenset({"role"})) is None
+
+
+@pytest.mark.parametrize(
+    ("where", "principals", "allowed"),
+    [
+        ('all_end_with(host_cert.principals, ".dev.example")', ("a.dev.example", "b.dev.example"), True),
+        ('all_end_with(host_cert.principals, ".dev.example")', ("a.dev.example", "b.example"), False),
+        ('is_subset(host_cert.principals, "a")', ("a",), True),
+        ('host_cert.ttl == "1h0m0s" && host_cert.cluster_name == "demo"', ("a",), True),
+        ('all_end_with(host_cert.principals, ".dev.example")', (), False),
+    ],
+)
+def test_a_host_certificate_by_what_it_is_for(where: str, principals: tuple[str, ...], allowed: bool) -> None:
+    rule = Rule(resources=["host_cert"], verbs=["create"], where=where)
+    held = Role(metadata=Metadata(name="r"), spec=RoleSpec(allow=Conditions(rules=[rule])))
+    who = Identity(kind=PeerKind.USER, name="al", cluster="demo", roles=("r",), expires_at=1e12)
+    asked = UseRule("host_cert", "create", host_cert=HostCert(principals, "demo", "1h0m0s"))
+    assert bool(decide(Subject(who, (held,)), asked, Environment(now=1.0))) is allowed
+    # Where it is not known, a condition on it cannot be answered.
+    assert not decide(Subject(who, (held,)), UseRule("host_cert", "create"), Environment(now=1.0))

@@ -1,4 +1,4 @@
-"""The `where` of rules, and their `actions`: compiled when a role is, asked with every call.
+"""The `where` of rules: compiled when a role is, asked with every call.
 
 What a condition asks about may not be part of the question: then it cannot be answered, an allow does not
 grant and a deny refuses.
@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 from pkgs.common.access.contexts.fields import resource_variables
 from pkgs.common.access.predicate import parser
 from pkgs.common.access.predicate.evaluate import compile_expression
-from pkgs.common.access.predicate.faults import EvaluationError, fault
+from pkgs.common.access.predicate.faults import EvaluationError
 from pkgs.common.access.predicate.functions import RULES
-from pkgs.common.access.predicate.typecheck import check
 from pkgs.common.access.predicate.vocabulary import Function, Type, Variable, Vocabulary
 from pkgs.common.access.types import UseRule
 from pkgs.common.pki.identity import Identity
@@ -26,7 +25,6 @@ from pkgs.common.resources.registry import TYPES
 
 SESSION_KINDS = frozenset({"session", "session_tracker", "ssh_session"})
 _OWN_SESSION = parser.parse("contains(session.participants, user.metadata.name)")
-_LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class Scope(NamedTuple):
@@ -48,12 +46,15 @@ class Condition:
     run: Callable[[Scope], bool]
     asks_resource: bool
     asks_session: bool
+    asks_host_cert: bool
     own_session: bool
     """It is just 'took part in the session'."""
 
     def ask(self, identity: Identity, target: UseRule) -> Answer:
         """Never raises: what fails cannot be answered."""
         if self.asks_session and not target.knows_session:
+            return Answer.UNKNOWN
+        if self.asks_host_cert and target.host_cert is None:
             return Answer.UNKNOWN
         if self.asks_resource and target.resource is None:
             return Answer.UNKNOWN
@@ -72,33 +73,21 @@ def compile_where(text: str, kinds: frozenset[str]) -> Condition | None:
 
 @lru_cache(maxsize=1024)
 def _compiled(text: str, kinds: frozenset[str]) -> Condition:
-    expression = compile_expression(text, _vocabulary(kinds))
+    expression = compile_expression(text, vocabulary_of(kinds))
     names = {name.partition(".")[0] for name in expression.names - {"resource.kind"}}
     return Condition(
         text=text,
         run=expression.bind(),
         asks_resource=bool(names & {"resource", "labels", "name"}),
         asks_session="session" in names or "session_tracker" in names,
+        asks_host_cert="host_cert" in names,
         own_session=_same(expression.tree, _OWN_SESSION),
     )
 
 
-def check_action(text: str, kinds: frozenset[str]) -> None:
-    """Raises InputError unless the action is a `log("level", "format", args...)`."""
-    tree = parser.parse(text)
-    if not isinstance(tree, parser.Call) or tree.name != "log":
-        raise fault(text, tree.at, 'an action is log("level", "format", ...)')
-    if len(tree.args) < 2:
-        raise fault(text, tree.at, f"log takes 2 or more arguments, found {len(tree.args)}")
-    level = tree.args[0]
-    if not isinstance(level, parser.Text) or level.value.lower() not in _LOG_LEVELS:
-        raise fault(text, level.at, f"log takes a level here: {', '.join(_LOG_LEVELS)}")
-    for arg in tree.args[1:]:
-        check(text, arg, _vocabulary(kinds), wanted=Type.TEXT)
-
-
 @lru_cache(maxsize=256)
-def _vocabulary(kinds: frozenset[str]) -> Vocabulary:
+def vocabulary_of(kinds: frozenset[str]) -> Vocabulary:
+    """What conditions and actions of rules on these kinds may speak of."""
     every = frozenset(TYPES) if "*" in kinds else kinds
     variables = dict(resource_variables(every, _resource))
     variables["resource.kind"] = Variable(Type.TEXT, lambda scope: scope.target.kind)
@@ -114,6 +103,10 @@ def _vocabulary(kinds: frozenset[str]) -> Vocabulary:
             ("session", "session_tracker"),
             f"only rules for {', '.join(sorted(SESSION_KINDS))} know a session",
         )
+    if "*" in kinds or HOST_CERT in kinds:
+        variables |= {f"host_cert.{name}": _of_host_cert(name, type_) for name, type_ in _HOST_CERT.items()}
+    else:
+        elsewhere["host_cert"] = "only rules for host_cert know the certificate that is asked for"
     catype = Function((), Type.TEXT, _catype, needs="resource")
     return Vocabulary(variables, {**RULES, "system.catype": catype}, elsewhere)
 
@@ -124,6 +117,21 @@ _SESSION: dict[str, Variable] = {
     "login": Variable(Type.TEXT, lambda scope: scope.target.login),
     "server_hostname": Variable(Type.TEXT, lambda scope: scope.target.server_hostname),
 }
+
+
+HOST_CERT = "host_cert"
+_HOST_CERT = {
+    "principals": Type.LIST,
+    "cluster_name": Type.TEXT,
+    "ttl": Type.TEXT,
+    "host_id": Type.TEXT,
+    "node_name": Type.TEXT,
+    "role": Type.TEXT,
+}
+
+
+def _of_host_cert(name: str, type_: Type) -> Variable:
+    return Variable(type_, lambda scope: getattr(scope.target.host_cert, name))
 
 
 def _resource(scope: Scope) -> Resource | None:

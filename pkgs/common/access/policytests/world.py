@@ -17,6 +17,7 @@ from pkgs.common.access.roleset import PROTOCOLS
 from pkgs.common.access.types import Environment, Subject
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
+from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.defaults import IMPLICIT_ROLE
 from pkgs.common.resources.kinds import (
     AccessList,
@@ -44,8 +45,6 @@ _CHECKED = (Role, User, Lock, AuthPreference)
 """What decides must be as the Auth Service would take it; of the rest only name and labels are read."""
 _ONCE = frozenset({*PROTOCOLS, "role", "user", "lock", "cluster_auth_preference"})
 """Kinds of which the name says which one it is. Of others, such as authorities, a name may be there twice."""
-MACHINE_LABEL = "teleport.internal/bot"
-"""On the users that bots are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ def person_of(name: str, entry: UserEntry) -> Person:
 def person_of_user(user: User) -> Person:
     """A user by their document."""
     traits = {trait: tuple(values) for trait, values in user.spec.traits.items()}
-    return Person(user.name, tuple(user.spec.roles), traits, machine=MACHINE_LABEL in user.metadata.labels)
+    return Person(user.name, tuple(user.spec.roles), traits, machine=bool(bot_of(user)))
 
 
 def world_of(

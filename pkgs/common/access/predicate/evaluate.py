@@ -48,6 +48,11 @@ def compile_expression(text: str, vocabulary: Vocabulary) -> Expression:
     return Expression(text, tree, typed, frozenset(_names(typed)))
 
 
+def value_of(typed: Typed) -> Callable[[Any], Any]:
+    """A function of the scope for a checked part of an expression; it may raise EvaluationError."""
+    return _bind(typed, _NOTHING).run
+
+
 def _names(typed: Typed) -> Iterator[str]:
     if isinstance(typed, Read):
         yield typed.name

@@ -8,14 +8,10 @@ from dataclasses import dataclass, field
 
 from pkgs.common.access.contexts.reviewing import parse_review_where, parse_threshold_filter
 from pkgs.common.access.matching.circumstances import compile_circumstances
+from pkgs.common.access.matching.matchers import Entry, compile_entry
 from pkgs.common.access.matching.traits import Traits, expand, parse_template
 from pkgs.common.access.protocols.grants import applies_here
-from pkgs.common.access.requests.matchers import (
-    RoleMatcher,
-    check_claims,
-    claim_matchers,
-    compile_matchers,
-)
+from pkgs.common.access.requests.claims import check_claims, claim_matchers
 from pkgs.common.access.types import Environment
 from pkgs.common.errors import InputError
 from pkgs.common.resources.role import Conditions, RequestConditions, ReviewConditions, Role, Threshold
@@ -27,8 +23,8 @@ DEFAULT_THRESHOLD = Threshold(name="default", approve=1, deny=1)
 class RequestSide:
     """`request` of one role's allow or deny."""
 
-    roles: tuple[RoleMatcher, ...] = ()
-    search: tuple[RoleMatcher, ...] = ()
+    roles: tuple[Entry, ...] = ()
+    search: tuple[Entry, ...] = ()
     spec: RequestConditions = field(default_factory=RequestConditions)
     annotations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -41,7 +37,7 @@ class RequestSide:
 class ReviewSide:
     """`review_requests` of one role's allow or deny."""
 
-    roles: tuple[RoleMatcher, ...] = ()
+    roles: tuple[Entry, ...] = ()
     where: str = ""
     preview: tuple[str, ...] = ()
 
@@ -58,10 +54,10 @@ def request_side(role: Role, side: str, traits: Traits, env: Environment) -> Req
         if not _counts(conditions, side, env):
             return RequestSide()
         # In an allow these are names, whatever they look like; a deny is meant however it is written.
-        search = map(RoleMatcher, found.search_as_roles)
+        search = map(Entry, found.search_as_roles)
         return RequestSide(
-            roles=(*compile_matchers(found.roles), *claim_matchers(found.claims_to_roles, traits)),
-            search=tuple(search) if side == "allow" else compile_matchers(found.search_as_roles),
+            roles=(*map(compile_entry, found.roles), *claim_matchers(found.claims_to_roles, traits)),
+            search=tuple(search) if side == "allow" else tuple(map(compile_entry, found.search_as_roles)),
             spec=found,
             annotations={name: _expanded(values, traits) for name, values in found.annotations.items()},
         )
@@ -78,7 +74,7 @@ def review_side(role: Role, side: str, traits: Traits, env: Environment) -> Revi
         if not _counts(conditions, side, env):
             return ReviewSide()
         return ReviewSide(
-            roles=(*compile_matchers(found.roles), *claim_matchers(found.claims_to_roles, traits)),
+            roles=(*map(compile_entry, found.roles), *claim_matchers(found.claims_to_roles, traits)),
             where=found.where,
             preview=tuple(found.preview_as_roles),
         )
@@ -96,10 +92,12 @@ def check_requests(role: Role) -> None:
 
 def _check_request(found: RequestConditions, place: str) -> None:
     with _at(f"{place}.roles"):
-        compile_matchers(found.roles)
+        for text in found.roles:
+            compile_entry(text)
     if place.startswith("deny"):
         with _at(f"{place}.search_as_roles"):
-            compile_matchers(found.search_as_roles)
+            for text in found.search_as_roles:
+                compile_entry(text)
     with _at(f"{place}.claims_to_roles"):
         check_claims(found.claims_to_roles)
     for number, threshold in enumerate(found.thresholds):
@@ -114,7 +112,8 @@ def _check_request(found: RequestConditions, place: str) -> None:
 
 def _check_review(found: ReviewConditions, place: str) -> None:
     with _at(f"{place}.roles"):
-        compile_matchers(found.roles)
+        for text in found.roles:
+            compile_entry(text)
     with _at(f"{place}.claims_to_roles"):
         check_claims(found.claims_to_roles)
     if found.where.strip():
