@@ -16,6 +16,7 @@ from pkgs.common.access.explaining.reach import uses
 from pkgs.common.access.explaining.requests import explain_request
 from pkgs.common.access.requests.requester import Requester
 from pkgs.common.access.roleset import roles_of
+from pkgs.common.access.rules import VERBS
 from pkgs.common.access.types import Environment, Subject, UseRule
 from pkgs.common.api.access import (
     ExplainAccess,
@@ -28,6 +29,7 @@ from pkgs.common.api.access import (
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.resources.kinds import Node, Resource, User
 from pkgs.common.resources.registry import ALIASES, SINGLETONS
+from pkgs.common.resources.validate.rulekinds import known, nearest
 from pkgs.common.rpc.calls import Caller
 
 
@@ -69,6 +71,12 @@ class ExplainHandlers:
         if len(words) not in (2, 3) or not all(words):
             raise InputError("resource: this is not how it is written", hint=f"write {RULE_USAGE}")
         kind = ALIASES.get(words[0].lower(), words[0].lower())
+        if not known(kind) and nearest(kind):
+            raise InputError(
+                f"no rule is about a kind {words[0][:80]!r}", hint=f"did you mean {nearest(kind)}?"
+            )
+        if words[1] not in VERBS or words[1] == "*":
+            raise InputError(f"{words[1][:80]!r} is no verb", hint=f"one of {', '.join(VERBS[:-1])}")
         if len(words) == 2:
             return UseRule(kind, words[1])
         resource = self._store.get(kind, SINGLETONS.get(kind, words[2]))

@@ -367,6 +367,8 @@ metadata: {name: other}
                 found = await ask(wanted)
                 assert not found.allowed
                 assert step in found.missing
+            assert (await ask("other")).reasons == ["no role lets mira request other"]
+            assert (await ask("prod-root")).reasons == ["role oncall: deny.request.roles"]
             for words in ((), ("a", "b"), ("",)):
                 with pytest.raises(InputError):
                     await ask(*words)

@@ -170,6 +170,9 @@ def test_what_is_over_gives_nothing_and_is_told_of(short_tmp: Path) -> None:
             # Denied and deleted after the approval: refused at once, whatever is asked.
             await as_deb.call(SetAccessRequestState(id=ids[0], state="DENIED", reason="that was wrong"))
             await as_deb.call(DeleteAccessRequest(id=ids[1]))
+            # For good: what was taken out while it was approved must not open anything again.
+            with pytest.raises(DeniedError, match="DENIED already"):
+                await kit.admin.call(SetAccessRequestState(id=ids[0], state="APPROVED"))
             for certs in (one, two):
                 with pytest.raises(DeniedError, match="not in force any more"):
                     await kit.as_user(dora, certs).call(GetResource(kind="user", name="dora"))

@@ -182,3 +182,56 @@ def test_what_the_service_refuses_of_an_edit_names_the_line(
             assert "{{internal.}}" in Path(kept[1]).read_text().splitlines()[int(found[1]) - 1]
 
     run(main)
+
+
+def test_a_lock_on_a_name_that_nobody_has_is_made_with_a_warning(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp / "a") as kit:
+            await kit.user("mira", "access", login=False)
+            for words, warning in (
+                (("--user=mira",), ""),
+                (("--role=access",), ""),
+                (("--user=mria",), 'there is no user "mria"'),
+                (("--role=acess", "--login=root"), 'there is no role "acess"'),
+            ):
+                made = (await tctl(kit, "lock", *words, "--ttl=1h")).ok()
+                assert made.out.startswith("Created a lock with name")
+                assert warning in made.err and bool(warning) == bool(made.err)
+
+    run(main)
+
+
+def test_a_question_about_what_does_not_exist_is_refused(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp / "a") as kit:
+            await kit.user("mira", "access", login=False)
+            for words, why in (
+                (("resource", "rol", "update"), "did you mean role?"),
+                (("resource", "role", "write"), "'write' is no verb; one of list, read"),
+                (("resource", "role", "*"), "is no verb"),
+                (("shh", "root@web1"), "'shh' is no action"),
+                (("shh", "root@web1"), "resource KIND VERB [NAME]; request ROLE"),
+                (("ssh", "root@web1", "--from-addr=home"), "is no IP address"),
+            ):
+                refused = await tctl(kit, "access", "explain", "--user=mira", *words)
+                assert refused.status == 2 and why in refused.err, words
+            # A kind of a newer version of the field: roles may have rules for it.
+            (await tctl(kit, "access", "explain", "--user=mira", "resource", "zeppelin", "read")).ok()
+            refused = await tctl(kit, "access", "who", "ssh", "root@web1", "--from-addr=home")
+            assert refused.status == 2 and "is no IP address" in refused.err
+
+    run(main)
+
+
+def test_a_list_that_exists_is_not_made_again_and_leaves_no_role(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp / "a") as kit:
+            await kit.user("olga", "access", login=False)
+            words = ("acl", "create", "web", "--title=Web", "--owners=olga")
+            (await tctl(kit, *words)).ok()
+            again = await tctl(kit, *words, "--node-labels=env=web", "--logins=deploy")
+            assert again.status == 1 and again.out == ""
+            assert 'access list "web" already exists; `tctl acl update` changes it' in again.err
+            assert (await tctl(kit, "get", "role/acl-access-web")).status == 1
+
+    run(main)

@@ -126,8 +126,11 @@ class DecidingHandlers:
         spec = found.spec
         if spec.state == "PROMOTED":
             raise DeniedError("the request was promoted to an access list already")
-        if spec.state == request.state:
-            raise DeniedError(f"the request is {spec.state} already")
+        if spec.state in ("DENIED", request.state):
+            # A denial is final (attack A32): certificates of an earlier approval must not come to life again.
+            raise DeniedError(
+                f"the request is {spec.state} already", hint="what is needed still is asked anew"
+            )
         changes: dict[str, object] = {
             "state": request.state,
             "resolve_reason": request.reason.strip(),

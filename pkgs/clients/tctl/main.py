@@ -45,6 +45,7 @@ TOOL = Tool(
                 "ls": Verb(_VERBS + "tokens.ls", "List the tokens that are valid now"),
                 "rm": Verb(_VERBS + "tokens.rm", "Delete a token"),
             },
+            {"del": "rm"},
         ),
         "nodes": Group(
             "SSH servers.",
@@ -63,14 +64,13 @@ TOOL = Tool(
             "Why a user may or may not, who may, and what a user may.",
             {
                 "explain": Verb(_VERBS + "access.explain", "Say why a user is allowed something or not"),
-                "who": Verb(_VERBS + "access.who", "List who may log in to a server"),
-                "what": Verb(_VERBS + "access.what", "List the servers a user may log in to"),
+                "who": Verb(_VERBS + "access.who", "List who may use a resource"),
+                "what": Verb(_VERBS + "access.what", "List what a user may use, and as whom"),
                 "test": Verb(_VERBS + "access.test", "Run tests of policy, without a cluster"),
                 "diff": Verb(_VERBS + "access.diff", "Show who would gain or lose what by new roles"),
             },
         ),
         "requests": _REQUESTS,
-        "request": _REQUESTS,
         "auth": Group(
             "Certificate authorities and certificates.",
             {
@@ -143,10 +143,10 @@ TOOL = Tool(
             },
             {"del": "rm", "delete": "rm", "list": "ls"},
         ),
-        "lock": Verb(_VERBS + "lock", "Lock a user, role, login or server out at once"),
+        "lock": Verb(_VERBS + "lock", "Lock somebody or something out at once"),
         "version": Verb(_VERBS + "version", "Print the version"),
     },
-    {"access-lists": "acl"},
+    {"access-lists": "acl", "bot": "bots", "del": "rm", "request": "requests"},
 )
 
 

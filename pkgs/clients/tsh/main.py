@@ -35,6 +35,7 @@ TOOL = Tool(
                 "drop": Verb(_VERBS + "request.drop", "Give back what a request gave"),
                 "search": Verb(_VERBS + "request.search", "Find what you could ask for"),
             },
+            {"list": "ls"},
         ),
         "play": Verb(_VERBS + "recordings.play", "Replay a recorded session"),
         "recordings": Group(
@@ -49,6 +50,7 @@ TOOL = Tool(
         "env": Verb(_VERBS + "env", "Print environment variables that select the current cluster"),
         "version": Verb(_VERBS + "version", "Print the version"),
     },
+    {"requests": "request"},
 )
 
 

@@ -199,7 +199,9 @@ class Parser:
 
     def _set(self, flag: Flag, value: str | bool, index: int) -> int:
         if flag.choices and value not in flag.choices:
-            raise InputError(f"--{flag.name}: {str(value)[:60]!r} is not one of {', '.join(flag.choices)}")
+            raise InputError(
+                f"--{flag.name}: {str(value)[:60]!r} is not one of {', '.join(filter(None, flag.choices))}"
+            )
         held = self.parsed.values[flag.name]
         if isinstance(held, list):
             held.append(str(value))

@@ -49,7 +49,7 @@ def _group_app(group: Group, common: tuple[Flag, ...], *, completion: bool) -> t
             return list(group.verbs)
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            found = group.verbs.get(cmd_name)
+            found = group.verbs.get(group.aliases.get(cmd_name, cmd_name))
             if found is None:
                 return None
             made = _verb_app(found) if isinstance(found, Verb) else _group_app(found, (), completion=False)

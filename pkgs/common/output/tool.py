@@ -125,7 +125,7 @@ class Tool:
     def _suggest(self, group: Group, word: str, path: list[str]) -> str:
         from difflib import get_close_matches
 
-        close = get_close_matches(word, list(group.verbs), n=1)
+        close = get_close_matches(word, [*group.verbs, *group.aliases], n=1)
         if close:
             return f"did you mean '{' '.join([self.name, *path, close[0]])}'?"
         return f"see '{' '.join([self.name, *path])} --help'"

@@ -64,6 +64,24 @@ def test_a_database_user_that_is_missing() -> None:
     )
 
 
+def test_what_the_question_leaves_out_has_to_be_named_first() -> None:
+    dev = role("dev", {"db_labels": STAR, "db_users": ["app"]})
+    found = told([dev], ConnectDatabase(database(), "", ""))
+    assert [str(step) for step in found.missing] == [
+        "the question names no database user",
+        "the question names no database name",
+    ]
+    assert found.findings[0].text == (
+        "allows the labels but not the database user (none is named) nor the database name (none is named)"
+    )
+
+
+def test_a_cluster_in_which_one_would_be_nobody() -> None:
+    viewer = role("viewer", {"kubernetes_labels": STAR})
+    (step,) = told([viewer], UseKube(kube())).missing
+    assert step.change == "meet" and "allow.kubernetes_groups" in str(step)
+
+
 def test_what_was_granted_is_named() -> None:
     dev = role("dev", {"db_labels": STAR, "db_users": ["app"], "db_names": ["*"]})
     found = told([dev], ConnectDatabase(database(), "app", "orders"))
@@ -81,9 +99,7 @@ def test_a_kubernetes_object_that_is_missing() -> None:
     assert told([viewer], UseKube(kube())).allowed
     found = told([viewer], UseKube(kube(), object=KubeObject("pods", "get", "prod", "web")))
     assert not found.allowed
-    assert found.missing == (
-        Missing("add", "", "allow", "no role allows get of pods prod/web in this cluster"),
-    )
+    assert found.missing == (Missing("meet", "", "", "no role allows get of pods prod/web in this cluster"),)
 
 
 @pytest.mark.parametrize(

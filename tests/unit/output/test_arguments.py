@@ -188,3 +188,10 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_long_messages_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
     errors.fail("x" * 10_000)
     assert len(capsys.readouterr().err) < 4100
+
+
+def test_what_may_be_written_is_listed_without_the_empty_choice() -> None:
+    spec = Spec("Find.", Flag("kind", "k", choices=("", "node", "db")))
+    with pytest.raises(InputError, match=r"'foo' is not one of node, db$"):
+        parse("--kind=foo", spec=spec)
+    assert parse(spec=spec).text("kind") == ""

@@ -35,13 +35,17 @@ def args(spec: Spec, *words: str) -> Parsed:
         (["access-lists", "users", "del"], "acl.users.rm"),
         (["acl", "delete"], "acl.rm"),
         (["users", "del"], "users.rm"),
+        (["tokens", "del"], "tokens.rm"),
+        (["del"], "resources.rm"),
+        (["bot", "instances", "list"], "bots.instances.ls"),
+        (["request", "ls"], "requests.ls"),
     ],
 )
 def test_aliases_reach_the_verb(words: list[str], verb: str) -> None:
     path: list[str] = []
     found, _, rest = TOOL._find(words, path)
     assert getattr(found, "module", "").endswith(f"verbs.{verb}")
-    assert rest == [] and path == ["acl" if w == "access-lists" else w for w in path]
+    assert rest == [] and not {"access-lists", "bot", "request", "del"} & set(path)
 
 
 def test_a_list_from_flags() -> None:

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import duration
 from pkgs.clients.tctl.inventory import fetch_all
-from pkgs.common.api.resources import PutResource
-from pkgs.common.errors import InputError, NotFoundError
+from pkgs.common.api.resources import GetResource, PutResource
+from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.output import times
 from pkgs.common.output.argv import Flag, Parsed, Spec
+from pkgs.common.output.sanitize import inert
 from pkgs.common.resources.kinds import (
     AuthServer,
     Device,
@@ -69,8 +70,30 @@ def run(args: Parsed) -> int:
             expires=datetime.fromtimestamp(math.ceil(end), UTC) if end else None,
         )
         client.call(PutResource(resource=Lock(metadata=Metadata(name=name), spec=spec), mode="create"))
-    sys.stdout.write(f'Created a lock with name "{name}".\n')
+        sys.stdout.write(f'Created a lock with name "{name}".\n')
+        sys.stdout.flush()
+        for kind in _unknown(client, target):
+            sys.stderr.write(
+                f'WARNING: there is no {kind} "{inert(target[kind])}" in this cluster now; check the name:'
+                " the lock stops whoever has it, now or later\n"
+            )
     return 0
+
+
+def _unknown(client: BlockingClient, target: dict[str, str]) -> list[str]:
+    """Names of the target that nothing here has: a lock on a mistyped name stops nobody, and whoever is in
+    a hurry should see it. Asked after the lock is made, so that it delays nothing."""
+    missing = []
+    for kind in ("user", "role"):
+        if target.get(kind):
+            try:
+                client.call(GetResource(kind=kind, name=target[kind]))
+            except NotFoundError:
+                missing.append(kind)
+            except AccessError:
+                # The lock is made; that its target cannot be looked up takes nothing from it.
+                continue
+    return missing
 
 
 def _end(args: Parsed) -> float:

@@ -19,10 +19,12 @@ def explain_request(requester: Requester, roles: Sequence[Role], wanted: str, *,
     findings: list[Finding] = []
     steps: list[Missing] = []
     granting: list[str] = []
+    reasons: list[str] = []
     for role, allow, deny in zip(roles, requester.allow, requester.deny, strict=True):
         for matcher in deny.roles:
             if matcher.possibly(wanted):
                 steps.append(Missing("remove", role.name, f"deny.{_FIELD}", matcher.text))
+                reasons.append(f"role {role.name}: deny.{_FIELD}")
                 findings.append(Finding(role.name, "denies", f"denies by deny.{_FIELD}: {matcher.text}"))
         matching = [matcher.text for matcher in allow.roles if matcher.surely(wanted)]
         if matching:
@@ -32,13 +34,16 @@ def explain_request(requester: Requester, roles: Sequence[Role], wanted: str, *,
             findings.append(Finding(role.name, "lacks", "lets nobody request it"))
     if not granting:
         steps.append(Missing("add", "", f"allow.{_FIELD}", wanted))
+        reasons.append(f"no role lets {requester.user} request {wanted}")
     if not exists:
-        steps.insert(0, Missing("meet", "", "", f"there is no role {wanted}"))
+        reasons.insert(0, f"there is no role {wanted}")
+        steps.insert(0, Missing("meet", "", "", reasons[0]))
     if held:
-        steps.insert(0, Missing("meet", "", "", f"{requester.user} has the role {wanted} already"))
+        reasons.insert(0, f"{requester.user} has the role {wanted} already")
+        steps.insert(0, Missing("meet", "", "", reasons[0]))
     if steps or not requester.may_request(wanted):
-        reasons = tuple(dict.fromkeys(str(step) for step in steps))
-        return Explanation(Decision(False, reasons), tuple(findings), (), tuple(dict.fromkeys(steps)))
+        told = tuple(dict.fromkeys(reasons))
+        return Explanation(Decision(False, told), tuple(findings), (), tuple(dict.fromkeys(steps)))
     decision = Decision(True, tuple(f"role {name}: allow.{_FIELD}" for name in granting))
     return Explanation(decision, tuple(findings), tuple(_terms(requester, wanted)))
 

@@ -10,7 +10,7 @@ import msgspec
 from pkgs.common.access.decide import barred_access, decide
 from pkgs.common.access.explaining.story import Finding, Missing, Story, step_of
 from pkgs.common.access.matching.labels import LabelSelector, labels_of
-from pkgs.common.access.protocols import app, cluster, db, desktop, ssh
+from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
 from pkgs.common.access.protocols.grants import (
     Demand,
     Grant,
@@ -40,6 +40,10 @@ from pkgs.common.resources.defaults import IMPLICIT_ROLE
 from pkgs.common.resources.kinds import RemoteCluster
 
 _MAX_SHOWN = 5
+_NO_GROUP = (
+    "a role that allows the labels must name a group in allow.kubernetes_groups, or a user in"
+    " allow.kubernetes_users"
+)
 
 
 def about_resource(subject: Subject, roles: RoleSet, target: Access | See, env: Environment) -> Story:
@@ -84,6 +88,7 @@ def about_resource(subject: Subject, roles: RoleSet, target: Access | See, env: 
         _add_bars(steps, conditions, subject, roles, grants, target, env)
     if granted and not steps:
         steps += _last_word(subject, target, env)
+    steps = [_named(step) for step in steps]
     return Story(tuple(findings), tuple(dict.fromkeys(conditions)), tuple(dict.fromkeys(steps)))
 
 
@@ -136,7 +141,19 @@ def _add_bars(
 def _last_word(subject: Subject, target: Access | See, env: Environment) -> list[Missing]:
     """What is decided beyond labels and principals: the objects of Kubernetes, roles of made users."""
     decision = decide(subject, target, env)
-    return [] if decision else [Missing("add", "", "allow", "; ".join(decision.reasons))]
+    if decision:
+        return []
+    if decision.reasons == kube.NOBODY.reasons:
+        return [Missing("meet", "", "allow.kubernetes_groups", _NO_GROUP)]
+    return [step_of(decision)]
+
+
+def _named(step: Missing) -> Missing:
+    """Nothing can be added for a principal that the question left out: it has to be named first."""
+    if step.change != "add" or step.value:
+        return step
+    what = singular(step.field.removeprefix("allow."))
+    return Missing("meet", "", "", f"the question names no {what}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +168,11 @@ class _About:
 
     def principals(self, joining: str) -> str:
         """` and the login root`."""
-        return "".join(f" {joining} the {self._noun(index)} {value}" for index, value in self.demands)
+        return "".join(f" {joining} {self._called(demand)}" for demand in self.demands)
+
+    def _called(self, demand: Demand) -> str:
+        index, value = demand
+        return f"the {self._noun(index)} {value}" if value else f"the {self._noun(index)} (none is named)"
 
     def _noun(self, index: int) -> str:
         return singular(self.protocol.principals[index].field)
@@ -219,8 +240,8 @@ class _About:
             return " and ".join(f"{words[gap.field]} {gap.value}" for gap in elsewhen)
         labels = next((gap for gap in gaps if gap.field.startswith(f"allow.{self.protocol.labels}")), None)
         wanted = [
-            (f"the {self._noun(index)} {value}", f"allow.{self.protocol.principals[index].field}" in fields)
-            for index, value in self.demands
+            (self._called(demand), f"allow.{self.protocol.principals[demand[0]].field}" in fields)
+            for demand in self.demands
         ]
         text = f"the labels ({labels.value})" if labels is not None else "the labels"
         parts = [(text, labels is not None), *wanted]

@@ -142,7 +142,10 @@ def _roles_for(
     must be opened by one of them."""
     for name in wanted:
         if name not in existing or not requester.may_search_as(name):
-            raise requester.refusal(name)
+            raise DeniedError(
+                f'user "{requester.user}" can not request resources as role "{name}"',
+                hint="roles beside resources are those of `search_as_roles`; without --roles they are found",
+            )
     candidates = wanted or tuple(name for name in requester.search_roles() if name in existing)
     chosen: dict[str, None] = {}
     for resource in resources:

@@ -131,7 +131,10 @@ class Requester:
 
     def refusal(self, role: str) -> DeniedError:
         """The same for a role that does not exist."""
-        return DeniedError(f'user "{self.user}" can not request role "{role}"')
+        return DeniedError(
+            f'user "{self.user}" can not request role "{role}"',
+            hint="`tsh request search --roles` lists what can be requested",
+        )
 
 
 def _filled(texts: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgs.clients.tctl.flags import TEXT_OR_JSON, commas
 from pkgs.clients.tctl.verbs.access.diffworlds import Worlds, of_cluster, of_files
 from pkgs.clients.tctl.verbs.access.policyfiles import Documents
-from pkgs.clients.tctl.verbs.access.words import AT, FROM, moment
+from pkgs.clients.tctl.verbs.access.words import AT, FROM, moment, source
 from pkgs.common.access.policydiff.compare import KINDS, Circumstance, Comparison
 from pkgs.common.access.policydiff.summary import Change, summarised
 from pkgs.common.access.types import Environment
@@ -19,7 +19,6 @@ from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.errors import EXIT_FAILED, EXIT_OK, fail
 from pkgs.common.output.progress import Progress
 from pkgs.common.output.sanitize import inert
-from pkgs.common.pki.source import parse_address
 from pkgs.common.resources.strict import suggest
 
 SPEC = Spec(
@@ -58,9 +57,7 @@ def _run(args: Parsed) -> int:
     for kind in kinds:
         if kind not in KINDS:
             raise InputError(f"--kind: {kind[:40]!r} is not known", hint=suggest(kind, KINDS))
-    source = args.text("from-addr")
-    if source and parse_address(source) is None:
-        raise InputError(f"--from-addr: {source[:80]!r} is no IP address")
+    address = source(args)
     now = moment(args.text("at")) or time.time()
     documents = Documents()
     new = documents.below(Path(args.text("filename")))
@@ -68,12 +65,12 @@ def _run(args: Parsed) -> int:
         worlds = of_files(documents, new, args.text("base"), args.text("with"))
     else:
         worlds = of_cluster(args, new)
-    comparison = Comparison(worlds.before, worlds.after, Environment(now=now, source_addr=source))
+    comparison = Comparison(worlds.before, worlds.after, Environment(now=now, source_addr=address))
     users = _users(args, worlds, comparison)
     with Progress("Comparing") as progress:
         changes = summarised(comparison.differences(users, kinds, progress.update))
     circumstances = list(comparison.circumstances(users))
-    notes = [*worlds.notes, *comparison.notes, *_timed(worlds, users, now, source)]
+    notes = [*worlds.notes, *comparison.notes, *_timed(worlds, users, now, address)]
     if args.text("format") == "json":
         sys.stdout.write(_json(changes, circumstances, notes))
     else:
@@ -93,7 +90,7 @@ def _users(args: Parsed, worlds: Worlds, comparison: Comparison) -> list[str]:
     return [name for name in affected if not wanted or name in wanted]
 
 
-def _timed(worlds: Worlds, users: list[str], now: float, source: str) -> list[str]:
+def _timed(worlds: Worlds, users: list[str], now: float, address: str) -> list[str]:
     """Roles that do not always count: the answer is for one moment and one place."""
     found = {
         role.name
@@ -106,7 +103,7 @@ def _timed(worlds: Worlds, users: list[str], now: float, source: str) -> list[st
     if not found:
         return []
     timed = sorted(found)
-    where = f"from {source}" if source else "from an address that is not known"
+    where = f"from {address}" if address else "from an address that is not known"
     return [
         f"decided for {times.rfc3339(now)} and {where} (--at, --from-addr), which matters to"
         f" {_several('role', timed)}"

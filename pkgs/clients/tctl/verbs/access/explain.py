@@ -14,6 +14,7 @@ from pkgs.common.output import formats
 from pkgs.common.output.argv import Parsed, Spec
 from pkgs.common.output.sanitize import inert
 
+_ALL = (*USAGE.values(), RULE_USAGE, REQUEST_USAGE)
 SPEC = Spec(
     "Say whether a user may do something and by which role and field; for a denial also the least that would"
     " have to change. Decides as if the user had just logged in. The exit status is 0 also for a denial.",
@@ -21,7 +22,7 @@ SPEC = Spec(
     ROLES,
     *CIRCUMSTANCES,
     FORMAT,
-    usage=f"{' | '.join(USAGE.values())} | {RULE_USAGE} | {REQUEST_USAGE}",
+    usage=" | ".join(_ALL),
     least=2,
     most=MAX_WORDS,
 )
@@ -48,6 +49,8 @@ def request_of(args: Parsed) -> ExplainAccess:
     elif args.words[0] == "request":
         if len(args.words) != 2:
             raise InputError("request: this is not how it is written", hint=f"write {REQUEST_USAGE}")
+    elif args.words[0] not in USAGE:
+        raise InputError(f"{args.words[0][:40]!r} is no action", hint=f"write one of: {'; '.join(_ALL)}")
     else:
         parse_action(args.words)
     return ExplainAccess(who=who, words=list(args.words))

@@ -6,7 +6,7 @@ import sys
 
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT
-from pkgs.clients.tctl.verbs.access.words import CIRCUMSTANCES, DEADLINE_S, moment
+from pkgs.clients.tctl.verbs.access.words import CIRCUMSTANCES, DEADLINE_S, moment, source
 from pkgs.common.access.explaining.actions import MAX_WORDS, USAGE, parse_action
 from pkgs.common.api.access import Grant, WhoCan
 from pkgs.common.output import formats
@@ -31,7 +31,7 @@ def run(args: Parsed) -> int:
         with_mfa=args.on("with-mfa"),
         with_device=args.on("with-device"),
         at=moment(args.text("at")),
-        source_addr=args.text("from-addr"),
+        source_addr=source(args),
     )
     grants: list[Grant] = []
     with connect(args) as client:

@@ -7,6 +7,7 @@ from pkgs.common.api.access import Somebody
 from pkgs.common.errors import InputError
 from pkgs.common.output import times
 from pkgs.common.output.argv import Flag, Parsed
+from pkgs.common.pki.source import parse_address
 
 WITH_MFA = Flag("with-mfa", "As if the session were verified by a second factor", is_bool=True)
 WITH_DEVICE = Flag("with-device", "As if it came from a trusted device", is_bool=True)
@@ -23,6 +24,14 @@ def moment(text: str) -> float:
     return times.parse(text, flag="--at") if text else 0.0
 
 
+def source(args: Parsed) -> str:
+    """The address of `--from-addr`; empty: not known."""
+    text = args.text("from-addr")
+    if text and parse_address(text) is None:
+        raise InputError(f"--from-addr: {text[:80]!r} is no IP address", hint="write for example 10.0.0.5")
+    return text
+
+
 def somebody(args: Parsed) -> Somebody:
     """The user of `--user`, as the other flags have them."""
     if not args.text("user"):
@@ -33,5 +42,5 @@ def somebody(args: Parsed) -> Somebody:
         with_mfa=args.on("with-mfa"),
         with_device=args.on("with-device"),
         at=moment(args.text("at")),
-        source_addr=args.text("from-addr"),
+        source_addr=source(args),
     )

@@ -8,11 +8,12 @@ import uuid
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import commas
 from pkgs.clients.tctl.verbs.acl import grants
-from pkgs.common.api.accesslists import AddMember
+from pkgs.common.api.accesslists import AddMember, GetAccessList
 from pkgs.common.api.resources import PutResource
-from pkgs.common.errors import InputError
+from pkgs.common.errors import AlreadyExistsError, DeniedError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.sanitize import inert
+from pkgs.common.rpc.calls import BlockingClient
 
 SPEC = Spec(
     "Create an access list; without NAME it gets a random one. What its members receive is roles"
@@ -36,6 +37,7 @@ def run(args: Parsed) -> int:
     roles = grants.roles_for(args, name)
     wanted = grants.granting(grants.new_list(args, name), roles)
     with connect(args) as client:
+        _refuse_existing(client, name)
         for role in roles:
             client.call(PutResource(resource=role, mode="create"))
             sys.stdout.write(f'role "{inert(role.name)}" has been created\n')
@@ -48,3 +50,13 @@ def run(args: Parsed) -> int:
             client.call(AddMember(access_list=name, name=member, kind="list"))
             sys.stdout.write(f'list "{inert(member)}" has been added\n')
     return 0
+
+
+def _refuse_existing(client: BlockingClient, name: str) -> None:
+    """Before its roles are made, which would be left over. Of two who create at once the Auth Service refuses
+    one."""
+    try:
+        client.call(GetAccessList(name=name))
+    except (NotFoundError, DeniedError):
+        return
+    raise AlreadyExistsError(f'access list "{name}" already exists', hint="`tctl acl update` changes it")

@@ -43,4 +43,5 @@ def text(client: BlockingClient, made: BotToken, ttl_s: int) -> str:
         "Please note:\n\n"
         "  - The token lets in one machine and is used up by it; `tctl bots instances add` makes another\n"
         "  - Who has the token can be the bot: hand it over like a password\n"
+        "  - The program tbot is not part of this version; docs/machine-id.md says what is\n"
     )

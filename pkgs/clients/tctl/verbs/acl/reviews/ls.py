@@ -8,7 +8,7 @@ from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import FORMAT
 from pkgs.clients.tctl.inventory import LIST_DEADLINE_S
 from pkgs.common.api.accesslists import ListReviews
-from pkgs.common.output import formats
+from pkgs.common.output import formats, times
 from pkgs.common.output.argv import Parsed, Spec
 from pkgs.common.output.table import render, terminal_width
 
@@ -32,6 +32,15 @@ def run(args: Parsed) -> int:
     elif not found:
         sys.stdout.write("No reviews found\n")
     else:
-        rows = [(r.id, r.review_date, r.author, ",".join(r.removed_members), r.notes) for r in found]
+        rows = [
+            (
+                r.id,
+                times.short(times.parse(r.review_date, flag="the date of a review")),
+                r.author,
+                ",".join(r.removed_members),
+                r.notes,
+            )
+            for r in found
+        ]
         sys.stdout.write(render(HEADERS, rows, width=terminal_width()))
     return 0
