@@ -26,7 +26,7 @@ SPEC = Spec(
     " and without secrets unless --with-secrets is given: then join tokens, connector secrets and private"
     " keys are in it. Never in it are passwords, second factors, the audit log and recordings. What has"
     " secrets is sealed by a passphrase, which is asked for twice; 'tctl create' and 'tctl apply' read it.",
-    Flag("format", "Output format; several kinds at once only as yaml", default="yaml",
+    Flag("format", "Output format", default="yaml",
          choices=("yaml", "json", "text"), metavar="FORMAT"),
     Flag("with-secrets", "Include private keys and other secrets, sealed by a passphrase", is_bool=True),
     Flag("unsealed", "With --with-secrets: print the secrets in the clear", is_bool=True),
@@ -45,9 +45,6 @@ def run(args: Parsed) -> int:
     refs = parse_refs(args.words[0])
     everything = args.words[0].strip().lower() == ALL
     secrets = args.on("with-secrets")
-    kinds = {ref.kind for ref in refs}
-    if len(kinds) > 1 and args.text("format") != "yaml":
-        raise InputError("mixed resource types only support YAML formatting", hint="add --format=yaml")
     if secrets and args.text("format") == "text":
         raise InputError("a table shows no secrets", hint="use --format=yaml or json")
     if args.on("unsealed") and not secrets:
@@ -71,7 +68,7 @@ def run(args: Parsed) -> int:
             found += [r for r in fetched if is_kept(r, secrets=secrets)] if everything else fetched
     if args.text("format") == "text":
         width = None if args.on("verbose") else terminal_width()
-        sys.stdout.write(table_of(next(iter(kinds)), found, width=width))
+        sys.stdout.write(_tables(list(dict.fromkeys(ref.kind for ref in refs)), found, width=width))
         return 0
     if everything:
         # In another cluster the revisions of this one mean nothing.
@@ -84,6 +81,18 @@ def run(args: Parsed) -> int:
         passphrase.warn_unsealed()
     write_list(found, args.text("format"), with_secrets=secrets)
     return 0
+
+
+def _tables(kinds: list[str], found: list[Resource], *, width: int | None) -> str:
+    """A table per kind; several are told apart by a line with the kind's name."""
+    if len(kinds) == 1:
+        return table_of(kinds[0], found, width=width)
+    parts = []
+    for kind in kinds:
+        own = [resource for resource in found if resource.kind == kind]
+        if own:
+            parts.append(f"{kind}:\n{table_of(kind, own, width=width)}")
+    return "\n".join(parts)
 
 
 def is_kept(resource: Resource, *, secrets: bool) -> bool:
