@@ -159,7 +159,9 @@ def test_explaining(short_tmp: Path) -> None:
                     await kit.admin.call(wrong)
             assert [g.user for g in await grants(kit.admin, WhoCan(words=["ssh", "root@web1"]))] == ["mira"]
             (who,) = await grants(kit.admin, WhoCan(words=["ssh", "dev@db1"]))
-            assert who.user == "zoe" and who.reasons == ["role dev: allow.logins and allow.node_labels"]
+            assert who.user == "zoe" and who.reasons == [
+                "role dev: allow.logins and allow.node_labels_expression"
+            ]
             what = await grants(kit.admin, WhatCan(who=Somebody(user="mira")))
             assert [(g.resource, g.principals) for g in what] == [("db1", ["root"]), ("web1", ["root"])]
             assert await grants(kit.admin, WhatCan(who=Somebody(user="ed"), actions=["ssh"])) == []

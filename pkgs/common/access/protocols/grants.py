@@ -91,6 +91,11 @@ class Grant:
     requires_mfa: bool
     requires_device: bool
 
+    @property
+    def by_expression(self) -> bool:
+        """Whether the expression alone selects."""
+        return self.allow_expression is not None and not getattr(self.source.spec.allow, self.protocol.labels)
+
     def selects(self, labels: Mapping[str, str]) -> bool:
         """Selector and expression, each where it is set, must hold."""
         return self.allow_labels.matches(labels) and (
@@ -316,7 +321,7 @@ def check(
             if not may_need:
                 break
     if granting is not None:
-        return Decision(True, (f"role {granting.role}: {granted_by(grants.protocol, demands)}",))
+        return Decision(True, (f"role {granting.role}: {granted_by(granting, demands)}",))
     return Decision(False, (nobody_allows(grants.protocol, demands),))
 
 
@@ -331,19 +336,20 @@ def see(grants: Grants, labels: Mapping[str, str], env: Environment) -> Decision
             and (grant.allow_expression is None or grant.allow_expression(labels))
             and (grant.allow_when is None or grant.in_force(env))
         ):
-            return Decision(True, (f"role {grant.role}: allow.{grants.protocol.labels}",))
+            return Decision(True, (f"role {grant.role}: {granted_by(grant, ())}",))
     return Decision(False, (nobody_allows(grants.protocol, ()),))
 
 
-def granted_by(protocol: Protocol, demands: Sequence[Demand]) -> str:
+def granted_by(grant: Grant, demands: Sequence[Demand]) -> str:
     """The fields that grant together: `allow.logins and allow.node_labels`."""
-    return _granted_by(protocol, tuple(index for index, _ in demands))
+    return _granted_by(grant.protocol, grant.by_expression, tuple(index for index, _ in demands))
 
 
 @lru_cache(maxsize=256)
-def _granted_by(protocol: Protocol, indexes: tuple[int, ...]) -> str:
+def _granted_by(protocol: Protocol, by_expression: bool, indexes: tuple[int, ...]) -> str:
     fields = dict.fromkeys(protocol.principals[index].field for index in indexes)
-    return " and ".join(f"allow.{field}" for field in (*fields, protocol.labels))
+    labels = protocol.expression if by_expression else protocol.labels
+    return " and ".join(f"allow.{field}" for field in (*fields, labels))
 
 
 def nobody_allows(protocol: Protocol, demands: Sequence[Demand]) -> str:
