@@ -104,6 +104,26 @@ def test_an_agent_behind_a_firewall_is_reached_through_the_one_port(cluster: Clu
         assert probe.code != 0
 
 
+def test_a12_a_role_counts_by_the_clients_own_network(cluster: Cluster) -> None:
+    """Not by the proxy's, through which the connection comes to the agent and to the Auth Service."""
+    for name, network in (("from-client", "10.77.2.0/24"), ("from-proxy", "10.77.1.0/24")):
+        cluster.tctl(
+            "create", "-f",
+            stdin=f"kind: role\nversion: v7\nmetadata: {{name: {name}}}\nspec:\n  allow:\n"
+            f"    logins: [{OS_USER}]\n    node_labels: {{'*': '*'}}\n    from: [{network}]\n",
+        ).ok()  # fmt: skip
+    near = cluster.person("nora", roles="from-client", inside=inside(CLIENT))
+    near.login().ok()
+    assert near.tsh("ssh", f"{OS_USER}@far", "echo in").ok().out == "in\n"
+    assert near.ssh(f"{OS_USER}@far.demo", "echo in").ok().out == "in\n"
+    assert "far" in near.tsh("ls").ok().out
+    other = cluster.person("olaf", roles="from-proxy", inside=inside(CLIENT))
+    other.login().ok()
+    assert other.tsh("ssh", f"{OS_USER}@far", "true").code != 0
+    assert other.ssh(f"{OS_USER}@far.demo", "true").code != 0
+    assert "far" not in other.tsh("ls").ok().out
+
+
 def test_f10_a_partition_heals_by_itself(cluster: Cluster) -> None:
     """The agent's link is cut without a FIN; when it returns, so does the agent."""
     bob = cluster.person("bob", inside=inside(CLIENT))
