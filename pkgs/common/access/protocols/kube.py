@@ -129,7 +129,7 @@ def check_object(grants: Grants, labels: Mapping[str, str], wanted: KubeObject, 
         deny = grant.source.spec.deny
         if deny.kubernetes_resources and grant.deny_in_force(env):
             for number, rule in enumerate(deny.kubernetes_resources):
-                if _matches(rule, grant.source, wanted):
+                if _denies(rule, grant.source, wanted):
                     return Decision(False, (f"role {grant.role}: deny.kubernetes_resources[{number}]",))
     for grant in grants.every:
         if not grant.selects(labels) or not grant.in_force(env):
@@ -148,6 +148,22 @@ def _matches(rule: KubernetesResource, role: Role, wanted: KubeObject) -> bool:
         and _text(rule.namespace, wanted.namespace)
         and _text(rule.name, wanted.name)
     )
+
+
+def _denies(rule: KubernetesResource, role: Role, wanted: KubeObject) -> bool:
+    """A deny is meant however it is written: what it leaves out it does not narrow, and in older roles a
+    namespace stands for everything inside it."""
+    if rule.verbs and wanted.verb not in rule.verbs and "*" not in rule.verbs:
+        return False
+    named = not rule.name or _text(rule.name, wanted.name)
+    if is_plural(role):
+        # Here no namespace is the place of what lies in none.
+        group = not rule.api_group or _text(rule.api_group, wanted.api_group)
+        return rule.kind in {"*", wanted.kind} and group and named and _text(rule.namespace, wanted.namespace)
+    if rule.kind == "namespace" and wanted.namespace and _text(rule.name or "*", wanted.namespace):
+        return True
+    within = not rule.namespace or _text(rule.namespace, wanted.namespace)
+    return _kind(rule, role, wanted) and named and within
 
 
 def _kind(rule: KubernetesResource, role: Role, wanted: KubeObject) -> bool:
