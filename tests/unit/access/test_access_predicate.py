@@ -369,3 +369,14 @@ def test_compiled_and_naive_evaluation_agree(
         except Refused:
             expected = deny
         assert compile_label_expression(text, traits, deny=deny)(labels) is expected, text
+
+
+@pytest.mark.parametrize("operator", ["==", "!="])
+def test_a_written_out_value_that_a_function_refuses_denies_instead_of_failing(operator: str) -> None:
+    """It is known to refuse before anybody asks; it may still do so only when asked."""
+    for text in (
+        f'labels["env"] {operator} email.local("nobody")',
+        f'email.local("nobody") {operator} labels["env"]',
+    ):
+        assert compile_label_expression(text, TRAITS, deny=False)(LABELS) is False
+        assert compile_label_expression(text, TRAITS, deny=True)(LABELS) is True

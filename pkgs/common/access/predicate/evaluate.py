@@ -75,6 +75,8 @@ class _Bound(NamedTuple):
     run: Run
     fixed: bool
     """The scope does not matter."""
+    known: bool = False
+    """It has been worked out: asking it again refuses nothing."""
 
 
 def _bind(typed: Typed, known: Mapping[str, Any]) -> _Bound:
@@ -86,7 +88,7 @@ def _bind(typed: Typed, known: Mapping[str, Any]) -> _Bound:
     except EvaluationError:
         # It refuses whenever it is asked, but only then.
         return bound
-    return _Bound(lambda scope: value, True)
+    return _Bound(lambda scope: value, True, True)
 
 
 def _bind_one(typed: Typed, known: Mapping[str, Any]) -> _Bound:
@@ -167,7 +169,7 @@ def _equal(typed: Equal, known: Mapping[str, Any]) -> _Bound:
 
         return _Bound(alike, fixed)
     same = operator.eq if typed.equal else operator.ne
-    if right.fixed and not fixed:
+    if right.known and not fixed:
         value = second(None)
         if typed.equal:
             return _Bound(lambda scope: first(scope) == value, False)
