@@ -144,3 +144,18 @@ def test_a_field_that_a_kind_does_not_have_is_not_an_empty_one() -> None:
     target = UseRule("cluster_auth_preference", "update", resource=settings)
     assert condition.ask(someone(), target) is Answer.UNKNOWN
     assert condition.ask(someone(), UseRule("user", "update", resource=user())) is Answer.YES
+
+
+@pytest.mark.parametrize("operator", ["==", "!="])
+def test_a_comparison_with_what_always_fails_refuses_and_never_raises(operator: str) -> None:
+    """It was worked out while the role was compiled, and every question of its holder ended in an error."""
+    text = f'labels["env"] {operator} email.local("nobody")'
+    node = Node(metadata=Metadata(name="n", labels={"env": "x"}), spec=ServerSpec(hostname="n"))
+    allow = role(Conditions(logins=("root",), node_labels_expression=text))
+    wide = role(Conditions(logins=("root",), node_labels={"*": "*"}))
+    deny = role(deny=Conditions(node_labels_expression=text))
+    for roles, allowed in (((allow,), False), ((allow, wide), True), ((wide, deny), False)):
+        assert bool(decide(Subject(someone(), roles), See(node), ENV)) is allowed
+    where = compile_where(text.replace('labels["env"]', "user.metadata.name"), frozenset({"user"}))
+    assert where is not None
+    assert where.ask(someone(), UseRule("user", "update", resource=user())) is Answer.UNKNOWN
