@@ -112,6 +112,18 @@ def test_a_deny_counts_also_where_the_address_is_not_known() -> None:
         assert bool(ask(roles, TARGETS[0], Environment(now=NOW, source_addr=addr))) is not denied
 
 
+@pytest.mark.parametrize("network", ["::ffff:10.0.0.0/104", "::ffff:10.0.0.5", "::ffff:0:0/96"])
+@pytest.mark.parametrize("addr", ["10.0.0.5", "::ffff:10.0.0.5"])
+def test_a_network_of_mapped_addresses_is_one_of_the_addresses(network: str, addr: str) -> None:
+    wide = role_text(f"{{allow: {{{WIDE}}}}}", "a")
+    deny = role_text(f"{{deny: {{logins: [root], from: ['{network}']}}}}", "d")
+    allow = role_text(f"{{allow: {{{WIDE}, from: ['{network}']}}}}", "only")
+    assert not ask([wide, deny], TARGETS[0], Environment(now=NOW, source_addr=addr))
+    assert ask([wide, deny], TARGETS[0], Environment(now=NOW, source_addr="192.0.2.1")) or "0:0" in network
+    assert ask([allow], TARGETS[0], Environment(now=NOW, source_addr=addr))
+    assert not ask([allow], TARGETS[0], Environment(now=NOW, source_addr="2001:db8::1"))
+
+
 @pytest.mark.parametrize(
     ("side", "message", "hint"),
     [

@@ -179,9 +179,17 @@ def _zone(name: str, where: str) -> tzinfo:
     return zoneinfo.ZoneInfo(name)
 
 
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
 def _network(text: str, where: str) -> IpNetwork:
+    """IPv4 written inside IPv6 is unwrapped, as the addresses are: a deny of it would never be met."""
     try:
-        return ipaddress.ip_network(text.strip())
+        found = ipaddress.ip_network(text.strip())
+        if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_MAPPED):
+            mapped = found.network_address.packed[-4:]
+            return ipaddress.IPv4Network((mapped, found.prefixlen - _MAPPED.prefixlen))
+        return found
     except ValueError as error:
         bits = "has bits set right of its prefix" if "host bits" in str(error) else "is no network"
         raise InputError(
