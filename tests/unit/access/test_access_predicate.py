@@ -316,9 +316,10 @@ def naive(text: str, traits: Mapping[str, tuple[str, ...]], labels: Mapping[str,
         if isinstance(tree, parser.Compare):
             left, right = walk(tree.left), walk(tree.right)
             named = any(
-                isinstance(side, parser.Call) and side.name == "set" for side in (tree.left, tree.right)
+                isinstance(side, parser.Text) or (isinstance(side, parser.Call) and side.name == "set")
+                for side in (tree.left, tree.right)
             )
-            if not isinstance(left, str) and not left and not right and not named:
+            if not left and not right and not named:
                 raise Refused
             same = left == right if isinstance(left, str) else sorted(set(left)) == sorted(set(right))
             return same == tree.equal

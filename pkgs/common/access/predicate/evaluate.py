@@ -174,7 +174,18 @@ def _equal(typed: Equal, known: Mapping[str, Any]) -> _Bound:
         if typed.equal:
             return _Bound(lambda scope: first(scope) == value, False)
         return _Bound(lambda scope: first(scope) != value, False)
-    return _Bound(lambda scope: same(first(scope), second(scope)), fixed)
+    written = isinstance(typed.left, Constant) or isinstance(typed.right, Constant)
+    if written or typed.absent_alike or typed.left.type is not Type.TEXT:
+        return _Bound(lambda scope: same(first(scope), second(scope)), fixed)
+
+    def compared(scope: Any) -> bool:
+        one, other = first(scope), second(scope)
+        if not one and not other:
+            # Two labels that do not exist, or what could not be made of a name: no likeness either.
+            raise EvaluationError("both strings are empty")
+        return bool(same(one, other))
+
+    return _Bound(compared, fixed)
 
 
 def _written_out(typed: Typed) -> bool:
