@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pkgs.common.access.contexts.labelexpr import compile_label_expression
+from pkgs.common.access.contexts.query import compile_query
 from pkgs.common.access.contexts.where import Answer, compile_where
 from pkgs.common.access.decide import decide
 from pkgs.common.access.protocols import ssh
@@ -48,12 +49,16 @@ def role(allow: Conditions | None = None, deny: Conditions | None = None) -> Rol
 SAME_TEAM = 'user.spec.traits["team"] == resource.spec.traits["team"]'
 DOMAIN = 'all_end_with(user.spec.traits["email"], resource.metadata.labels["domain"])'
 PREFIX = 'has_prefix(resource.metadata.name, resource.metadata.labels["prefix"])'
+OF_NAME = 'resource.metadata.labels["team"] == regexp.replace(user.metadata.name, "^team-(.*)$", "$1")'
+SAME_LABEL = 'resource.metadata.labels["a"] == strings.lower(resource.metadata.labels["b"])'
 ALL_EQUAL = 'all_equal(user.spec.traits["team"], resource.metadata.labels["team"])'
 SUBSET = 'is_subset(user.spec.traits["team"], resource.metadata.labels["team"])'
 
 
 @pytest.mark.parametrize("negation", ["", "!"])
-@pytest.mark.parametrize("where", [SAME_TEAM, DOMAIN, PREFIX, ALL_EQUAL, f"!({SAME_TEAM})"])
+@pytest.mark.parametrize(
+    "where", [SAME_TEAM, DOMAIN, PREFIX, ALL_EQUAL, OF_NAME, SAME_LABEL, f"!({SAME_TEAM})"]
+)
 def test_what_is_absent_on_both_sides_is_no_likeness(where: str, negation: str) -> None:
     """Neither has a team, so they would be of the same one: whoever has nothing could edit whoever has
     nothing. Nor may the negation, or a deny, be had for it."""
@@ -69,6 +74,26 @@ def test_an_empty_trait_is_no_part_of_a_missing_label() -> None:
     assert condition is not None
     asked = UseRule("user", "update", resource=user())
     assert condition.ask(someone({"team": ("",)}), asked) is not Answer.YES
+
+
+def test_the_wrong_name_is_not_the_team_of_what_has_none() -> None:
+    """Nothing is made of a name that does not match, and a missing label is nothing too."""
+    condition = compile_where(OF_NAME, frozenset({"user"}))
+    differs = compile_where(OF_NAME.replace("==", "!="), frozenset({"user"}))
+    assert condition is not None and differs is not None
+    assert condition.ask(someone(), UseRule("user", "update", resource=user())) is Answer.UNKNOWN
+    assert differs.ask(someone(), UseRule("user", "update", resource=user())) is Answer.UNKNOWN
+    blue = UseRule("user", "update", resource=user(labels={"team": "blue"}))
+    assert condition.ask(someone(), blue) is Answer.NO
+    expression = 'labels["a"] == labels["b"]'
+    assert not compile_label_expression(expression, {}, deny=False)({})
+    assert compile_label_expression(expression, {}, deny=True)({})
+    assert compile_label_expression(expression, {}, deny=False)({"a": "x", "b": "x"})
+
+
+def test_a_listing_may_compare_what_is_absent() -> None:
+    bare = Node(metadata=Metadata(name="n"), spec=ServerSpec(hostname="n"))
+    assert compile_query('labels["a"] == labels["b"]')(bare)
 
 
 def test_likeness_of_what_is_there_is_found() -> None:
@@ -144,3 +169,18 @@ def test_a_field_that_a_kind_does_not_have_is_not_an_empty_one() -> None:
     target = UseRule("cluster_auth_preference", "update", resource=settings)
     assert condition.ask(someone(), target) is Answer.UNKNOWN
     assert condition.ask(someone(), UseRule("user", "update", resource=user())) is Answer.YES
+
+
+@pytest.mark.parametrize("operator", ["==", "!="])
+def test_a_comparison_with_what_always_fails_refuses_and_never_raises(operator: str) -> None:
+    """It was worked out while the role was compiled, and every question of its holder ended in an error."""
+    text = f'labels["env"] {operator} email.local("nobody")'
+    node = Node(metadata=Metadata(name="n", labels={"env": "x"}), spec=ServerSpec(hostname="n"))
+    allow = role(Conditions(logins=("root",), node_labels_expression=text))
+    wide = role(Conditions(logins=("root",), node_labels={"*": "*"}))
+    deny = role(deny=Conditions(node_labels_expression=text))
+    for roles, allowed in (((allow,), False), ((allow, wide), True), ((wide, deny), False)):
+        assert bool(decide(Subject(someone(), roles), See(node), ENV)) is allowed
+    where = compile_where(text.replace('labels["env"]', "user.metadata.name"), frozenset({"user"}))
+    assert where is not None
+    assert where.ask(someone(), UseRule("user", "update", resource=user())) is Answer.UNKNOWN

@@ -102,6 +102,9 @@ def may_join(
         and not identity.mfa_device
     ):
         return Decision(False, (NEEDS_MFA,), ("mfa",))
+    trust = auth_preference.spec.device_trust if auth_preference is not None else None
+    if trust is not None and trust.mode == "required" and not identity.device_id:
+        return Decision(False, (NEEDS_DEVICE,), ("device",))
     for role in granting:
         if requires_mfa(role.spec.options.require_session_mfa) and not identity.mfa_device:
             return Decision(False, (f"role {role.name}: {NEEDS_MFA}",), ("mfa",))
@@ -116,20 +119,19 @@ def _granting(session: Session, who: Participant, in_force: InForce) -> list[Rol
     """The roles by which somebody may join; none: they may not. Raises InputError."""
     serving = [role for role in who.roles if in_force(role)]
     if not any(_takes_part(role) for role in who.roles):
-        # As it was before there were policies.
-        return serving if session.kind == "ssh" and who.mode == "peer" else []
+        # As it was before there were policies; a deny is meant nevertheless.
+        allowed = session.kind == "ssh" and who.mode == "peer"
+        allowed = allowed and (_is_owner(session, who.identity) or not _is_denied(session, who))
+        return serving if allowed else []
     if _is_owner(session, who.identity):
         return serving
     return _by_policy(session, who, in_force)
 
 
 def _by_policy(session: Session, who: Participant, in_force: InForce) -> list[Role]:
-    """The roles whose policies allow the mode; none where a deny names it. The field does not read
-    `deny.join_sessions`; here it is meant as it is written. Raises InputError."""
-    for role in who.roles:
-        for policy in role.spec.deny.join_sessions:
-            if _is_about(policy, session) and (not policy.modes or _has_mode(policy, who.mode)):
-                return []
+    """The roles whose policies allow the mode; none where a deny names it. Raises InputError."""
+    if _is_denied(session, who):
+        return []
     return [
         role
         for role in who.roles
@@ -143,9 +145,18 @@ def _by_policy(session: Session, who: Participant, in_force: InForce) -> list[Ro
     ]
 
 
-def _is_about(policy: JoinPolicy, session: Session) -> bool:
+def _is_denied(session: Session, who: Participant) -> bool:
+    """The field does not read `deny.join_sessions`; here it is meant as it is written. Raises InputError."""
+    return any(
+        _is_about(policy, session, deny=True) and (not policy.modes or _has_mode(policy, who.mode))
+        for role in who.roles
+        for policy in role.spec.deny.join_sessions
+    )
+
+
+def _is_about(policy: JoinPolicy, session: Session, *, deny: bool = False) -> bool:
     """Kind, and some role of the owner."""
-    matchers = compile_matcher(policy.roles)
+    matchers = compile_matcher(policy.roles, deny=deny)
     return _has_kind(policy, session.kind) and any(matchers.matches(found.role) for found in session.sets)
 
 

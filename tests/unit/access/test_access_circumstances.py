@@ -112,6 +112,18 @@ def test_a_deny_counts_also_where_the_address_is_not_known() -> None:
         assert bool(ask(roles, TARGETS[0], Environment(now=NOW, source_addr=addr))) is not denied
 
 
+@pytest.mark.parametrize("network", ["::ffff:10.0.0.0/104", "::ffff:10.0.0.5", "::ffff:0:0/96"])
+@pytest.mark.parametrize("addr", ["10.0.0.5", "::ffff:10.0.0.5"])
+def test_a_network_of_mapped_addresses_is_one_of_the_addresses(network: str, addr: str) -> None:
+    wide = role_text(f"{{allow: {{{WIDE}}}}}", "a")
+    deny = role_text(f"{{deny: {{logins: [root], from: ['{network}']}}}}", "d")
+    allow = role_text(f"{{allow: {{{WIDE}, from: ['{network}']}}}}", "only")
+    assert not ask([wide, deny], TARGETS[0], Environment(now=NOW, source_addr=addr))
+    assert ask([wide, deny], TARGETS[0], Environment(now=NOW, source_addr="192.0.2.1")) or "0:0" in network
+    assert ask([allow], TARGETS[0], Environment(now=NOW, source_addr=addr))
+    assert not ask([allow], TARGETS[0], Environment(now=NOW, source_addr="2001:db8::1"))
+
+
 @pytest.mark.parametrize(
     ("side", "message", "hint"),
     [
@@ -207,3 +219,29 @@ def test_until_of_an_ordinary_day() -> None:
     assert compiled.until(noon.timestamp()) == noon.timestamp() + 6 * 3600
     evening = noon + timedelta(hours=8)
     assert compiled.until(evening.timestamp()) == datetime(2027, 1, 18, 8, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize("hours", ["01:00-02:30", "02:30-06:00", "02:15-02:45", "22:00-02:30", "02:30-01:00"])
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [
+        ("Europe/Berlin", "2026-10-25T01:00:00"),  # back at 03:00
+        ("Europe/Berlin", "2027-03-28T01:00:00"),  # forward at 02:00
+        ("America/New_York", "2026-11-01T06:00:00"),
+        ("America/Havana", "2027-03-14T05:00:00"),  # forward at midnight
+        ("Australia/Lord_Howe", "2026-04-04T15:00:00"),  # back by half an hour
+    ],
+)
+def test_until_where_the_clock_is_changed(hours: str, zone: str, change: str) -> None:
+    """A certificate must not outlive its window because an hour came twice, or did not come."""
+    windows = [TimeWindow(hours=hours, timezone=zone)]
+    compiled = compile_circumstances(Conditions(when=windows), "allow")
+    assert compiled is not None
+    changed = datetime.fromisoformat(change).replace(tzinfo=UTC).timestamp()
+    every = [changed + 60 * minute for minute in range(-240, 2000)]
+    held = [_naive(windows, moment) for moment in every]
+    after = next(n for n in range(485, len(held)) if held[n] is not held[484])
+    for n in reversed(range(485)):
+        if held[n] is not held[n + 1]:
+            after = n + 1
+        assert compiled.until(every[n]) == every[after]

@@ -26,6 +26,7 @@ from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import AuthPreference, AuthPreferenceSpec
+from pkgs.common.resources.kinds.settings import DeviceTrust
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import JoinPolicy, RequirePolicy, Role
 from tests.unit.access.access_kit import role
@@ -131,6 +132,20 @@ class TestMayJoin:
             assert {w.mode for w in who if may_join(SESSION, w)} == left
             assert {w.mode for w in who if may_join(SESSION, w, in_force=only("auditor"))} == left
 
+    def test_a_deny_is_read_the_wider_way_and_in_roles_of_any_age(self) -> None:
+        session = begin("ssh", ALICE, [demanding(require(1), name="prod-db")])
+        for entry, refused in (
+            ('{{regexp.match("prod")}}', True),
+            ('{{regexp.not_match("prod.*")}}', False),
+            ('{{regexp.not_match("prod")}}', True),
+            ("prod", False),
+        ):
+            deny = {"join_sessions": [join("*", roles=(entry,))]}
+            assert bool(may_join(session, came("bob", "peer", ANY, role("d", deny=deny)))) is not refused
+            old = role("d", deny=deny, version="v4")
+            assert bool(may_join(session, came("bob", "peer", old))) is not refused
+            assert may_join(session, came("alice", "peer", old))
+
     def test_a_role_that_is_not_in_force_lets_nobody_in(self) -> None:
         assert not may_join(SESSION, came("bob", "observer", ANY), in_force=only())
         assert not may_join(SESSION, came("bob", "observer", ANY, role("x")), in_force=only("x"))
@@ -154,6 +169,13 @@ class TestMayJoin:
     def test_without_a_trusted_device_where_it_is_required(self) -> None:
         asking = joiner(join("*"), device_trust_mode="required")
         assert not may_join(SESSION, came("bob", "observer", asking))
+        cluster = AuthPreference(
+            metadata=Metadata(name="c"), spec=AuthPreferenceSpec(device_trust=DeviceTrust(mode="required"))
+        )
+        for name, roles in (("bob", [ANY]), ("alice", [role("prod")])):
+            refused = may_join(SESSION, came(name, "observer", *roles), auth_preference=cluster)
+            assert (bool(refused), refused.needs) == (False, ("device",))
+            assert may_join(SESSION, came(name, "observer", *roles, device_id="d"), auth_preference=cluster)
         assert may_join(SESSION, came("bob", "observer", asking, device_id="d"))
 
     def test_a_policy_that_is_not_understood_lets_nobody_in(self) -> None:

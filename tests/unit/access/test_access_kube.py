@@ -41,6 +41,9 @@ def objects(rules: str, version: str = "v7", name: str = "r") -> Role:
 
 
 POD = KubeObject("pods", "get", "prod", "web-1")
+DEPLOYMENT = KubeObject("deployments", "get", "prod", "x", "apps")
+EVERY_POD = KubeObject("pods", "deletecollection", "prod")
+NAMESPACE = KubeObject("namespaces", "delete", "", "prod")
 KUBE_ROWS = [
     # rule, version, object, allowed
     ("{kind: pod, namespace: prod, name: 'web-*', verbs: [get]}", "v7", POD, True),
@@ -65,6 +68,14 @@ KUBE_ROWS = [
      KubeObject("namespaces", "delete", "", "prod"), False),
     ("{kind: pod, namespace: prod, name: 'web-*', verbs: [get]}", "v7",
      KubeObject("namespaces", "get", "", "dev"), False),
+    ("{kind: namespace, name: prod, verbs: ['*']}", "v7", POD, True),
+    ("{kind: namespace, name: prod, verbs: ['*']}", "v7", DEPLOYMENT, True),
+    ("{kind: namespace, name: prod, verbs: [list]}", "v7", POD, False),
+    ("{kind: namespace, name: dev, verbs: ['*']}", "v7", POD, False),
+    ("{kind: namespace, verbs: ['*']}", "v7", POD, False),
+    ("{kind: namespace, name: prod, verbs: ['*']}", "v6", POD, False),
+    ("{kind: namespaces, name: prod, verbs: ['*']}", "v8", POD, False),
+    ("{kind: namespace, name: prod, verbs: ['*']}", "v7", KubeObject("nodes", "get", "", "prod"), False),
 ]  # fmt: skip
 
 
@@ -90,6 +101,42 @@ class TestKubernetes:
         )
         assert not ask([wide, deny], UseKube(kube(), object=POD))
         assert ask([wide, deny], UseKube(kube(), object=KubeObject("secrets", "get", "prod", "x")))
+
+    @pytest.mark.parametrize(
+        ("rule", "version", "wanted", "refused"),
+        [
+            ("{kind: namespace, name: prod, verbs: ['*']}", "v7", POD, True),
+            ("{kind: namespace, name: 'pr*', verbs: [get]}", "v7", POD, True),
+            ("{kind: namespace, name: prod, verbs: [list]}", "v7", POD, False),
+            ("{kind: namespace, name: dev, verbs: ['*']}", "v7", POD, False),
+            ("{kind: namespaces, name: prod, verbs: ['*']}", "v8", POD, False),
+            ("{kind: pod, namespace: '*', name: '*', verbs: [list, '*']}", "v7", POD, True),
+            ("{kind: pod, name: '*', verbs: ['*']}", "v7", POD, True),
+            ("{kind: pod, namespace: prod, verbs: ['*']}", "v7", POD, True),
+            ("{kind: pod, namespace: prod, name: '*'}", "v7", POD, True),
+            ("{kind: pod, namespace: dev, name: '*', verbs: ['*']}", "v7", POD, False),
+            ("{kind: pod, namespace: prod, name: db, verbs: ['*']}", "v7", POD, False),
+            ("{kind: deployments, namespace: '*', name: '*', verbs: ['*']}", "v8", DEPLOYMENT, True),
+            ("{kind: '*', namespace: '*', name: '*', verbs: ['*']}", "v8", DEPLOYMENT, True),
+            ("{kind: '*', namespace: '*', name: '*', api_group: batch, verbs: ['*']}", "v8", DEPLOYMENT,
+             False),
+            ("{kind: '*', name: '*', verbs: ['*']}", "v8", POD, False),
+            ("{kind: pod, namespace: prod, name: 'db-*', verbs: ['*']}", "v7", EVERY_POD, True),
+            ("{kind: pod, namespace: dev, name: 'db-*', verbs: ['*']}", "v7", EVERY_POD, False),
+            ("{kind: '*', namespace: prod, name: '*', verbs: ['*']}", "v7", NAMESPACE, True),
+            ("{kind: '*', namespace: 'pr*', verbs: [delete]}", "v8", NAMESPACE, True),
+            ("{kind: '*', namespace: prod, name: web, verbs: ['*']}", "v7", NAMESPACE, False),
+            ("{kind: '*', namespace: dev, name: '*', verbs: ['*']}", "v7", NAMESPACE, False),
+            ("{kind: namespace, name: prod, verbs: ['*']}", "v7", NAMESPACE, True),
+        ],
+    )  # fmt: skip
+    def test_a_deny_of_objects_is_meant_however_it_is_written(
+        self, rule: str, version: str, wanted: KubeObject, refused: bool
+    ) -> None:
+        wide = objects("{kind: '*', namespace: '*', name: '*', verbs: ['*']}")
+        deny = role_text(f"{{deny: {{kubernetes_resources: [{rule}]}}}}", "d", version)
+        assert ask([wide], UseKube(kube(), object=wanted))
+        assert bool(ask([wide, deny], UseKube(kube(), object=wanted))) is not refused
 
     def test_an_objects_allow_only_where_the_role_selects_the_cluster(self) -> None:
         here = role("here", {"kubernetes_labels": STAR, "kubernetes_groups": ["viewers"]}, version="v6")

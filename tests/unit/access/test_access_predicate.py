@@ -316,9 +316,10 @@ def naive(text: str, traits: Mapping[str, tuple[str, ...]], labels: Mapping[str,
         if isinstance(tree, parser.Compare):
             left, right = walk(tree.left), walk(tree.right)
             named = any(
-                isinstance(side, parser.Call) and side.name == "set" for side in (tree.left, tree.right)
+                isinstance(side, parser.Text) or (isinstance(side, parser.Call) and side.name == "set")
+                for side in (tree.left, tree.right)
             )
-            if not isinstance(left, str) and not left and not right and not named:
+            if not left and not right and not named:
                 raise Refused
             same = left == right if isinstance(left, str) else sorted(set(left)) == sorted(set(right))
             return same == tree.equal
@@ -369,3 +370,14 @@ def test_compiled_and_naive_evaluation_agree(
         except Refused:
             expected = deny
         assert compile_label_expression(text, traits, deny=deny)(labels) is expected, text
+
+
+@pytest.mark.parametrize("operator", ["==", "!="])
+def test_a_written_out_value_that_a_function_refuses_denies_instead_of_failing(operator: str) -> None:
+    """It is known to refuse before anybody asks; it may still do so only when asked."""
+    for text in (
+        f'labels["env"] {operator} email.local("nobody")',
+        f'email.local("nobody") {operator} labels["env"]',
+    ):
+        assert compile_label_expression(text, TRAITS, deny=False)(LABELS) is False
+        assert compile_label_expression(text, TRAITS, deny=True)(LABELS) is True

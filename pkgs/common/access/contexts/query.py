@@ -21,7 +21,10 @@ def compile_query(text: str, kind: str = "node") -> Callable[[Resource], bool]:
     """A test for resources of a kind; raises InputError that points at the character."""
     search = Function((Param.TEXT,), Type.BOOL, _search, rest=Param.TEXT, needs="resource")
     vocabulary = Vocabulary(
-        resource_variables(frozenset({kind}), _itself), {**STRICT, "search": search}, _ELSEWHERE
+        resource_variables(frozenset({kind}), _itself),
+        {**STRICT, "search": search},
+        _ELSEWHERE,
+        absent_alike=True,
     )
     try:
         run = compile_expression(text, vocabulary).bind()

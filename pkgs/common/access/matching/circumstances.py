@@ -50,9 +50,28 @@ class Window(NamedTuple):
         """Moments of the next week at which it may begin or end."""
         midnight = datetime.fromtimestamp(now, self.zone).replace(hour=0, minute=0, second=0, microsecond=0)
         for day in range(-1, _HORIZON_DAYS):
+            # Wall clock arithmetic: the hour is an hour of the zone, whatever the day's length.
+            start = midnight + timedelta(days=day)
             for minute in (0, self.begin, self.end):
-                # Wall clock arithmetic: the hour is an hour of the zone, whatever the day's length.
-                yield (midnight + timedelta(days=day, minutes=minute)).astimezone(UTC).timestamp()
+                wall = start + timedelta(minutes=minute)
+                for fold in (0, 1):  # an hour that the zone has twice has every edge twice
+                    yield wall.replace(fold=fold).astimezone(UTC).timestamp()
+            if start.utcoffset() != (start + timedelta(days=1)).utcoffset():
+                yield _clock_change(start)
+
+
+def _clock_change(start: datetime) -> float:
+    """The second at which the clock of the zone is put forward or back on the day after `start`. It may step
+    over the beginning and the end of a window, or back into one."""
+    zone, before = start.tzinfo, start.utcoffset()
+    low, high = int(start.timestamp()), int((start + timedelta(days=1)).timestamp())
+    while high - low > 1:
+        middle = (low + high) // 2
+        if datetime.fromtimestamp(middle, zone).utcoffset() == before:
+            low = middle
+        else:
+            high = middle
+    return float(high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +179,17 @@ def _zone(name: str, where: str) -> tzinfo:
     return zoneinfo.ZoneInfo(name)
 
 
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
 def _network(text: str, where: str) -> IpNetwork:
+    """IPv4 written inside IPv6 is unwrapped, as the addresses are: a deny of it would never be met."""
     try:
-        return ipaddress.ip_network(text.strip())
+        found = ipaddress.ip_network(text.strip())
+        if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_MAPPED):
+            mapped = found.network_address.packed[-4:]
+            return ipaddress.IPv4Network((mapped, found.prefixlen - _MAPPED.prefixlen))
+        return found
     except ValueError as error:
         bits = "has bits set right of its prefix" if "host bits" in str(error) else "is no network"
         raise InputError(

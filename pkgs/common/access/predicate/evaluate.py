@@ -75,6 +75,8 @@ class _Bound(NamedTuple):
     run: Run
     fixed: bool
     """The scope does not matter."""
+    known: bool = False
+    """It has been worked out: asking it again refuses nothing."""
 
 
 def _bind(typed: Typed, known: Mapping[str, Any]) -> _Bound:
@@ -86,7 +88,7 @@ def _bind(typed: Typed, known: Mapping[str, Any]) -> _Bound:
     except EvaluationError:
         # It refuses whenever it is asked, but only then.
         return bound
-    return _Bound(lambda scope: value, True)
+    return _Bound(lambda scope: value, True, True)
 
 
 def _bind_one(typed: Typed, known: Mapping[str, Any]) -> _Bound:
@@ -167,12 +169,23 @@ def _equal(typed: Equal, known: Mapping[str, Any]) -> _Bound:
 
         return _Bound(alike, fixed)
     same = operator.eq if typed.equal else operator.ne
-    if right.fixed and not fixed:
+    if right.known and not fixed:
         value = second(None)
         if typed.equal:
             return _Bound(lambda scope: first(scope) == value, False)
         return _Bound(lambda scope: first(scope) != value, False)
-    return _Bound(lambda scope: same(first(scope), second(scope)), fixed)
+    written = isinstance(typed.left, Constant) or isinstance(typed.right, Constant)
+    if written or typed.absent_alike or typed.left.type is not Type.TEXT:
+        return _Bound(lambda scope: same(first(scope), second(scope)), fixed)
+
+    def compared(scope: Any) -> bool:
+        one, other = first(scope), second(scope)
+        if not one and not other:
+            # Two labels that do not exist, or what could not be made of a name: no likeness either.
+            raise EvaluationError("both strings are empty")
+        return bool(same(one, other))
+
+    return _Bound(compared, fixed)
 
 
 def _written_out(typed: Typed) -> bool:

@@ -50,6 +50,8 @@ class Equal:
     left: Typed
     right: Typed
     equal: bool
+    absent_alike: bool
+    """Two strings that do not exist are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class _Checker:
             if Type.LIST in (first.type, second.type):
                 what += ", use contains(list, string)"
             raise self._refuse(tree, what)
-        return Equal(Type.BOOL, first, second, equal)
+        return Equal(Type.BOOL, first, second, equal, self._vocabulary.absent_alike)
 
     def _path(self, tree: parser.Path) -> Typed:
         whole = ".".join(tree.parts)

@@ -60,3 +60,5 @@ class Vocabulary:
     functions: Mapping[str, Function]
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """First names that exist in other contexts, and what to say to whoever uses them here."""
+    absent_alike: bool = False
+    """Whether two strings that do not exist are equal: for a listing they are; nothing is granted for it."""

@@ -25,6 +25,8 @@ PROTOCOL = Protocol(
 NOBODY = Decision(False, ("no role gives a Kubernetes user or group in this cluster",))
 _PLURAL_VERSION = 8
 """From this version of roles on, kinds are written as the Kubernetes API writes them, with their group."""
+_NAMESPACES_OPEN = "v7"
+"""In this version an allow of a namespace is one of everything inside it."""
 _PLURALS = {
     "pod": ("pods", ""),
     "secret": ("secrets", ""),
@@ -51,6 +53,7 @@ _PLURALS = {
 """What the kinds of older roles are called by the API, and in which group they are."""
 _LOOKING = frozenset({"get", "list", "watch"})
 _NAMESPACES = "namespaces"
+_DELETING_ALL = "deletecollection"
 
 
 def plural_of(kind: str) -> tuple[str, str]:
@@ -129,7 +132,7 @@ def check_object(grants: Grants, labels: Mapping[str, str], wanted: KubeObject, 
         deny = grant.source.spec.deny
         if deny.kubernetes_resources and grant.deny_in_force(env):
             for number, rule in enumerate(deny.kubernetes_resources):
-                if _matches(rule, grant.source, wanted):
+                if _denies(rule, grant.source, wanted):
                     return Decision(False, (f"role {grant.role}: deny.kubernetes_resources[{number}]",))
     for grant in grants.every:
         if not grant.selects(labels) or not grant.in_force(env):
@@ -142,12 +145,39 @@ def check_object(grants: Grants, labels: Mapping[str, str], wanted: KubeObject, 
 
 
 def _matches(rule: KubernetesResource, role: Role, wanted: KubeObject) -> bool:
+    if not _verb(rule.verbs, wanted.verb):
+        return False
+    if rule.kind == "namespace" and role.version == _NAMESPACES_OPEN and wanted.namespace:
+        return _text(rule.name, wanted.namespace)
     return (
-        _verb(rule.verbs, wanted.verb)
-        and _kind(rule, role, wanted)
+        _kind(rule, role, wanted)
         and _text(rule.namespace, wanted.namespace)
         and _text(rule.name, wanted.name)
     )
+
+
+def _denies(rule: KubernetesResource, role: Role, wanted: KubeObject) -> bool:
+    """A deny is meant however it is written: what it leaves out it does not narrow, in older roles a
+    namespace stands for everything inside it, and with all that is inside goes the namespace itself."""
+    if rule.verbs and wanted.verb not in rule.verbs and "*" not in rule.verbs:
+        return False
+    whole = rule.name in {"", "*"}
+    # Deleting a collection takes the named ones with it: there is no answer that could be filtered.
+    named = whole or wanted.verb == _DELETING_ALL or _text(rule.name, wanted.name)
+    if rule.kind == "*" and whole and rule.namespace and _is_namespace(wanted):
+        return _text(rule.namespace, wanted.name)
+    if is_plural(role):
+        # Here no namespace is the place of what lies in none.
+        group = not rule.api_group or _text(rule.api_group, wanted.api_group)
+        return rule.kind in {"*", wanted.kind} and group and named and _text(rule.namespace, wanted.namespace)
+    if rule.kind == "namespace" and wanted.namespace:
+        return _text(rule.name or "*", wanted.namespace)
+    within = not rule.namespace or _text(rule.namespace, wanted.namespace)
+    return _kind(rule, role, wanted) and named and within
+
+
+def _is_namespace(wanted: KubeObject) -> bool:
+    return wanted.kind == _NAMESPACES and not wanted.api_group and bool(wanted.name)
 
 
 def _kind(rule: KubernetesResource, role: Role, wanted: KubeObject) -> bool:
@@ -166,10 +196,8 @@ def is_plural(role: Role) -> bool:
 def _opens_namespace(rule: KubernetesResource, wanted: KubeObject) -> bool:
     """A namespace may be looked at by whoever may do something inside it."""
     return (
-        wanted.kind == _NAMESPACES
-        and not wanted.api_group
+        _is_namespace(wanted)
         and wanted.verb in _LOOKING
-        and bool(wanted.name)
         and bool(rule.namespace)
         and _text(rule.namespace, wanted.name)
     )
