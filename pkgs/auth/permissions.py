@@ -230,16 +230,16 @@ class Permissions:
         subject, environment = self.subject(identity), self.environment(caller)
         return lambda node: bool(decide(subject, See(node), environment))
 
-    def node_denials(self, caller: Caller, *verbs: str) -> Callable[[Node], bool] | None:
-        """Everybody's implicit role may list servers, so that only a deny rule refuses it: DeniedError, or
-        a test where one has a condition; None: none has."""
+    def denials(self, caller: Caller, kind: str, *verbs: str) -> Callable[[Resource], bool] | None:
+        """Everybody's implicit role may list servers and what else labels decide about, so that only a deny
+        rule refuses it: DeniedError, or a test where one has a condition; None: none has."""
         identity = caller.identity
         if caller.admin or identity is None or identity.kind is not PeerKind.USER:
             return None
-        self.require(caller, "node", *verbs, any_object=True)
+        self.require(caller, kind, *verbs, any_object=True)
         if not any(rule.where for role in self.roles(identity.roles) for rule in role.spec.deny.rules):
             return None
-        return self.rule_filter(caller, "node", *verbs)
+        return self.rule_filter(caller, kind, *verbs)
 
     def filter(self, caller: Caller, kind: str) -> Callable[[Resource], bool] | None:
         """Which resources of a kind this caller may see, where labels decide it; None: where they do not."""

@@ -44,11 +44,23 @@ class ListAuthority:
         if found is None:
             self._permissions.require(caller, KIND, *verbs)
             raise NotFoundError(f'access list "{name[:80]}" not found', hint="`tctl acl ls` lists them")
-        by_rule = all(self._permissions.decide(caller, UseRule(KIND, verb, resource=found)) for verb in verbs)
-        as_owner = self.owns(caller, found, *verbs)
-        if not by_rule and not as_owner:
+        place = self._place(caller, found, *verbs)
+        if not place.by_rule and not place.as_owner:
+            # With the words for a list that does not exist, and the same story to those who are told one.
+            self._permissions.require(caller, KIND, *verbs)
             raise DeniedError(f'access denied to perform action "{verbs[0]}" on "{KIND}"')
-        return Place(found, by_rule, as_owner)
+        return place
+
+    def may_see(self, caller: Caller, name: str) -> bool:
+        found = self._lists.graph.get(name, self._store.backend.clock())
+        if found is None:
+            return False
+        place = self._place(caller, found, "read")
+        return place.by_rule or place.as_owner
+
+    def _place(self, caller: Caller, found: AccessList, *verbs: str) -> Place:
+        by_rule = all(self._permissions.decide(caller, UseRule(KIND, verb, resource=found)) for verb in verbs)
+        return Place(found, by_rule, self.owns(caller, found, *verbs))
 
     def visible(self, caller: Caller) -> list[Place]:
         """All lists that this caller may read or owns, by name."""

@@ -16,6 +16,7 @@ from pkgs.auth.accesslists.views import ListViews, explained
 from pkgs.auth.accesslists.writing import ListWriter, moment
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.chunks import chunked
+from pkgs.auth.limits import LATEST_TIME_S
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.accesslists import together
 from pkgs.auth.state.store import Store, delete_operation, update_operation
@@ -72,14 +73,17 @@ class AccessListHandlers:
 
     async def list(self, caller: Caller, request: ListAccessLists) -> AsyncIterator[Lists]:
         found = [place.access_list for place in self._authority.visible(caller)]
+        seen = {access_list.name for access_list in found}
         if request.review_only:
             found = [a for a in found if needs_review(a, moment(self._now()))]
-        for part in chunked([self._views.shown(access_list) for access_list in found]):
+        for part in chunked([self._views.shown(access_list, seen.__contains__) for access_list in found]):
             yield Lists(part)
 
     async def get(self, caller: Caller, request: GetAccessList) -> GotList:
         place = self._authority.place(caller, request.name, "read")
-        return GotList(self._views.shown(place.access_list))
+        return GotList(
+            self._views.shown(place.access_list, lambda name: self._authority.may_see(caller, name))
+        )
 
     async def summarize(self, caller: Caller, request: SummarizeLists) -> AsyncIterator[Summaries]:
         if request.name:
@@ -121,6 +125,8 @@ class AccessListHandlers:
         ):
             place = self._authority.place(caller, request.access_list, "update")
             self._authority.check_members_editable(place)
+            if not 0 <= request.expires_at < LATEST_TIME_S:
+                raise InputError("the membership cannot end at a time that is none", hint="give Unix seconds")
             wanted = AccessListMember(
                 metadata=Metadata(name=request.name),
                 sub_kind=place.access_list.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -35,16 +35,17 @@ class ListViews:
     def _now(self) -> float:
         return self._store.backend.clock()
 
-    def shown(self, access_list: AccessList) -> AccessList:
-        """With what the cluster says about it: counts, and the lists that it is a part of."""
+    def shown(self, access_list: AccessList, sees: Callable[[str], bool]) -> AccessList:
+        """With what the cluster says about it: counts, and the lists that it is a part of, of those that the
+        reader sees (attack A33)."""
         graph = self._lists.graph
         members = graph.members(access_list.name, self._now())
         nested = sum(is_list(member.spec.membership_kind) for member in members)
         status = AccessListStatus(
             member_count=len(members) - nested,
             member_list_count=nested,
-            owner_of=graph.lists_with_owner((True, access_list.name)),
-            member_of=graph.lists_with_member((True, access_list.name)),
+            owner_of=list(filter(sees, graph.lists_with_owner((True, access_list.name)))),
+            member_of=list(filter(sees, graph.lists_with_member((True, access_list.name)))),
         )
         return msgspec.structs.replace(access_list, status=status)
 

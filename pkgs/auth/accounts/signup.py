@@ -88,6 +88,9 @@ class SignupHandlers:
             )
         except AlreadyExistsError:
             raise already_registered(user.name) from None
+        except (ConflictError, NotFoundError):
+            # Something that an earlier user of this name has left went by itself.
+            raise _changing(user.name) from None
         await self._journal.write(
             *self._changed(self._journal, actor, None, user),
             self._journal.event(
@@ -110,9 +113,7 @@ class SignupHandlers:
         try:
             await self._store.backend.commit([update_operation(without_lock(user)), *operations, *invite])
         except (ConflictError, NotFoundError):
-            raise ConflictError(
-                f'user "{user.name}" was changed at the same moment', hint="try again"
-            ) from None
+            raise _changing(user.name) from None
         await self._journal.write(
             self._journal.event(
                 RESET_TOKEN_CREATE,
@@ -166,6 +167,10 @@ class SignupHandlers:
     ) -> Invitation:
         url = f"https://{self._proxy_addr()}/web/{kind}/{token}"
         return Invitation(user=user, token=token, kind=kind, url=url, expires_at=expires)
+
+
+def _changing(user: str) -> ConflictError:
+    return ConflictError(f'user "{user}" was changed at the same moment', hint="try again")
 
 
 def _check_ttl(ttl_s: int, most: int) -> None:

@@ -25,6 +25,7 @@ from pkgs.common.access.options.login import MAX_CERT_TTL_S
 from pkgs.common.access.requests.lifetimes import Asked
 from pkgs.common.access.requests.limits import MAX_RESOURCES
 from pkgs.common.access.requests.planning import Wish, plan
+from pkgs.common.access.types import UseRule
 from pkgs.common.api.login import Done
 from pkgs.common.api.requests import (
     CreateAccessRequest,
@@ -65,26 +66,15 @@ class RequestHandlers:
     # Asking.
 
     async def create(self, caller: Caller, request: CreateAccessRequest) -> RequestShown:
-        user, remaining_s = self._asker(caller, request.user)
-        wish = self._wish(request)
-        existing = self._roles()
-        env = self._permissions.environment(caller)
-        spec = plan(
-            wish,
-            user.requester(env),
-            {role.name for role in user.roles},
-            existing,
-            self._reach.gives(user, existing, request.login_hint, env),
-            now=env.now,
-            remaining_s=remaining_s,
-        )
-        made = AccessRequest(metadata=Metadata(name=str(uuid.uuid4()), expires=spec.expires), spec=spec)
         if request.dry_run:
-            return self._shown(caller, made)
-        # One at a time, so that the count holds.
+            return self._shown(caller, self._made(caller, request))
+        # One at a time, so that the count holds; and with everything looked at in its turn: who waits may be
+        # somebody else by then (attack A32).
         async with self._creating:
-            self._check_room(user.name)
+            made = self._made(caller, request)
+            self._check_room(made.spec.user)
             stored = await self._store.create(made)
+        spec = stored.spec
         await self._journal.write(
             self._journal.event(
                 codes.ACCESS_REQUEST_CREATE,
@@ -100,6 +90,27 @@ class RequestHandlers:
             )
         )
         return self._shown(caller, stored)
+
+    def _made(self, caller: Caller, request: CreateAccessRequest) -> AccessRequest:
+        """The request as it would be stored; nothing is awaited in here."""
+        user, remaining_s = self._asker(caller, request.user)
+        wish = self._wish(request)
+        existing = self._roles()
+        env = self._permissions.environment(caller)
+        spec = plan(
+            wish,
+            user.requester(env),
+            {role.name for role in user.roles},
+            existing,
+            self._reach.gives(user, existing, request.login_hint, env),
+            now=env.now,
+            remaining_s=remaining_s,
+        )
+        made = AccessRequest(metadata=Metadata(name=str(uuid.uuid4()), expires=spec.expires), spec=spec)
+        # One's own needs no rule, but a deny is one.
+        if self._permissions.forbidden(caller, UseRule(KIND, "create", resource=made)):
+            raise DeniedError(f'access denied to perform action "create" on "{KIND}"')
+        return made
 
     def _asker(self, caller: Caller, name: str) -> tuple[Standing, float]:
         """For whom it is, and what is left of their certificate."""
@@ -253,11 +264,12 @@ class RequestHandlers:
         env = self._permissions.environment(caller)
         as_roles = [name for name in user.requester(env).search_roles() if name in existing]
         wanted = matcher(request.labels, request.search)
+        may = self._permissions.denials(caller, kind, "list", "read")
         visible = self._reach.sees(user, (*user.roles, *(existing[name] for name in as_roles)), env)
         found = [
             without_secrets(resource)
             for resource in self._store.all(kind)
-            if visible(resource) and (wanted is None or wanted(resource))
+            if visible(resource) and (may is None or may(resource)) and (wanted is None or wanted(resource))
         ]
         await self._journal.write(
             self._journal.event(

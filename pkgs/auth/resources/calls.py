@@ -86,7 +86,7 @@ class ResourceHandlers:
         # A node that may not be seen answers like one that does not exist.
         hidden = isinstance(resource, Node) and not self._permissions.node_filter(caller)(resource)
         if kind == "node":
-            may_read = self._permissions.node_denials(caller, "read")
+            may_read = self._permissions.denials(caller, kind, "read")
             hidden = hidden or (
                 may_read is not None and isinstance(resource, Node) and not may_read(resource)
             )
@@ -108,7 +108,7 @@ class ResourceHandlers:
                 if caller.identity.kind is not PeerKind.USER:
                     raise _denied("list", kind)
                 sees = self._permissions.node_filter(caller)
-                may_list = self._permissions.node_denials(caller, "list", "read")
+                may_list = self._permissions.denials(caller, kind, "list", "read")
                 resources = [r for r in resources if isinstance(r, Node) and sees(r)]
                 if may_list is not None:
                     resources = [r for r in resources if isinstance(r, Node) and may_list(r)]
@@ -237,7 +237,7 @@ class ResourceHandlers:
         return await self._store.create(resource, *old, *cleared.operations), cleared
 
     async def delete(self, caller: Caller, request: DeleteResource) -> Done:
-        tries = 1 if request.revision else limits.WRITE_TRIES
+        tries = limits.WRITE_TRIES
         while True:
             resource = self._deletable(caller, request)
             if request.dry_run:
@@ -246,9 +246,13 @@ class ResourceHandlers:
             try:
                 stored, cleared = await self._remove(resource, self._journal.actor(caller))
                 break
-            except ConflictError:
+            except (ConflictError, NotFoundError) as error:
+                # It changed, or something that goes with it went by itself: whether it is gone is looked at
+                # anew, so that nobody takes for gone what is still there.
                 if tries <= 0:
-                    raise
+                    raise ConflictError(
+                        f'{resource.kind} "{resource.name}" is being changed', hint="try again"
+                    ) from error
         actor = self._journal.actor(caller)
         await self._journal.write(*change_events(self._journal, actor, resource, stored))
         await write_all(self._journal, cleared.events)
