@@ -15,7 +15,8 @@ from pkgs.common.api.bots import CreateBot
 from pkgs.common.api.login import CreateUser
 from pkgs.common.api.requests import SetAccessRequestState
 from pkgs.common.api.resources import CreateToken, DeleteResource, PutResource
-from pkgs.common.errors import AccessError
+from pkgs.common.api.system import Ping
+from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions
@@ -121,3 +122,23 @@ def test_a_change_at_the_end_of_the_service_is_audited(
 def busy(kit: Kit) -> bool:
     """Whether the server thinks that somebody waits."""
     return any(session.busy for session in kit.service.rpc._sessions.values() if not session.caller.admin)
+
+
+def test_a14_a_lock_holds_though_the_log_fails(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is locked while the disk of the audit log is full does not stay connected for it."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            olga = kit.as_user(await kit.user("olga", "access"))
+            await olga.call(Ping())
+
+            async def full(*_: object) -> None:
+                raise UnavailableError("disk is full")
+
+            monkeypatch.setattr(kit.service.journal, "write", full)
+            with pytest.raises(UnavailableError):
+                await kit.admin.call(PutResource(resource=LOCK))
+            sessions = kit.service.rpc._sessions.values()
+            await until(lambda: all(session.caller.admin for session in sessions))
+
+    run(main)
