@@ -116,6 +116,10 @@ WRITE_TRIES = 5
 ASSUMED_MAX = 10_000
 """Resources that a dry run may take as made by the steps before it."""
 
+# Calls.
+LAST_CALLS_S = 5.0
+"""At the end of the service, for calls that were begun to come to their ends."""
+
 # Audit.
 MAX_EVENTS_PER_CALL = 512
 EVENT_FUTURE_S = 24 * 3600.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.status import StatusHandlers
+from pkgs.auth.whole import Whole
 from pkgs.common.api import (
     access,
     accesslists,
@@ -79,10 +80,11 @@ class Handlers:
 class Guarded:
     """Registers handlers so that none can be reached without `Permissions.admit`."""
 
-    def __init__(self, permissions: Permissions, observe: Observe) -> None:
+    def __init__(self, permissions: Permissions, observe: Observe, whole: Whole) -> None:
         self.registry = Registry()
         self._permissions = permissions
         self._observe = observe
+        self._whole = whole
 
     def add(
         self,
@@ -105,13 +107,14 @@ class Guarded:
         self._observe(method, outcome, time.monotonic() - started)
 
     def _call(
-        self, request: type[Any], handler: Callable[..., Awaitable[Any]], stale_requests: bool
+        self, request: type[Any], handler: Callable[..., Coroutine[Any, Any, Any]], stale_requests: bool
     ) -> Callable[..., Any]:
         async def call(caller: Caller, message: Request[Any]) -> Any:
             started, failure = time.monotonic(), None
             try:
                 self._permissions.admit(caller, stale_requests=stale_requests)
-                return await handler(caller, message)
+                # What has begun comes to its end, whether the caller waits for it or not.
+                return await self._whole.run(handler(caller, message))
             except BaseException as error:
                 failure = error
                 raise
@@ -151,8 +154,8 @@ class Guarded:
         return stream
 
 
-def build_registry(handlers: Handlers, permissions: Permissions, observe: Observe) -> Registry:
-    guarded = Guarded(permissions, observe)
+def build_registry(handlers: Handlers, permissions: Permissions, observe: Observe, whole: Whole) -> Registry:
+    guarded = Guarded(permissions, observe, whole)
     add = guarded.add
 
     add(system.Ping, handlers.status.ping, ANYBODY)

@@ -49,6 +49,7 @@ from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tok
 from pkgs.auth.state.presets import top_up_presets
 from pkgs.auth.state.store import Store
 from pkgs.auth.status import StatusHandlers
+from pkgs.auth.whole import Whole
 from pkgs.common.access.locks import Interaction, matching_lock
 from pkgs.common.errors import AccessError
 from pkgs.common.membership.identity import host_uuid
@@ -85,6 +86,7 @@ class AuthService:
         self._now = process.clock.now
         self._tasks: list[asyncio.Task[None]] = []
         self._writes: set[asyncio.Task[None]] = set()
+        self._whole = Whole()
         self._closers: list[Callable[[], Awaitable[None] | None]] = []
         self._listener: Listener | None = None
 
@@ -168,7 +170,7 @@ class AuthService:
             seconds.observe(took)
 
         self.rpc = RpcServer(
-            build_registry(self.handlers, permissions, observe),
+            build_registry(self.handlers, permissions, observe, self._whole),
             identify=self.identify,
             on_misplaced=Misplaced(self.journal, self._writes).refused,
             log=self._process.component_log("rpc"),
@@ -341,6 +343,7 @@ class AuthService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await self.rpc.close()
+        await self._whole.finish(limits.LAST_CALLS_S)
         await asyncio.gather(*self._writes)
         if self._listener is not None:
             await self._listener.close()

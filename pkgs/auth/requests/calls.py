@@ -71,6 +71,7 @@ class RequestHandlers:
         # One at a time, so that the count holds; and with everything looked at in its turn: who waits may be
         # somebody else by then (attack A32).
         async with self._creating:
+            self._permissions.admit(caller)
             made = self._made(caller, request)
             self._check_room(made.spec.user)
             stored = await self._store.create(made)

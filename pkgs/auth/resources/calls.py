@@ -167,11 +167,12 @@ class ResourceHandlers:
                 # Somebody else wrote since the plan was checked: their state has to be checked anew.
                 if tries <= 0:
                     raise
+        if stored.kind == "lock":
+            # At once, whatever becomes of the audit event: it is in force already.
+            self._on_lock()
         before = plan.before
         await self._journal.write(*change_events(self._journal, self._journal.actor(caller), before, stored))
         await write_all(self._journal, cleared.events)
-        if stored.kind == "lock":
-            self._on_lock()
         if plan.unlocks:
             await self._attempts.clear(stored.name)
         change: Literal["created", "updated"] = "created" if before is None else "updated"

@@ -11,6 +11,7 @@ from pkgs.auth.registry import build_registry
 from pkgs.auth.resources.search import matcher
 from pkgs.auth.state.bootstrap import system_role
 from pkgs.auth.state.store import key_of
+from pkgs.auth.whole import Whole
 from pkgs.common.api import (
     access,
     accesslists,
@@ -120,7 +121,7 @@ def test_every_call_of_the_api_has_a_handler() -> None:
         def __call__(self, *args: object) -> object:
             return self
 
-    registry = build_registry(Anything(), Anything(), lambda *_: None)  # type: ignore[arg-type]
+    registry = build_registry(Anything(), Anything(), lambda *_: None, Whole())  # type: ignore[arg-type]
     calls = {
         value.__name__
         for module in (
