@@ -4,6 +4,7 @@ unless a role says yes and nothing refuses.
 
 from __future__ import annotations
 
+from pkgs.common.access.joining import Kind
 from pkgs.common.access.locks import STALE_TEXT, Interaction, is_stale, lock_reason, lock_text, matching_lock
 from pkgs.common.access.matching import resource_ids
 from pkgs.common.access.matching.labels import labels_of
@@ -89,10 +90,10 @@ def barred_access(identity: Identity, roles: RoleSet, target: Access, env: Envir
     refusal = None
     if isinstance(target, SshLogin):
         refusal = ssh.barred(identity, target)
-        if refusal is None and roles.needs_company:
-            refusal = _ALONE
     elif isinstance(target, OpenDesktop):
         refusal = desktop.barred(target)
+    if refusal is None and roles.needs_company and _session_of(target) in roles.needs_company:
+        refusal = _ALONE  # attack A30
     if refusal is not None or isinstance(target, EnterCluster):
         return refusal
     preference = env.auth_preference
@@ -104,6 +105,24 @@ def barred_access(identity: Identity, roles: RoleSet, target: Access, env: Envir
     if device_trust is not None and device_trust.mode == "required" and not identity.device_id:
         return _CLUSTER_DEVICE
     return None
+
+
+def _session_of(target: Access) -> Kind | None:
+    """The kind of session that this use is; None: it is none that others could watch. Of Kubernetes only
+    what runs inside a container is."""
+    match target:
+        case SshLogin():
+            return "ssh"
+        case ConnectDatabase():
+            return "db"
+        case ConnectApp():
+            return "app"
+        case OpenDesktop():
+            return "desktop"
+        case UseKube(object=wanted) if wanted is not None and wanted.verb == "exec":
+            return "k8s"
+        case _:
+            return None
 
 
 def _locked(subject: Subject, target: Target, env: Environment) -> Decision | None:

@@ -24,6 +24,7 @@ from pkgs.common.resources.role import JoinPolicy, RequirePolicy, Role
 Kind = Literal["ssh", "k8s", "db", "app", "desktop"]
 Mode = Literal["observer", "moderator", "peer"]
 Consequence = Literal["continue", "pause", "terminate"]
+KINDS: tuple[Kind, ...] = ("ssh", "k8s", "db", "app", "desktop")
 MODES: tuple[Mode, ...] = ("observer", "moderator", "peer")
 MAY_TYPE: frozenset[Mode] = frozenset({"peer"})
 MAY_END: frozenset[Mode] = frozenset({"moderator"})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pkgs.common.access import rules
-from pkgs.common.access.joining import needs_company
+from pkgs.common.access.joining import KINDS, Kind, needs_company
 from pkgs.common.access.matching.circumstances import Circumstances, compile_circumstances
 from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
@@ -72,8 +72,8 @@ class RoleSet:
     compiled: tuple[CompiledRole, ...]
     plain: tuple[Role, ...]
     traits: Traits
-    needs_company: bool
-    """Some role lets SSH sessions run only while others watch."""
+    needs_company: frozenset[Kind]
+    """Kinds of sessions that some role lets run only while others watch."""
     _grants: dict[str, Grants | InputError] = field(default_factory=dict)
 
     def grants(self, protocol: Protocol) -> Grants:
@@ -127,7 +127,8 @@ def _rules(role: Role, side: str, found: Sequence[Rule]) -> tuple[CompiledRule, 
 def compile_roles(roles: Sequence[Role], traits: Mapping[str, Sequence[str]]) -> RoleSet:
     """Compiles without a cache; raises InputError naming the role that is not understood."""
     every = (*roles, IMPLICIT_ROLE)
-    return RoleSet(tuple(map(compile_role, every)), every, traits, needs_company("ssh", every))
+    accompanied = frozenset(kind for kind in KINDS if needs_company(kind, every))
+    return RoleSet(tuple(map(compile_role, every)), every, traits, accompanied)
 
 
 class _Entry:

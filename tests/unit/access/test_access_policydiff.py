@@ -62,6 +62,8 @@ def made(allow: Any = None, deny: Any = None, **options: Any) -> Role:
 
 ALICE = user("alice", "r", logins=["alice"])
 SSH = {"logins": ["root"], "node_labels": STAR}
+_EVERY_OBJECT = {"kind": "*", "namespace": "*", "name": "*", "verbs": ["*"]}
+KUBE = {"kubernetes_labels": STAR, "kubernetes_groups": ["a"], "kubernetes_resources": [_EVERY_OBJECT]}
 BY_SSH = "role r: allow.logins and allow.node_labels"
 
 
@@ -124,6 +126,17 @@ BY_SSH = "role r: allow.logins and allow.node_labels"
             [
                 "+ alice kube prod group=b (role r: allow.kubernetes_labels)",
                 "+ alice kube prod get pods x/* (role r: allow.kubernetes_labels; role r: allow.kubernetes_resources[0])",
+            ],
+        ),
+        (
+            made(KUBE),
+            made(
+                KUBE,
+                {"kubernetes_resources": [{"kind": "pod", "namespace": "x", "name": "*"}]},
+            ),
+            [
+                "- alice kube prod * pods x/* (was role r: allow.kubernetes_labels;"
+                " role r: allow.kubernetes_resources[0]; now role r: deny.kubernetes_resources[0])",
             ],
         ),
         (

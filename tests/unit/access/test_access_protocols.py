@@ -240,6 +240,10 @@ APP_ROWS: list[tuple[Any, Any, dict[str, str], bool]] = [
     ({"azure_identities": ["/Sub/Id"]}, {}, {"azure_identity": "/sub/id"}, True),
     ({"azure_identities": ["/s/id"]}, {"azure_identities": ["/S/ID"]}, {"azure_identity": "/s/id"}, False),
     ({"azure_identities": ["/sub/id"]}, {"azure_identities": ["*"]}, {"azure_identity": "/sub/id"}, False),
+    ({"azure_identities": ["/s/\u00c9"]}, {}, {"azure_identity": "/s/\u00e9"}, True),
+    # What folding makes alike are names of different identities.
+    ({"azure_identities": ["/s/stra\u00dfe"]}, {}, {"azure_identity": "/s/STRASSE"}, False),
+    ({"azure_identities": ["/s/k"]}, {}, {"azure_identity": "/s/\u212a"}, False),
     ({"gcp_service_accounts": ["a@b"]}, {}, {"gcp_service_account": "a@b"}, True),
     ({"gcp_service_accounts": ["a"]}, {"gcp_service_accounts": ["*"]}, {"gcp_service_account": "a"}, False),
     ({}, {}, {"gcp_service_account": "a@b"}, False),

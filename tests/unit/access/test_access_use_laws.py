@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +24,7 @@ from pkgs.common.access.types import (
     UseKube,
     resource_of,
 )
-from pkgs.common.resources.role import KubernetesResource, Role
+from pkgs.common.resources.role import KubernetesResource, RequirePolicy, Role
 from tests.unit.access.access_kit import (
     NOW,
     STAR,
@@ -35,6 +37,7 @@ from tests.unit.access.access_kit import (
     role,
     server,
 )
+from tests.unit.access.test_access_protocols import EVERYTHING
 
 _LABELS = st.dictionaries(st.sampled_from(["env", "team"]), st.sampled_from(["a", "b"]), max_size=2)
 _SELECTOR = st.one_of(
@@ -189,6 +192,31 @@ def test_another_allow_takes_nothing(
         assert after, after.reasons
         for field, values in before.principals.items():
             assert set(values) <= set(after.principals[field])
+
+
+_EXEC = KubeObject("pods", "exec", "prod", "web")
+_SESSIONS: dict[str, Access] = {
+    "ssh": SshLogin(server(), "root"),
+    "k8s": UseKube(kube(), object=_EXEC),
+    "db": ConnectDatabase(database(), "app", "orders"),
+    "app": ConnectApp(app()),
+    "desktop": OpenDesktop(desktop(), "Administrator"),
+}
+
+
+@pytest.mark.parametrize("kind", _SESSIONS)
+def test_a30_no_kind_of_session_begins_alone_where_company_is_demanded(kind: str) -> None:
+    objects = [KubernetesResource(kind="*", namespace="*", name="*", verbs=["*"])]
+    wide = msgspec.structs.replace(EVERYTHING.spec.allow, kubernetes_resources=objects)
+    allowing = role("a", {name: getattr(wide, name) for name in wide.__struct_fields__})
+    assert ask([allowing], _SESSIONS[kind])
+    for demanded in (kind, "*", "ssh" if kind != "ssh" else "db"):
+        policy = RequirePolicy(name="eyes", kinds=[demanded], modes=["moderator"])
+        roles = [allowing, role("d", {"require_session_join": [policy]})]
+        assert bool(ask(roles, _SESSIONS[kind])) is (demanded not in (kind, "*"))
+        # What is no session goes on without company.
+        assert ask(roles, See(resource_of(_SESSIONS[kind])))
+        assert ask(roles, UseKube(kube(), object=KubeObject("pods", "get", "prod", "web")))
 
 
 # --- naive models; selectors are `*: *` or nothing, since labels have models of their own

@@ -172,7 +172,7 @@ def _objects(roles: Iterable[Role]) -> list[KubeObject]:
                 kind, group = rule.kind, rule.api_group
                 if not kube.is_plural(role):
                     kind, group = kube.plural_of(rule.kind)
-                for verb in rule.verbs:
+                for verb in rule.verbs or ["*"]:  # a deny without any is of all
                     asked = KubeObject(
                         kind=kind, verb=verb, namespace=rule.namespace, name=rule.name, api_group=group
                     )

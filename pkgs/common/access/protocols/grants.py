@@ -50,7 +50,13 @@ class Principal:
 
     def comparable(self, value: str) -> str:
         """A value as the entries are kept."""
-        return value.casefold() if self.folded else value
+        return "".join(map(_folded, value)) if self.folded else value
+
+
+def _folded(char: str) -> str:
+    """A letter in either case; what else Unicode takes for alike (`ss`, a sign for Kelvin) names another."""
+    found = char.upper().lower()
+    return found if len(found) == 1 and found.isascii() == char.isascii() else char
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +417,7 @@ def _matcher(principal: Principal, conditions: Conditions, traits: Traits, *, de
             elif principal.patterns and not literal and is_pattern(value):
                 compiled.append(compile_pattern(value))
             elif deny or (value.isprintable() and (principal.valid is None or principal.valid(value))):
-                exact.add(value.casefold() if principal.folded else value)
+                exact.add(principal.comparable(value))
     if not deny and not principal.allow_any:
         exact.discard(label_room.WILDCARD)
     return ValueMatcher(anything, frozenset(exact), (), tuple(compiled))
