@@ -36,6 +36,8 @@ class Slow:
 
         async def slow(operations: Sequence[Operation]) -> int:
             revision = await commit(operations)
+            if any(operation.key.startswith("/resource/auth_server/") for operation in operations):
+                return revision  # the service tells of itself when it likes
             self.written.set()
             await self.go.wait()
             return revision
