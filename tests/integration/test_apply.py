@@ -293,7 +293,7 @@ def test_sealed_documents_are_read_back(short_tmp: Path) -> None:
             words = passphrase_file(short_tmp)
             sealed = (await tctl(kit, "get", "connectors,roles", "--with-secrets", words)).ok().out
             assert sealed.startswith("-----BEGIN SEALED RESOURCES-----\n")
-            assert "hush" not in sealed
+            assert "hush-hush" not in sealed and "client_secret" not in sealed
             folder = lay(short_tmp / "sealed", {"all.yaml": sealed})
             assert "github/sso created" in (await tctl(new, "apply", "-f", str(folder), words)).ok().out
             held = (await new.admin.call(GetResource(kind="github", name="sso", with_secrets=True))).resource
