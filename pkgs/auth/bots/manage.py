@@ -6,7 +6,7 @@ import secrets
 
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
-from pkgs.auth.bots.owned import checked_bot, companions, forget_instances
+from pkgs.auth.bots.owned import checked_bot, companions, forget_belongings
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store, create_operation, expires_of, with_expiry
 from pkgs.common.access.validate import validate
@@ -45,7 +45,7 @@ class BotHandlers:
         if self._store.get("bot", bot.name) is not None:
             raise AlreadyExistsError(f'bot "{bot.name}" already exists', hint="see `tctl bots update`")
         token, is_new = self._token(caller, bot, request.token, request.ttl_s)
-        await forget_instances(bot.name, self._store)
+        await forget_belongings(bot.name, self._store, token.name)
         operations = companions(bot, self._store)
         if is_new:
             operations.append(create_operation(token))

@@ -80,10 +80,12 @@ def guard(user: User) -> Operation:
     return update_operation(user)
 
 
-async def forget_instances(bot: str, store: Store) -> None:
-    """Before a bot is made: no certificate of an earlier one of this name comes to life again."""
+async def forget_belongings(bot: str, store: Store, keep: str = "") -> None:
+    """Before a bot is made: no certificate and no token of an earlier one of this name comes to life again
+    (attack A37), but for the token that the new one is made with."""
     for _ in range(_ROUNDS):
-        left = _instances(bot, store)
+        tokens = [token for token in _tokens(bot, store) if token.name != keep]
+        left = [*_instances(bot, store), *tokens]
         if not left:
             return
         with contextlib.suppress(NotFoundError):

@@ -14,7 +14,7 @@ from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.accounts.users import request_removal
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.backend.interface import Operation
-from pkgs.auth.bots.owned import check_not_owned, companions, forget_instances
+from pkgs.auth.bots.owned import check_not_owned, companions, forget_belongings
 from pkgs.auth.bots.owned import remove as remove_bot
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
@@ -223,7 +223,7 @@ class ResourceHandlers:
         """What was planned, if the store is still as it was then; and what was cleared away for it."""
         resource, before = plan.resource, plan.before
         if isinstance(resource, Bot) and before is None:
-            await forget_instances(resource.name, self._store)
+            await forget_belongings(resource.name, self._store)
         old: list[Operation] = companions(resource, self._store) if isinstance(resource, Bot) else []
         if before is not None:
             # Also an upsert: what it may overwrite is what its permission was asked for.
