@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from pkgs.common.api.bots import CreateBot
-from pkgs.common.errors import DeniedError
+from pkgs.common.api.resources import PutResource
+from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.resources.kinds import Bot
 from pkgs.common.resources.kinds.machines import BotSpec
 from pkgs.common.resources.metadata import Metadata
-from tests.integration.auth_kit import auth, run
-from tests.integration.bots_kit import add_instance, join, roles
-from tests.integration.lists_kit import put
+from pkgs.common.resources.role import Conditions
+from tests.integration.auth_kit import auth, role, run
+from tests.integration.bots_kit import add_instance, join, machine, roles
+from tests.integration.lists_kit import access_list, put
 
 
 @pytest.mark.parametrize("by_call", [True, False], ids=["CreateBot", "PutResource"])
@@ -37,5 +39,20 @@ def test_a37_a_token_of_an_expired_bot_is_none_of_its_successor(short_tmp: Path,
                 await put(kit.admin, Bot(metadata=Metadata(name="ci"), spec=BotSpec(roles=["great"])))
             with pytest.raises(DeniedError):
                 await join(kit, old.token)
+
+    run(main)
+
+
+def test_a36_no_access_list_gives_a_bots_own_role(short_tmp: Path) -> None:
+    """Users cannot hold it, and so no list may give it to them."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await machine(kit, "deploy")
+            await put(kit.admin, role("nothing", Conditions()))
+            await kit.user("olga", "nothing", login=False)
+            for dry_run in (True, False):
+                with pytest.raises(InputError, match="belongs to a bot"):
+                    await kit.admin.call(PutResource(resource=access_list("team", "bot-ci"), dry_run=dry_run))
 
     run(main)

@@ -18,6 +18,7 @@ from pkgs.auth.state.store import Store, delete_operation, update_operation
 from pkgs.common.access.lists.membership import LIST_KIND, USER_KIND, Node, is_current, node_of
 from pkgs.common.access.lists.reviews import is_reviewed, next_audit
 from pkgs.common.errors import InputError, LimitExceededError
+from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.kinds import AccessList, AccessListMember, Resource, User
 from pkgs.common.resources.kinds.requests import ListOwner
 
@@ -83,10 +84,16 @@ class ListWriter:
             ("ownership_requires", spec.ownership_requires.roles),
         ):
             for role in roles:
-                if self._store.get("role", role) is None:
+                found = self._store.get("role", role)
+                if found is None:
                     raise InputError(
                         f'{where}: spec.{field}.roles: role "{role}" does not exist',
                         hint="`tctl get roles` lists those that do",
+                    )
+                if bot_of(found):  # attack A36
+                    raise InputError(
+                        f'{where}: spec.{field}.roles: role "{role}" belongs to a bot and goes with it',
+                        hint="give its roles instead",
                     )
         audit = spec.audit
         if not is_reviewed(wanted):
