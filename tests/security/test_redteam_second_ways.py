@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from pkgs.common.api.bots import CreateBot
-from pkgs.common.api.resources import PutResource
+from pkgs.common.api.resources import DeleteResource, PutResource
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.resources.kinds import Bot
 from pkgs.common.resources.kinds.machines import BotSpec
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions
+from pkgs.common.resources.registry import Ref
+from pkgs.common.resources.role import Conditions, Rule
 from tests.integration.auth_kit import auth, role, run
 from tests.integration.bots_kit import add_instance, join, machine, roles
 from tests.integration.lists_kit import access_list, put
@@ -54,5 +55,33 @@ def test_a36_no_access_list_gives_a_bots_own_role(short_tmp: Path) -> None:
             for dry_run in (True, False):
                 with pytest.raises(InputError, match="belongs to a bot"):
                     await kit.admin.call(PutResource(resource=access_list("team", "bot-ci"), dry_run=dry_run))
+
+    run(main)
+
+
+def test_a33_who_may_delete_roles_learns_no_names_of_users_and_lists(short_tmp: Path) -> None:
+    """Not even by rehearsals that assume away those that were named before."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            rules = [Rule(resources=["role"], verbs=["read", "delete"])]
+            await put(kit.admin, role("tidy", Conditions(rules=rules)))
+            for name in ("held", "listed", "nothing"):
+                await put(kit.admin, role(name, Conditions()))
+            await kit.user("secretive", "held", login=False)
+            await put(kit.admin, access_list("covert", "listed", owners=("secretive",)))
+            mallory = kit.as_user(await kit.user("mallory", "tidy"))
+            assumed = [Ref("user", "", "nobody")]
+            for name, hidden in (("held", "secretive"), ("listed", "covert")):
+                for request in (
+                    DeleteResource(kind="role", name=name),
+                    DeleteResource(kind="role", name=name, dry_run=True, assume=assumed),
+                ):
+                    with pytest.raises(InputError) as refusal:
+                        await mallory.call(request)
+                    assert hidden not in str(refusal.value)
+                # Whoever may read them is told.
+                with pytest.raises(InputError, match=hidden):
+                    await kit.admin.call(DeleteResource(kind="role", name=name))
 
     run(main)

@@ -38,6 +38,7 @@ NOTHING_CLEARED = Cleared([], [])
 class GenericLists:
     def __init__(self, store: Store, permissions: Permissions, journal: Journal) -> None:
         self._store = store
+        self._permissions = permissions
         self._journal = journal
         self._lists = permissions.lists
         self._writer = ListWriter(store, permissions.lists)
@@ -115,6 +116,7 @@ class GenericLists:
         events = leftover_events(self._journal, actor, found, self._store.backend.clock())
         return Cleared(await fitting(self._store.backend, operations), events)
 
-    def check_role_unused(self, role: str, leaving: set[str]) -> None:
+    def check_role_unused(self, caller: Caller, role: str, leaving: set[str]) -> None:
         """Raises InputError for a role that a list names, but for those that are about to go."""
-        self._writer.check_role_unused(role, leaving)
+        may_read = self._permissions.rule_filter(caller, KIND, "read")
+        self._writer.check_role_unused(role, leaving, may_read)

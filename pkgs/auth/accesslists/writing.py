@@ -5,7 +5,7 @@ Every path that writes one goes through here: the calls of this room and the gen
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from pkgs.common.errors import InputError, LimitExceededError
 from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.kinds import AccessList, AccessListMember, Resource, User
 from pkgs.common.resources.kinds.requests import ListOwner
+
+May = Callable[[Resource], bool]
 
 
 class Leftovers(NamedTuple):
@@ -210,13 +212,13 @@ class ListWriter:
                 hint=f"give that list other owners first: tctl acl update {owned[0]} --owners=...",
             )
 
-    def check_role_unused(self, role: str, leaving: Collection[str] = ()) -> None:
-        """A role that a list grants or requires stays: without it the list would give nothing."""
+    def check_role_unused(self, role: str, leaving: Collection[str], may_read: May) -> None:
+        """A role that a list grants or requires stays: without it the list would give nothing. Lists that
+        may not be read are neither named nor assumed away (attack A33)."""
         using = [
-            found.name
+            found
             for found in self._store.all("access_list")
             if isinstance(found, AccessList)
-            and found.name not in leaving
             and any(
                 role in part.roles
                 for part in (
@@ -227,9 +229,16 @@ class ListWriter:
                 )
             )
         ]
-        if using:
+        named = [found.name for found in using if may_read(found)]
+        if len(named) < len(using):
             raise InputError(
-                f'role "{role}" is named by access list {_some(using)}', hint="take it out of the list first"
+                f'role "{role}" is named by access lists that you may not read',
+                hint="ask somebody who may to take it out of them",
+            )
+        named = [name for name in named if name not in leaving]
+        if named:
+            raise InputError(
+                f'role "{role}" is named by access list {_some(named)}', hint="take it out of the list first"
             )
 
     def _leftovers(self, node: Node) -> Leftovers:

@@ -281,8 +281,9 @@ class ResourceHandlers:
         check_revision(resource, request.revision)
         if isinstance(resource, Role):
             leaving = request.assume if request.dry_run else []
-            self._check_unused(resource.name, leaving)
-            self._lists.check_role_unused(resource.name, {r.name for r in leaving if r.kind == "access_list"})
+            self._check_unused(caller, resource.name, leaving)
+            lists = {ref.name for ref in leaving if ref.kind == "access_list"}
+            self._lists.check_role_unused(caller, resource.name, lists)
         return resource
 
     async def _remove(self, resource: Resource, actor: str) -> tuple[Resource | None, Cleared]:
@@ -304,13 +305,23 @@ class ResourceHandlers:
         await self._store.remove(resource, *secret, *cleared.operations)
         return None, cleared
 
-    def _check_unused(self, role: str, leaving: Sequence[Ref] = ()) -> None:
+    def _check_unused(self, caller: Caller, role: str, leaving: Sequence[Ref]) -> None:
+        """Users that may not be read are neither named nor assumed away, so that nobody learns who has a
+        role by trying to delete it (attack A33)."""
         left = {(ref.kind, ref.name) for ref in leaving}
-        users = [
-            user.name
-            for user in (*self._store.all("user"), *self._store.all("bot"))
-            if isinstance(user, User | Bot) and role in user.spec.roles and (user.kind, user.name) not in left
-        ]
+        users: list[str] = []
+        for kind in ("user", "bot"):
+            may_read = self._permissions.rule_filter(caller, kind, _read_verb(kind))
+            for user in self._store.all(kind):
+                if not isinstance(user, User | Bot) or role not in user.spec.roles:
+                    continue
+                if not may_read(user):
+                    raise InputError(
+                        f'role "{role}" is used by {kind}s that you may not read',
+                        hint="ask somebody who may to take the role from them",
+                    )
+                if (user.kind, user.name) not in left:
+                    users.append(user.name)
         if users:
             some = ", ".join(users[:5]) + (", ..." if len(users) > 5 else "")
             raise InputError(
