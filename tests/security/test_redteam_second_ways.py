@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 
 from pkgs.common.api.bots import CreateBot
+from pkgs.common.api.requests import CreateAccessRequest
 from pkgs.common.api.resources import DeleteResource, PutResource
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.resources.kinds import Bot
 from pkgs.common.resources.kinds.machines import BotSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.registry import Ref
-from pkgs.common.resources.role import Conditions, Rule
+from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
 from tests.integration.auth_kit import auth, role, run
 from tests.integration.bots_kit import add_instance, join, machine, roles
 from tests.integration.lists_kit import access_list, put
+from tests.integration.requests_kit import node, setup
 
 
 @pytest.mark.parametrize("by_call", [True, False], ids=["CreateBot", "PutResource"])
@@ -83,5 +85,25 @@ def test_a33_who_may_delete_roles_learns_no_names_of_users_and_lists(short_tmp: 
                 # Whoever may read them is told.
                 with pytest.raises(InputError, match=hidden):
                     await kit.admin.call(DeleteResource(kind="role", name=name))
+
+    run(main)
+
+
+def test_a33_a_rehearsed_request_names_no_server_that_a_rule_hides(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await setup(kit)
+            ids = [
+                f"/alpha.example/node/{await node(kit, name, tier='db', name=name)}"
+                for name in ("db1", "db2")
+            ]
+            rule = Rule(
+                resources=["node"], verbs=["read"], where='equals(resource.metadata.labels["name"], "db1")'
+            )
+            deny = Conditions(rules=[rule])
+            await put(kit.admin, Role(metadata=Metadata(name="without"), spec=RoleSpec(deny=deny)))
+            mallory = kit.as_user(await kit.user("mallory", "searcher", "without"))
+            shown = await mallory.call(CreateAccessRequest(resource_ids=ids, reason="x", dry_run=True))
+            assert list(shown.names.values()) == ["db2"]
 
     run(main)

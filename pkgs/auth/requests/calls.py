@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
@@ -43,7 +43,7 @@ from pkgs.common.errors import DeniedError, InputError, LimitExceededError, NotF
 from pkgs.common.events import codes
 from pkgs.common.events.format import rfc3339
 from pkgs.common.pki.identity import PeerKind
-from pkgs.common.resources.kinds import AccessRequest
+from pkgs.common.resources.kinds import AccessRequest, Resource
 from pkgs.common.resources.kinds.requests import AccessRequestSpec, ResourceId
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.registry import ALIASES
@@ -234,7 +234,7 @@ class RequestHandlers:
 
     def _shown(self, caller: Caller, found: AccessRequest) -> RequestShown:
         """With the names of resources that the reader may look at: as requester or as reviewer."""
-        ids = found.spec.resource_ids
+        ids = self._namable(caller, found.spec.resource_ids)
         if not ids:
             return RequestShown(request=found)
         reader = found.spec.user if caller.identity is None else caller.identity.name
@@ -248,6 +248,21 @@ class RequestHandlers:
         existing = self._roles()
         roles = (*user.roles, *(existing[name] for name in more if name in existing))
         return RequestShown(request=found, names=self._reach.names(ids, user, roles, env))
+
+    def _namable(self, caller: Caller, ids: Sequence[ResourceId]) -> Sequence[ResourceId]:
+        """Without those that a deny rule hides from the caller (attack A33)."""
+        hides: dict[str, Callable[[Resource], bool] | None] = {}
+        for kind in {wanted.kind for wanted in ids}:
+            try:
+                hides[kind] = self._permissions.denials(caller, kind, "read")
+            except DeniedError:
+                hides[kind] = lambda _: False
+        found = []
+        for wanted in ids:
+            may, resource = hides[wanted.kind], self._reach.find(wanted)
+            if resource is not None and (may is None or may(resource)):
+                found.append(wanted)
+        return found
 
     # Looking for what could be asked for.
 
