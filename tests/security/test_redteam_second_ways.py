@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from pkgs.common.api.bots import CreateBot
+from pkgs.common.api.login import CreateUser, ResetUser
 from pkgs.common.api.requests import CreateAccessRequest
-from pkgs.common.api.resources import DeleteResource, PutResource
+from pkgs.common.api.resources import DeleteResource, GetResource, PutResource
 from pkgs.common.errors import DeniedError, InputError
-from pkgs.common.resources.kinds import Bot
+from pkgs.common.resources.kinds import Bot, Resource, Token, TokenSpec
 from pkgs.common.resources.kinds.machines import BotSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.registry import Ref
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
-from tests.integration.auth_kit import auth, role, run
+from pkgs.common.rpc.calls import Request
+from tests.integration.auth_kit import auth, listed, role, run
 from tests.integration.bots_kit import add_instance, join, machine, roles
 from tests.integration.lists_kit import access_list, put
-from tests.integration.requests_kit import node, setup
+from tests.integration.requests_kit import ask, node, setup
 
 
 @pytest.mark.parametrize("by_call", [True, False], ids=["CreateBot", "PutResource"])
@@ -105,5 +109,49 @@ def test_a33_a_rehearsed_request_names_no_server_that_a_rule_hides(short_tmp: Pa
             mallory = kit.as_user(await kit.user("mallory", "searcher", "without"))
             shown = await mallory.call(CreateAccessRequest(resource_ids=ids, reason="x", dry_run=True))
             assert list(shown.names.values()) == ["db2"]
+
+    run(main)
+
+
+def test_a36_what_has_calls_of_its_own_is_not_had_by_the_generic_ones(short_tmp: Path) -> None:
+    """Neither by the administrator nor by somebody with every rule; what is stored stays as it is."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await setup(kit)
+            made = await machine(kit, "deploy")
+            asked = await ask(kit.as_user(await kit.user("asker", "dev")), roles=["dba"], reason="x")
+            approved = msgspec.structs.replace(asked.spec, state="APPROVED")
+            user, owned = [
+                (await kit.admin.call(GetResource(kind=kind, name="bot-ci"))).resource
+                for kind in ("user", "role")
+            ]
+            (instance,) = await listed(kit.admin, "bot_instance")
+            tries: list[Resource] = [
+                asked,
+                msgspec.structs.replace(asked, spec=approved),
+                instance,
+                Token(metadata=Metadata(name="t"), spec=TokenSpec(roles=["Bot"])),
+            ]
+            for each in (user, owned):
+                unlabelled = msgspec.structs.replace(each.metadata, labels={})
+                another = msgspec.structs.replace(each.metadata, name="another", revision="")
+                tries += [each, *(msgspec.structs.replace(each, metadata=m) for m in (unlabelled, another))]
+            modes: tuple[Literal["create", "upsert", "update"], ...] = ("create", "upsert", "update")
+            doors: list[Request[Any]] = [
+                PutResource(resource=each, mode=mode) for each in tries for mode in modes
+            ]
+            doors += [DeleteResource(kind=kind, name="bot-ci") for kind in ("user", "role")]
+            doors += [DeleteResource(kind="access_request", name=asked.name), ResetUser(name="bot-ci")]
+            doors += [CreateUser(name="another", roles=["bot-ci"])]
+            kinds = ("user", "role", "access_request", "bot_instance", "token")
+            boss = kit.as_user(await kit.user("boss", "admin"))
+            before = [await listed(kit.admin, kind) for kind in kinds]
+            for client in (kit.admin, boss):
+                for door in doors:
+                    with pytest.raises(InputError):
+                        await client.call(door)
+            assert [await listed(kit.admin, kind) for kind in kinds] == before
+            await made.renew()
 
     run(main)
