@@ -18,7 +18,7 @@ def checked_user(user: User, store: Store) -> User:
     """The user if name, traits and roles are in order; roles must exist at this moment."""
     if not valid_user_name(user.name):
         raise InputError(
-            f"user name {user.name!r} is not allowed",
+            f"user name {user.name[:80]!r} is not allowed",
             hint="letters, digits, '.', '_', '-', '@', up to 64 bytes",
         )
     validate(user)

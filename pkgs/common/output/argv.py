@@ -205,6 +205,9 @@ class Parser:
         held = self.parsed.values[flag.name]
         if isinstance(held, list):
             held.append(str(value))
+        elif not flag.is_bool and flag.name in self.parsed.given and value != held:
+            # Dropping one in silence would do half of what was asked: a lock of two users, of one.
+            raise InputError(f"--{flag.name} is given twice, with different values")
         else:
             self.parsed.values[flag.name] = value
         self.parsed.given.add(flag.name)

@@ -45,6 +45,14 @@ def test_flags_in_every_form() -> None:
     assert parsed.words == ["host"]
 
 
+@pytest.mark.parametrize("words", [["-p", "1", "--port=2"], ["--login", "root", "-l", "daemon"]])
+def test_a_flag_with_one_value_takes_no_second_one(words: list[str]) -> None:
+    """The first would be dropped in silence: `tctl lock --user=a --user=b` would leave a as free as before."""
+    with pytest.raises(InputError, match="given twice"):
+        parse(*words, "host")
+    assert parse("-p", "1", "--port=1", "-d", "-d", "host").text("port") == "1"
+
+
 def test_the_words_of_a_remote_command_are_not_ours() -> None:
     parsed = parse("-p", "1", "host", "-t", "ls", "-la", "--port=9", "--", "x")
     assert parsed.on("tty") and parsed.text("port") == "1"

@@ -428,6 +428,14 @@ class TestSecrets:
         assert keeping_secrets(moved, made) == moved
 
 
+def test_a_lock_s_target_is_bounded() -> None:
+    """Every service holds it, and every listing shows it."""
+    document = "kind: lock\nmetadata: {name: l}\nspec: {target: {user: %s}}"
+    with pytest.raises(InputError, match="spec.target.user: longer than 1000"):
+        check_fields(load_one(document % ("a" * 1001)))
+    check_fields(load_one(document % ("a" * 1000)))
+
+
 def test_every_lock_target_of_the_field() -> None:
     assert set(LockTarget.__struct_fields__) == {
         *("user", "role", "login", "mfa_device", "windows_desktop", "linux_desktop", "access_request"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -220,6 +221,13 @@ def test_what_is_no_test(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["access", "test"]) == 2
     (folder / "loop").symlink_to("loop")
     assert main(["access", "test", "loop"]) == 2
+
+
+def test_a_pipe_is_refused_and_not_waited_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(folder / "pipe.yaml")
+    for path in (".", "pipe.yaml"):
+        assert main(["access", "test", path]) == 2
+        assert "pipe.yaml: not a regular file" in capsys.readouterr().err
 
 
 def test_sizes_and_numbers_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

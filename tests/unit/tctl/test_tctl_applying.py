@@ -74,6 +74,11 @@ class TestLinks:
                 load(tmp_path / "conf")
             link.unlink()
 
+    def test_a_link_that_was_named_itself_is_followed(self, tmp_path: Path) -> None:
+        put(tmp_path, "2026/role.yaml", ROLE.format("a"))
+        (tmp_path / "role.yaml").symlink_to("2026/role.yaml")
+        assert [d.resource.name for d in load(tmp_path / "role.yaml")] == ["a"]
+
     def test_what_is_no_file_is_refused_and_not_waited_for(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.yaml")
         with pytest.raises(InputError, match="not a regular file"):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pkgs.clients.tctl.flags import COMMON, commas, duration
-from pkgs.clients.tctl.main import TOOL
+from pkgs.clients.tctl.main import TOOL, main
 from pkgs.clients.tctl.verbs import lock as lock_verb
 from pkgs.clients.tctl.verbs.access import explain as access_explain
 from pkgs.clients.tctl.verbs.access import what as access_what
@@ -43,6 +43,12 @@ from pkgs.common.resources.kinds import (
     UserSpec,
 )
 from pkgs.common.resources.metadata import Metadata
+
+
+def test_deleting_nobody_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
+    for nobody in ("", " , "):
+        assert main(["users", "rm", nobody]) == 2
+        assert "no user is named" in capsys.readouterr().err
 
 
 def every_verb(group: Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Verb | Group]]:

@@ -84,7 +84,8 @@ def _texts(path: str) -> Iterator[tuple[str, str]]:
     if not top.exists():
         raise NotFoundError(f"there is no file or folder {path}")
     if not top.is_dir():
-        yield path, _text(top, path, limits.MAX_FILE_BYTES)
+        # A link that was named by hand is meant; only those in a folder may come from somebody else.
+        yield path, _text(top.resolve(), path, limits.MAX_FILE_BYTES)
         return
     left = limits.MAX_TOTAL_BYTES
     for count, (name, file) in enumerate(_files(top), 1):

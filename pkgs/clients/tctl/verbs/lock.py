@@ -59,7 +59,7 @@ def run(args: Parsed) -> int:
     target = {flag.name.replace("-", "_"): value for flag in TARGETS if (value := args.text(flag.name))}
     if not target:
         names = ", --".join(flag.name for flag in TARGETS)
-        raise InputError("what is to be locked?", hint=f"use one of --{names}")
+        raise InputError("it is not said what is to be locked", hint=f"use one of --{names}")
     end = _end(args)
     with connect(args) as client:
         target |= _resolved(client, target)

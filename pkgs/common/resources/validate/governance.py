@@ -25,11 +25,16 @@ MAX_LIST_TRAIT_VALUES = 500
 MAX_LIST_TEXT = 1000
 MAX_LOCK_MESSAGE = 1000
 """It is shown on terminals, and sent to every service."""
+MAX_LOCK_TARGET = 1000
+"""Of each name or id. No name here is longer; as with the message, every service holds it."""
 
 
 def check_lock(lock: Lock, where: str) -> None:
     if lock.spec.target == type(lock.spec.target)():
         raise InputError(f"{where}: spec.target: nothing is locked", hint="set user, role, login, ...")
+    for name in lock.spec.target.__struct_fields__:
+        if len(getattr(lock.spec.target, name)) > MAX_LOCK_TARGET:
+            raise InputError(f"{where}: spec.target.{name}: longer than {MAX_LOCK_TARGET} characters")
     if len(lock.spec.message) > MAX_LOCK_MESSAGE:
         raise InputError(f"{where}: spec.message: longer than {MAX_LOCK_MESSAGE} characters")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,11 @@ _KIND = re.compile(r"""^["']?kind["']?\s*:""", re.MULTILINE)
 def read_text(path: Path) -> str:
     """A whole file. Raises InputError that names it."""
     try:
-        with path.open("rb") as file:
+        # Nothing that blocks: a pipe in a folder would be waited for without end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise InputError(f"{path}: not a regular file")
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or 'cannot be read'}") from None
