@@ -47,7 +47,7 @@ def test_flags_in_every_form() -> None:
 
 @pytest.mark.parametrize("words", [["-p", "1", "--port=2"], ["--login", "root", "-l", "daemon"]])
 def test_a_flag_with_one_value_takes_no_second_one(words: list[str]) -> None:
-    """The first would be dropped in silence: `tctl lock --user=a --user=b` would leave a as free as before."""
+    """The first would be dropped in silence: `tctl lock --user=a --user=b` would leave a free."""
     with pytest.raises(InputError, match="given twice"):
         parse(*words, "host")
     assert parse("-p", "1", "--port=1", "-d", "-d", "host").text("port") == "1"

@@ -431,7 +431,7 @@ class TestSecrets:
 def test_a_lock_s_target_is_bounded() -> None:
     """Every service holds it, and every listing shows it."""
     document = "kind: lock\nmetadata: {name: l}\nspec: {target: {user: %s}}"
-    with pytest.raises(InputError, match="spec.target.user: longer than 1000"):
+    with pytest.raises(InputError, match=r"spec\.target\.user: longer than 1000"):
         check_fields(load_one(document % ("a" * 1001)))
     check_fields(load_one(document % ("a" * 1000)))
 
