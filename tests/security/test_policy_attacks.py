@@ -45,6 +45,7 @@ from pkgs.common.resources.names import valid_extension_name
 from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import CertExtension, Conditions, JoinPolicy, RequirePolicy, Role
 from pkgs.common.rpc.calls import Caller
+from tests.harness.pace import assert_takes_under
 from tests.harness.wait import until
 from tests.integration.auth_kit import auth, run
 from tests.integration.membership_kit import leaf_der, process_of, small_auth
@@ -142,12 +143,13 @@ class TestEveryTemplatedField:
         assert given == set()
 
     def test_a25_ten_thousand_values(self, field: str) -> None:
-        started = time.perf_counter()
-        given = FIELDS[field]({"t": ("x", *(f"v{i}" for i in range(10_000)), "*")})
-        assert "*" not in given
-        assert "x" in given
-        assert field in FIRST_ONLY or "anything" not in given
-        assert time.perf_counter() - started < 3.0
+        def ask() -> None:
+            given = FIELDS[field]({"t": ("x", *(f"v{i}" for i in range(10_000)), "*")})
+            assert "*" not in given
+            assert "x" in given
+            assert field in FIRST_ONLY or "anything" not in given
+
+        assert_takes_under(3.0, ask)
 
 
 @pytest.mark.parametrize("kind", get_args(PrincipalKind))

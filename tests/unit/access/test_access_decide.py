@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +24,7 @@ from pkgs.common.resources.kinds import (
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
+from tests.harness.pace import assert_takes_under
 
 NOW = 1_800_000_000.0
 HOST_ID = "11111111-2222-4333-8444-555555555555"
@@ -201,9 +201,11 @@ class TestA23Labels:
 class TestA24HostilePatterns:
     def test_a24_linear_regex(self) -> None:
         roles = [role(allow={"node_labels": {"x": "^(a+)+$"}, "logins": ["root"]})]
-        begin = time.process_time()
-        assert not login(roles, {"x": "a" * 50_000 + "!"})
-        assert time.process_time() - begin < 0.5
+
+        def ask() -> None:
+            assert not login(roles, {"x": "a" * 50_000 + "!"})
+
+        assert_takes_under(0.5, ask)
 
     @pytest.mark.parametrize("pattern", ["^(?=a)$", "^(a)\\1$", "^" + "x" * 2000 + "$", "^(x{1000}){1000}$"])
     def test_a24_patterns_outside_the_language_fail_closed(self, pattern: str) -> None:
@@ -232,9 +234,11 @@ class TestA25Traits:
 
     def test_a25_ten_thousand_values(self) -> None:
         traits = {"logins": tuple(f"user{i}" for i in range(10_000))}
-        begin = time.process_time()
-        assert login([ACCESS], {}, name="user9999", traits=traits, logins=("user9999",))
-        assert time.process_time() - begin < 1.0
+
+        def ask() -> None:
+            assert login([ACCESS], {}, name="user9999", traits=traits, logins=("user9999",))
+
+        assert_takes_under(1.0, ask)
 
 
 class TestA22Restriction:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import time
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.signer import TlsSigner, signers_of
 from pkgs.common.pki.trust import Trust
+from tests.harness.pace import assert_takes_under
 
 NOW = 1_800_000_000.0
 HOST_ID = "11111111-2222-4333-8444-555555555555"
@@ -386,8 +386,10 @@ def test_issuing_is_fast_enough_by_far() -> None:
     signer = signers_of(CAS["user"]).ssh
     assert signer is not None
     spec = user_spec()
-    begin = time.process_time()
-    for _ in range(60):
-        sshcert.sign_user_cert(signer, spec, SSH_KEY.public_line)
-        x509.sign_user_tls(USER_CA, spec, KEY.public_pem)
-    assert time.process_time() - begin < 60 / 150
+
+    def issue() -> None:
+        for _ in range(60):
+            sshcert.sign_user_cert(signer, spec, SSH_KEY.public_line)
+            x509.sign_user_tls(USER_CA, spec, KEY.public_pem)
+
+    assert_takes_under(60 / 100, issue)
