@@ -25,8 +25,6 @@ import paramiko
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.messages import FromProcess
-from pkgs.agents.ssh.recordings import Recorder
-from pkgs.agents.ssh.unfinished import Unfinished
 from pkgs.common.errors import AccessError
 from pkgs.common.events.types import Event
 from pkgs.common.membership.reviews import Reviews
@@ -55,6 +53,8 @@ from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.pool import Pool
+from pkgs.common.ssh.sessions.recordings import Recorder
+from pkgs.common.ssh.sessions.unfinished import Unfinished
 from tests.integration.os_user import OTHER, make_other
 
 CLUSTER = "demo"

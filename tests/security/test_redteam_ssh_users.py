@@ -13,8 +13,8 @@ import pytest
 
 from pkgs.agents.ssh.connection import SshConnection
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION
-from pkgs.agents.ssh.messages import OpenSession
 from pkgs.common.errors import ProtocolError
+from pkgs.common.ssh.sessions.messages import OpenSession
 from pkgs.proxy.sshgate import gate as gate_room
 from tests.integration.ssh_kit import SshNode, User, wait_until
 from tests.integration.test_sshgate import Gate

@@ -12,24 +12,7 @@ from dataclasses import dataclass
 
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
-from pkgs.agents.ssh.messages import (
-    Account,
-    FileOperation,
-    FileSummary,
-    ForwardAnswer,
-    ForwardEnded,
-    NoAccount,
-    OpenForward,
-    OpenSession,
-    Output,
-    OutputCut,
-    Resized,
-    SessionEnded,
-    SessionOpened,
-)
-from pkgs.agents.ssh.recordings import Recorder
-from pkgs.agents.ssh.sessionlog import Parties, SessionLog, scp_direction
-from pkgs.agents.ssh.unfinished import Unfinished
+from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
@@ -37,6 +20,19 @@ from pkgs.common.events.types import Emitter, FieldValue
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
+from pkgs.common.ssh.sessions.log import Parties, SessionLog, scp_direction
+from pkgs.common.ssh.sessions.messages import (
+    FileOperation,
+    FileSummary,
+    OpenSession,
+    Output,
+    OutputCut,
+    Resized,
+    SessionEnded,
+    SessionOpened,
+)
+from pkgs.common.ssh.sessions.recordings import Recorder
+from pkgs.common.ssh.sessions.unfinished import Unfinished
 
 NO_LONGER = "access is no longer allowed"
 """What a user reads whose connection ends, where nothing more may be said."""

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Literal
 
 from pkgs.common.ssh.process.messages import Message, OfferAnswer, Refused, Signature
-
-SessionKind = Literal["shell", "exec", "subsystem"]
+from pkgs.common.ssh.sessions.messages import (
+    FileOperation,
+    FileSummary,
+    OpenSession,
+    Output,
+    OutputCut,
+    Resized,
+    SessionEnded,
+    SessionOpened,
+)
 
 
 class Account(Message, frozen=True, kw_only=True):
@@ -30,76 +38,6 @@ class NoAccount(Message, frozen=True, kw_only=True):
     """The host does not know that login, or may not become it. Ends the login."""
 
     reason: str
-
-
-class OpenSession(Message, frozen=True, kw_only=True):
-    """A channel asks for a shell, a command or a subsystem. Decided afresh each time."""
-
-    channel: int
-    kind: SessionKind
-    command: str = ""
-    pty: bool = False
-    columns: int = 0
-    rows: int = 0
-    term: str = ""
-
-
-class SessionOpened(Message, frozen=True, kw_only=True):
-    session_id: str
-    forced_command: str = ""
-    """Run this instead, whatever was asked."""
-    record: Literal["all", "head", "none"] = "none"
-    """Which output to send: everything, the first `record_limit` bytes, nothing."""
-    record_limit: int = 0
-
-
-class Output(Message, frozen=True, kw_only=True):
-    """Output of a session, for its recording."""
-
-    channel: int
-    data: bytes
-
-
-class OutputCut(Message, frozen=True, kw_only=True):
-    """More output follows that is not sent: the limit is reached."""
-
-    channel: int
-
-
-class Resized(Message, frozen=True, kw_only=True):
-    channel: int
-    columns: int
-    rows: int
-
-
-class FileOperation(Message, frozen=True, kw_only=True):
-    """One operation of a file transfer, done or failed."""
-
-    channel: int
-    operation: str
-    """open, setstat, opendir, readdir, remove, mkdir, rmdir, rename, symlink, link."""
-    path: str
-    target_path: str = ""
-    error: str = ""
-
-
-class FileSummary(Message, frozen=True, kw_only=True):
-    """A file was closed: what went through it."""
-
-    channel: int
-    path: str
-    read: int
-    written: int
-
-
-class SessionEnded(Message, frozen=True, kw_only=True):
-    channel: int
-    status: int
-    """Exit status; 255 with a signal or when the command could not be run."""
-    signal: str = ""
-    error: str = ""
-    received: int = 0
-    sent: int = 0
 
 
 class OpenForward(Message, frozen=True, kw_only=True):

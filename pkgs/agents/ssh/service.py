@@ -12,8 +12,6 @@ from pkgs.agents.base.tunnel import Tunnels
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.messages import FromProcess
-from pkgs.agents.ssh.recordings import Recorder
-from pkgs.agents.ssh.unfinished import Unfinished
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.membership.identity import HostIdentity
@@ -37,6 +35,8 @@ from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.messages import Start
 from pkgs.common.ssh.process.pool import Pool
+from pkgs.common.ssh.sessions.recordings import Recorder
+from pkgs.common.ssh.sessions.unfinished import Unfinished
 
 _WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pkgs.agents.ssh.session.sftp import MAX_HANDLES, FileServer
 from pkgs.agents.ssh.session.sftpwire import Op, Packets, Status
-from pkgs.agents.ssh.sessionlog import scp_direction
 from pkgs.common.ssh import wire
+from pkgs.common.ssh.sessions.log import scp_direction
 from pkgs.common.ssh.wire import WireError
 
 

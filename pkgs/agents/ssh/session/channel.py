@@ -26,15 +26,6 @@ from pkgs.agents.ssh.limits import (
     RESIZE_REST_S,
     TERMINAL_REST_S,
 )
-from pkgs.agents.ssh.messages import (
-    OpenSession,
-    Output,
-    OutputCut,
-    Resized,
-    SessionEnded,
-    SessionKind,
-    SessionOpened,
-)
 from pkgs.agents.ssh.session.env import ClientEnv
 from pkgs.agents.ssh.session.process import SIGNALS, Exit, Launched, Process
 from pkgs.agents.ssh.session.stdin import Stdin
@@ -53,6 +44,15 @@ from pkgs.common.ssh.requests import (
     SubsystemRequest,
     TerminalSize,
     WindowChange,
+)
+from pkgs.common.ssh.sessions.messages import (
+    OpenSession,
+    Output,
+    OutputCut,
+    Resized,
+    SessionEnded,
+    SessionKind,
+    SessionOpened,
 )
 
 

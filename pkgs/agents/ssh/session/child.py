@@ -19,19 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
-from pkgs.agents.ssh.messages import (
-    Account,
-    FileOperation,
-    FileSummary,
-    ForwardAnswer,
-    ForwardEnded,
-    NoAccount,
-    OpenForward,
-    OpenSession,
-    SessionEnded,
-    SessionOpened,
-    ToProcess,
-)
+from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward, ToProcess
 from pkgs.agents.ssh.session import env, forward, process, terminal
 from pkgs.agents.ssh.session.channel import Session
 from pkgs.agents.ssh.session.process import Launched
@@ -63,6 +51,13 @@ from pkgs.common.ssh.process.messages import (
 )
 from pkgs.common.ssh.process.splice import Splice
 from pkgs.common.ssh.requests import DirectTcp
+from pkgs.common.ssh.sessions.messages import (
+    FileOperation,
+    FileSummary,
+    OpenSession,
+    SessionEnded,
+    SessionOpened,
+)
 
 _MOTD = (Path("/run/motd.dynamic"), Path("/etc/motd"))
 

@@ -17,9 +17,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pkgs.agents.ssh.messages import OpenSession, SessionEnded
-from pkgs.agents.ssh.recordings import Recorder, Recording
-from pkgs.agents.ssh.unfinished import Unfinished
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
@@ -28,6 +25,9 @@ from pkgs.common.events.types import Emitter, Event, FieldValue
 from pkgs.common.pki.identity import Identity
 from pkgs.common.recording.model import SessionMeta
 from pkgs.common.resources.kinds import Node
+from pkgs.common.ssh.sessions.messages import OpenSession, SessionEnded
+from pkgs.common.ssh.sessions.recordings import Recorder, Recording
+from pkgs.common.ssh.sessions.unfinished import Unfinished
 
 _DATA_INDEX = 2147483646
 _LAST_INDEX = 2147483647
