@@ -2,6 +2,6 @@
 
 No other room imports paramiko, and no paramiko type leaves this one. A server connection is one process
 (see `process`): `connection` speaks SSH in it, and it holds no key of the cluster: host signatures, the
-check of the user's certificate and every decision come from the service's main process. Must not know
-what a session, a node or a role is.
+check of the user's certificate and every decision come from the service's main process. `sessions` keeps
+the record of what users did. Must not know what a node or a role allows.
 """
