@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pkgs.common.errors import InputError
 from pkgs.common.runtime.config import Config, config_for, load_config, parse_config
 from pkgs.common.runtime.flags import parse_flags
+from tests.harness.examples import examples
 
 HUB = """
 version: v3
@@ -149,7 +150,7 @@ def test_a_disabled_service_of_the_field_may_keep_its_settings() -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.sampled_from([HUB, AGENT]),
     st.integers(0, 400),
