@@ -109,7 +109,7 @@ def test_less_pages_and_searches(screens: Screens, alice: Person, text: Path) ->
 
 @pytest.mark.needs("vi")
 def test_vi_edits(screens: Screens, alice: Person, text: Path) -> None:
-    pair = start(screens, alice, f"vi -u NONE -n -R --cmd 'set nocp' {text}")
+    pair = start(screens, alice, f"vi -u NONE -n --cmd 'set nocp' {text}")
     pair.alike("0003")
     pair.type("G", "o", "typed through the platform", "Escape")
     pair.alike("typed through the platform")
