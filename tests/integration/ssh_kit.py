@@ -37,6 +37,7 @@ from pkgs.common.pki.sshcert import line_to_blob, sign_host_cert, sign_user_cert
 from pkgs.common.pki.trust import Trust
 from pkgs.common.recording.model import Mark, Output, Resize, SessionMeta
 from pkgs.common.recording.reader import read_items
+from pkgs.common.recording.seal import Signed
 from pkgs.common.resources.kinds import (
     AuthPreference,
     Lock,
@@ -203,6 +204,7 @@ class SshNode:
             self.folder / "upload",
             self.uploads,  # type: ignore[arg-type]
             lambda: self.state.recording_config.spec.mode,
+            lambda message: Signed(self._host_keys[0].blob, self._host_signer.sign(message)),
             time.monotonic,
             self._log,
         )

@@ -24,6 +24,7 @@ from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.sshcert import line_to_blob
 from pkgs.common.pki.trust import Trust
+from pkgs.common.recording.seal import Signed
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
@@ -78,10 +79,12 @@ class SshService:
             self._node_changed,
             process.component_log("labels"),
         )
+        self._keys = _HostKeys(member)
         self._recorder = Recorder(
             paths.upload_dir(config.data_dir),
             member.client,
             lambda: member.cache.recording_config.spec.mode,
+            self._keys.seal,
             process.clock.monotonic,
             process.component_log("recordings"),
         )
@@ -108,7 +111,6 @@ class SshService:
             single_user=os.geteuid() != 0,
             log=process.component_log("sessions"),
         )
-        self._keys = _HostKeys(member)
         self._pool = Pool(
             "pkgs.agents.ssh.session.child",
             self._new_connection,
@@ -290,10 +292,10 @@ class _HostKeys:
     def _load(self, *_: object) -> None:
         identity = self._member.identity
         self._signer = SshSigner.load(identity.ssh_private_pem)
-        certificate = line_to_blob(identity.ssh_cert)
+        self._certificate = line_to_blob(identity.ssh_cert)
         self._keys = [
             HostKey(algorithm=wire.Reader(blob).text(), blob=blob)
-            for blob in (certificate, self._signer.public_blob)
+            for blob in (self._certificate, self._signer.public_blob)
         ]
 
     def offered(self) -> list[HostKey]:
@@ -301,6 +303,11 @@ class _HostKeys:
 
     def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
         return self._signer.sign(exchange_hash)
+
+    def seal(self, message: bytes) -> Signed:
+        """Sign the end of a recording."""
+        signer, certificate = self._signer, self._certificate
+        return Signed(certificate, signer.sign(message))
 
 
 def uses_tunnels(config: Config) -> bool:

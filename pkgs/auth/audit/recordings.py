@@ -30,12 +30,14 @@ from pkgs.common.api.recordings import (
 from pkgs.common.errors import (
     ConflictError,
     DeniedError,
+    InputError,
     LimitExceededError,
     NotFoundError,
     UnavailableError,
 )
 from pkgs.common.events.codes import SESSION_RECORDING_ACCESS, SESSION_UPLOAD
 from pkgs.common.recording.ids import is_session_id, require_session_id
+from pkgs.common.recording.reader import opening
 from pkgs.common.rpc.calls import Caller
 
 
@@ -72,7 +74,7 @@ class RecordingHandlers:
         self._busy[sid] = identity.name
         try:
             if not final.exists():
-                await self._receive(sid, request.live, chunks)
+                await self._receive(sid, identity.name, request.live, chunks)
             elif row.size != (size := final.stat().st_size):
                 # A process before this one died when the file was there and the log did not know of it.
                 await self._note(sid, size)
@@ -80,7 +82,7 @@ class RecordingHandlers:
             del self._busy[sid]
         return Done()
 
-    async def _receive(self, sid: str, live: bool, chunks: AsyncIterator[bytes]) -> None:
+    async def _receive(self, sid: str, host_id: str, live: bool, chunks: AsyncIterator[bytes]) -> None:
         """Take the bytes in; only a stream that ended well becomes the recording."""
         part = self._path(sid, "stream" if live else "part")
         size, complete = 0, False
@@ -88,6 +90,8 @@ class RecordingHandlers:
             file = await asyncio.to_thread(_create, part)
             with file:
                 async for chunk in chunks:
+                    if not size:
+                        _check_opening(chunk, sid, host_id)
                     size += len(chunk)
                     if size > limits.MAX_RECORDING_BYTES:
                         raise LimitExceededError(f"a recording may be {limits.MAX_RECORDING_BYTES:,} bytes")
@@ -188,6 +192,13 @@ class RecordingHandlers:
             if len(rows) < limits.SEARCH_PAGE:
                 return
             before = (rows[-1].started, rows[-1].session_id)
+
+
+def _check_opening(chunk: bytes, sid: str, host_id: str) -> None:
+    """A recording that says it is another session's, or another host's, is not taken in (attack A39)."""
+    meta = opening(chunk)
+    if meta is not None and (meta.session_id != sid or meta.host_id != host_id):
+        raise InputError("the recording is of another session", detail=f"{meta.session_id} of {meta.host_id}")
 
 
 def _info(row: SessionRow) -> RecordingInfo:

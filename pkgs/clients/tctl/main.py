@@ -91,6 +91,7 @@ TOOL = Tool(
             {
                 "ls": Verb(_VERBS + "recordings.ls", "List recordings"),
                 "download": Verb(_VERBS + "recordings.download", "Save a recording as a file for tsh play"),
+                "verify": Verb(_VERBS + "recordings.verify", "Check that recordings are whole and signed"),
             },
         ),
         "bots": Group(

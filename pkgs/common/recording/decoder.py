@@ -48,6 +48,10 @@ class Decoder:
         self._seq = 0
         self._chain: bytes | None = frame.GENESIS
         """None behind damage: nothing to check the next frame's link against."""
+        self.chained = 0
+        """Frames so far that follow one from the other, from the first on."""
+        self.chain_before_end = b""
+        """Chain value of the last frame before the footer, once that has come and follows from it."""
         self._raw_total = 0
         self._last_ms = 0
         self._lost = False
@@ -144,6 +148,10 @@ class Decoder:
         linked = frame.link(expected, head.type, head.seq, payload) if expected is not None else head.chain
         if not hmac.compare_digest(linked, head.chain):
             yield from self._damage(f"frame {head.seq} does not follow from the one before it")
+        elif expected is not None:
+            self.chained += head.seq == self.chained
+            if head.type == FrameType.FOOTER:
+                self.chain_before_end = expected
         self._raw_total += len(content)
         if self._raw_total > limits.MAX_RAW_TOTAL:
             self._state = _State.STOPPED

@@ -19,6 +19,7 @@ from pkgs.common.recording import frame, limits
 from pkgs.common.recording.frame import FrameType
 from pkgs.common.recording.ids import require_session_id
 from pkgs.common.recording.model import ExecResult, Footer, Mark, Output, Resize, SessionMeta, TimedEvent
+from pkgs.common.recording.seal import Seal, message
 
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -159,8 +160,8 @@ class RecordingWriter:
         if due is not None and (force or now >= due):
             self._write_batch()
 
-    def finish(self, now: float, *, ended: float) -> Footer:
-        """Write the rest and the footer, and close the sink. Nothing may follow."""
+    def finish(self, now: float, *, ended: float, seal: Seal | None = None) -> Footer:
+        """Write the rest and the footer, signed by `seal`, and close the sink. Nothing may follow."""
         self._write_batch()
         footer = Footer(
             ms=self._ms(now),
@@ -170,6 +171,11 @@ class RecordingWriter:
             frames=self._seq,
             exit_status=self._exit_status,
         )
+        if seal is not None:
+            signed = seal(message(self._chain, footer))
+            footer = msgspec.structs.replace(
+                footer, certificate=signed.certificate, signature=signed.signature
+            )
         self._write_frame(FrameType.FOOTER, _ENCODER.encode(footer))
         self._finished = True
         self._sink.close()
