@@ -134,6 +134,16 @@ RECORDING_CHUNK = 128 * 1024
 RECORDING_START_WAIT_S = 10.0
 """How long an upload waits for the event that says whose session it is."""
 RECORDING_LIST_MAX = 1000
+SCREEN_TEXT_MAX = 4 * 1024 * 1024
+"""Characters of one session's screen that are indexed for searching."""
+SCREEN_LINE_COST = 32
+"""Counted for each line beside its text."""
+SCREEN_PATTERN_MAX = 200
+SCREEN_HITS_SCANNED = 20_000
+"""Lines that one search looks at, most of them perhaps of sessions that its caller may not see."""
+PRUNED_AT_ONCE = 200
+"""Recordings that one call, or one round of the retention, deletes."""
+RETENTION_EVERY_S = 600.0
 MAX_UPLOADS = 512
 """Uploads going on at once over all hosts; a session that is recorded live is one for as long as it lasts."""
 MAX_UPLOADS_PER_HOST = 64

@@ -12,7 +12,9 @@ from pkgs.auth.accesslists.calls import AccessListHandlers
 from pkgs.auth.accounts.login import LoginHandler
 from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
+from pkgs.auth.audit.keeping import Keeping
 from pkgs.auth.audit.recordings import RecordingHandlers
+from pkgs.auth.audit.searching import SearchHandlers
 from pkgs.auth.bots.machines import MachineHandlers
 from pkgs.auth.bots.manage import BotHandlers
 from pkgs.auth.explaining import ExplainHandlers
@@ -67,6 +69,8 @@ class Handlers:
     watch: WatchHandler
     audit: AuditHandlers
     recordings: RecordingHandlers
+    searching: SearchHandlers
+    keeping: Keeping
     status: StatusHandlers
     explaining: ExplainHandlers
     impersonation: ImpersonationHandlers
@@ -218,4 +222,6 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(recordings.UploadRecording, handlers.recordings.upload, Callers.HOST)
     add(recordings.DownloadRecording, handlers.recordings.download, PEOPLE)
     add(recordings.ListRecordings, handlers.recordings.list, PEOPLE)
+    add(recordings.SearchRecordings, handlers.searching.search, PEOPLE)
+    add(recordings.PruneRecordings, handlers.keeping.prune, PEOPLE)
     return guarded.registry

@@ -20,9 +20,12 @@ from pkgs.auth.accounts.passwords import PasswordPool
 from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
 from pkgs.auth.audit.journal import Journal
+from pkgs.auth.audit.keeping import Keeping
 from pkgs.auth.audit.log import AuditLog
 from pkgs.auth.audit.misplaced import Misplaced
 from pkgs.auth.audit.recordings import RecordingHandlers
+from pkgs.auth.audit.screens import Screens
+from pkgs.auth.audit.searching import SearchHandlers
 from pkgs.auth.backend.interface import Backend
 from pkgs.auth.backend.sqlite import SqliteBackend
 from pkgs.auth.backend.tinydb import TinyDbBackend
@@ -73,6 +76,7 @@ from pkgs.common.runtime.version import VERSION
 
 _log = logging.getLogger(__name__)
 AUDIT_FILE = "audit.db"
+SCREENS_FILE = "screens.db"
 RUN_DIR = "run-auth"
 
 
@@ -114,6 +118,8 @@ class AuthService:
         self._closers.append(self.authorities.close)
         self.audit_log = AuditLog(self._data_dir / AUDIT_FILE)
         self._closers.append(self.audit_log.close)
+        self.screens = Screens(self._data_dir / SCREENS_FILE)
+        self._closers.append(self.screens.close)
         self.host_id = host_uuid(self._data_dir)
 
     def _build_handlers(self) -> None:
@@ -128,6 +134,9 @@ class AuthService:
         passwords = PasswordPool()
         self._closers.append(passwords.close)
         issuer = self.issuer = UserIssuer(authorities, journal, permissions.check_locks)
+        recordings = RecordingHandlers(
+            paths.recordings_dir(self._data_dir), log, permissions, journal, self.screens
+        )
         login = LoginHandler(store, accounts, attempts, passwords, permissions, issuer, journal, logins)
         self._closers.append(login.close)
         self.handlers = Handlers(
@@ -151,7 +160,9 @@ class AuthService:
             resources=ResourceHandlers(store, accounts, attempts, permissions, journal, self._enforce_locks),
             watch=WatchHandler(store, permissions),
             audit=AuditHandlers(log, permissions, self.cluster_name, self._now),
-            recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
+            recordings=recordings,
+            searching=SearchHandlers(log, self.screens, recordings, journal),
+            keeping=Keeping(store, log, recordings, permissions, journal, self._now),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),
             impersonation=ImpersonationHandlers(store, permissions, issuer, journal),
@@ -266,6 +277,7 @@ class AuthService:
         while True:
             try:
                 await self.pruning.run()
+                await self.handlers.keeping.retain()
                 await self.backend.sweep()
                 await self._beat()
                 if self._now() > self._context_until:

@@ -297,6 +297,8 @@ ROWS: list[Row] = [
         hidden=True,
     ),
     row(recordings.ListRecordings(), USERS | ADMIN),
+    row(recordings.SearchRecordings(pattern="recorded"), USERS | ADMIN),
+    row(recordings.PruneRecordings(ended_before=1.0), ADMIN),
     # Last: it makes an earlier certificate of the machine worthless.
     Row("RenewBotCerts", each(lambda w, p: bots.RenewBotCerts(**new_keys())), frozenset({"bot"})),
 ]

@@ -91,6 +91,9 @@ TOOL = Tool(
             {
                 "ls": Verb(_VERBS + "recordings.ls", "List recordings"),
                 "download": Verb(_VERBS + "recordings.download", "Save a recording as a file for tsh play"),
+                "export": Verb(_VERBS + "recordings.export", "Write a recording as asciicast, page or text"),
+                "grep": Verb(_VERBS + "recordings.grep", "Find words on recorded screens"),
+                "prune": Verb(_VERBS + "recordings.prune", "Delete old recordings"),
                 "verify": Verb(_VERBS + "recordings.verify", "Check that recordings are whole and signed"),
             },
         ),

@@ -148,6 +148,8 @@ SESSION_UPLOAD = Kind("session.upload", "T2005I")
 SESSION_DATA = Kind("session.data", "T2006I")
 SESSION_CONNECT = Kind("session.connect", "T2010I")
 SESSION_RECORDING_ACCESS = Kind("session.recording.access", "T2012I")
+SESSION_RECORDING_DELETE = Kind("session.recording.delete", "T2090I")
+"""Not of the field: a recording was deleted, by somebody or by the cluster's retention."""
 SESSION_REJECTED = Kind("session.rejected", "T1006W")
 CLIENT_DISCONNECT = Kind("client.disconnect", "T3006I")
 EXEC = Kind("exec", "T3002I")
