@@ -277,7 +277,7 @@ def test_a30_a_session_that_needs_company_does_not_begin_alone() -> None:
     env = Environment(now=1.0)
     assert decide(Subject(alice, [allowing]), target, env)
     decision = decide(Subject(alice, [allowing, EYES]), target, env)
-    assert decision.reasons == ("a role requires others to be present, which sessions cannot wait for yet",)
+    assert decision.reasons == ("a role requires others to be present, which only a shell or a command on a terminal waits for",)
 
 
 # A44: identities of other clusters.
