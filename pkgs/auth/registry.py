@@ -25,6 +25,7 @@ from pkgs.auth.requests.deciding import DecidingHandlers
 from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
+from pkgs.auth.sessions.calls import SessionHandlers
 from pkgs.auth.status import StatusHandlers
 from pkgs.auth.whole import Whole
 from pkgs.common.api import (
@@ -37,6 +38,7 @@ from pkgs.common.api import (
     recordings,
     requests,
     resources,
+    sessions,
     system,
 )
 from pkgs.common.errors import AccessError
@@ -75,6 +77,7 @@ class Handlers:
     lists: AccessListHandlers
     requests: RequestHandlers
     deciding: DecidingHandlers
+    sessions: SessionHandlers
 
 
 class Guarded:
@@ -218,4 +221,9 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(recordings.UploadRecording, handlers.recordings.upload, Callers.HOST)
     add(recordings.DownloadRecording, handlers.recordings.download, PEOPLE)
     add(recordings.ListRecordings, handlers.recordings.list, PEOPLE)
+
+    add(sessions.ReportSessions, handlers.sessions.report, Callers.NODE)
+    add(sessions.SessionOrders, handlers.sessions.orders, Callers.NODE)
+    add(sessions.ListSessions, handlers.sessions.list, PEOPLE)
+    add(sessions.KillSession, handlers.sessions.kill, PEOPLE)
     return guarded.registry

@@ -58,6 +58,9 @@ class ReportSessions(Request[Done], frozen=True, kw_only=True):
     """An agent tells of all sessions that live on it now. What it does not name any more has ended."""
 
     sessions: list[SessionTracker]
+    first: bool = True
+    last: bool = True
+    """Of the parts that a long report comes in; it counts when the last is there."""
 
 
 class SessionOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,8 @@ MAX_INVITED = 32
 MAX_SHOWN_DEMANDS = 8
 REPORT_EVERY_S = 60.0
 """Between reports of the live sessions to the Auth Service; each change is told at once."""
+REPORT_PART = 50
+"""Sessions in one part of a report."""
 REPORT_SETTLE_S = 0.2
 REPORT_CALL_S = 5.0
 RETRY_FIRST_S = 1.0
