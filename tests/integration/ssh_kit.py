@@ -220,7 +220,7 @@ class SshNode:
             single_user=False,
             log=self._log,
         )
-
+        self.table = shared.table
         self.reviews = Reviews(self._log, time.monotonic)
         self.reviews.start()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.profile.login import Login
+from pkgs.common.runtime.atomicfile import write_atomic
 
 JOIN_LOGIN = "-teleport-internal-join"
 MODE_VARIABLE = "TELEPORT_SSH_JOIN_MODE"
@@ -38,9 +39,5 @@ def _proxy_command(login: Login, port: str) -> str:
 def _config(login: Login) -> str:
     """A file with the login: on its command line OpenSSH (since 9.6) takes none with a leading dash."""
     path = Path(login.ssh_key).with_name("join_config")
-    if path.exists():
-        return str(path)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(f"User {JOIN_LOGIN}\n")
+    write_atomic(path, f"User {JOIN_LOGIN}\n".encode())
     return str(path)
