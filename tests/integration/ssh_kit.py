@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -188,6 +188,10 @@ class SshNode:
             return function()
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await in the node's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
 
     def _run(self) -> None:
         try:

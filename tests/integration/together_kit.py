@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import paramiko
+
 from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, JoinPolicy, RequirePolicy, Role, RoleOptions, RoleSpec
@@ -97,3 +99,14 @@ def _running(argv: list[str], env: dict[str, str]) -> Iterator[Terminal]:
             terminal.process.kill()
             terminal.process.wait(10)
             os.close(terminal.fd)
+
+
+def read_until(channel: paramiko.Channel, mark: bytes) -> bytes:
+    """What a channel gives up to the mark."""
+    channel.settimeout(20)
+    data = b""
+    while mark not in data[-65536 - len(mark) :]:
+        more = channel.recv(65536)
+        assert more, f"it ended: {data[-500:]!r}"
+        data += more
+    return data

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pkgs.agents.ssh.gate import Gate
-from pkgs.agents.ssh.together.messages import Waiting
+from pkgs.agents.ssh.together.messages import SessionOver, Waiting
 from pkgs.agents.ssh.together.shared import Begin, SharedSession
 from pkgs.agents.ssh.together.table import Table
 from pkgs.agents.ssh.together.viewer import Push
+from pkgs.agents.ssh.together.words import line
 from pkgs.common.errors import AccessError
 from pkgs.common.events import codes
 from pkgs.common.ssh.process.messages import Refused
@@ -79,6 +80,7 @@ class OwnSessions:
         session = self._sessions.get(channel)
         if session is not None and session.state == "pending":
             del self._sessions[channel]
+            self._push(SessionOver(channel=channel, text=line("You gave up.")))
             await session.finish(GAVE_UP)
 
     async def ended(self, channel: int) -> None:

@@ -98,6 +98,11 @@ class SharedSession:
         self._grace: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[None]] = set()
 
+    @property
+    def visits(self) -> list[Visit]:
+        """Those who are in it beside its owner."""
+        return list(self._visits.values())
+
     # The owner's side.
 
     def lacks(self) -> tuple[str, ...]:
