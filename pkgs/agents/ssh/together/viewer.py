@@ -52,7 +52,7 @@ class Viewer:
         self._flush()
 
     def close(self, text: str, status: int = 0) -> None:
-        """Nothing more follows but this."""
+        """Nothing more follows but what waits and this."""
         if self._last is None and not self._over:
             self._last = JoinOver(channel=self.channel, text=text, status=status)
             self._flush()
@@ -89,8 +89,7 @@ class Viewer:
                 self._queue[0] = head[len(piece) :]
             else:
                 self._queue.popleft()
-        # Whoever does not read gets the last word all the same.
-        if self._last is not None and not self._over:
+        if self._last is not None and not self._queue and not self._over:
             self._over = self._push(self._last)
             if not self._over:
                 self._again()
