@@ -207,6 +207,17 @@ def test_a14_a_role_that_lets_nobody_in_any_more_ends_visits(node: SshNode, owne
     assert ended(node, "flo", "session.leave").fields["sid"] == owner
 
 
+def test_a14_who_comes_to_need_company_does_not_go_on_alone(node: SshNode) -> None:
+    node.state.roles["changing"] = node.state.roles["access"]
+    with at_terminal(node.user("chris", roles=("changing",)), "PS1='$ ' sh") as alone:
+        alone.expect("$")
+        node.state.roles["changing"] = node.state.roles["moderated"]
+        node.tell("role")
+        alone.expect("access is no longer allowed")
+        alone.end()
+    ended(node, "chris")
+
+
 def _login_refusal(user: User, session_id: str) -> str:
     with joining(user, session_id, "observer") as terminal:
         assert terminal.end() != 0

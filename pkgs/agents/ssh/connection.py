@@ -85,6 +85,8 @@ class SshConnection:
         self._push: Push = lambda message: False
         self._own: OwnSessions | None = None
         self._visitor: visitor.Visitor | None = None
+        self._in_company = False
+        """Whether nothing was granted here but what waits for the company that roles require."""
 
     def can_push(self, push: Push) -> None:
         self._push = push
@@ -128,6 +130,7 @@ class SshConnection:
             self._visitor = visitor.Visitor(table, self._gate, self._parties, self._source, blob, self._push)
         else:
             self._own = OwnSessions(table, self._gate, self._push, self._end)
+            self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
             visits=user == JOIN_LOGIN,
             login=user,
@@ -219,7 +222,11 @@ class SshConnection:
             self.end("the certificate has expired")
 
     def _review(self, identity: Identity, *, authorities: bool) -> None:
-        decision = self._gate.decide(identity, self.login, self._source, live=True, accompanied=True)
+        decision = self._gate.decide(identity, self.login, self._source, live=True)
+        if decision:
+            self._in_company = False
+        elif self._in_company:
+            decision = self._gate.decide(identity, self.login, self._source, live=True, accompanied=True)
         if not decision:
             self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
         elif authorities and not self._gate.still_trusts(self._blob, identity, self.login, self._source):

@@ -29,6 +29,7 @@ REPORT_EVERY_S = 60.0
 REPORT_PART = 50
 """Sessions in one part of a report."""
 REPORT_SETTLE_S = 0.2
+LAST_REPORT_S = 1.0
 REPORT_CALL_S = 5.0
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 30.0

@@ -42,6 +42,12 @@ class Reporter:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._told:
+            try:
+                async with asyncio.timeout(limits.LAST_REPORT_S):
+                    await self.report()
+            except (AccessError, TimeoutError) as problem:
+                self._log.info("the end of the live sessions is not reported: %s", problem)
 
     async def report(self) -> None:
         """Tell now. Raises AccessError."""
@@ -84,8 +90,10 @@ class Reporter:
                         backoff.reset()
                         if order.session_id:
                             await self._obey(order)
-                        elif self._table.all():
-                            self._due.set()  # it may be a new Auth Service, which knows nothing
+                        else:
+                            # It may be an Auth Service that knows nothing, or this the agent of a host whose
+                            # last one died with sessions that it knows.
+                            self._due.set()
             except AccessError as problem:
                 self._log.debug("no orders can be heard: %s", problem)
             await asyncio.sleep(backoff.next())

@@ -17,6 +17,7 @@ from pkgs.common.access.joining import MODES
 from pkgs.common.access.types import Subject
 from pkgs.common.access.visiting import may_knock
 from pkgs.common.errors import AccessError, DeniedError, InputError, ProtocolError
+from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.sshcert import unverified_facts, verify_user_cert
 from pkgs.common.recording.ids import require_session_id
 from pkgs.common.ssh.process.messages import Message, Refused
@@ -84,7 +85,7 @@ class Visitor:
         try:
             session, visit = await self._enter(request)
         except AccessError as problem:
-            return Refused(text=str(problem))
+            return Refused(text=inert(str(problem)))
         self._visits[request.channel] = (session, visit)
         return Joined(session_id=session.session_id)
 
