@@ -10,7 +10,7 @@ import pytest
 
 from pkgs.agents.ssh.together.limits import VIEWER_QUEUE
 from pkgs.common.access.joining import JOIN_LOGIN
-from tests.integration.ssh_kit import SshNode, ended, recording_of
+from tests.integration.ssh_kit import SshNode, ended, recording_of, wait_until
 from tests.integration.together_kit import at_terminal, joining, live, prepare, read_until
 
 pytestmark = [
@@ -88,7 +88,10 @@ def test_a_moderated_session_waits_and_runs_nothing_before(node: SshNode, tmp_pa
         with joining(node.user("bob", roles=("watcher",)), sid, "observer") as watcher:
             watcher.expect("It waits for")
             owner.expect("bob joined")
+            passes = node.reviews.passes
+            wait_until(lambda: node.reviews.passes > passes + 1, "two more reviews")
             assert not trace.exists()
+            assert owner.shown.count("Waiting for participants") == 1
             with joining(node.user("mona", roles=("auditor",)), sid, "moderator") as moderator:
                 moderator.expect("Its reason: fix the disk")
                 for one in (owner, moderator, watcher):

@@ -207,6 +207,21 @@ def test_a14_a_role_that_lets_nobody_in_any_more_ends_visits(node: SshNode, owne
     assert ended(node, "flo", "session.leave").fields["sid"] == owner
 
 
+def test_a30_a_moderator_who_leaves_is_gone_also_when_that_cannot_be_audited(node: SshNode) -> None:
+    with at_terminal(node.user("paul", roles=("moderated",))) as session:
+        session.expect("Waiting for participants")
+        mona = node.user("mona", roles=("auditor",))
+        with joining(mona, live(node, "paul"), "moderator") as moderator:
+            session.expect("the session begins")
+            node.events.broken = UnavailableError("the disk is full")
+            try:
+                moderator.type("\x03", end="")
+                session.expect("those whom it needs have left")
+            finally:
+                node.events.broken = None
+        session.end()
+
+
 def test_a14_who_comes_to_need_company_does_not_go_on_alone(node: SshNode) -> None:
     node.state.roles["changing"] = node.state.roles["access"]
     with at_terminal(node.user("chris", roles=("changing",)), "PS1='$ ' sh") as alone:

@@ -10,9 +10,7 @@ asked anew each time, with roles and locks of that moment (attacks A14, A30).
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Literal
 
 from pkgs.agents.ssh.gate import Gate
@@ -26,16 +24,16 @@ from pkgs.agents.ssh.together.messages import (
     SessionStarted,
 )
 from pkgs.agents.ssh.together.table import Table
-from pkgs.agents.ssh.together.viewer import Push, Viewer
+from pkgs.agents.ssh.together.viewer import Push
+from pkgs.agents.ssh.together.visit import Visit, event_fields, tracker_of
 from pkgs.agents.ssh.together.words import Replay, line, names, reason_of
 from pkgs.common.access import joining
 from pkgs.common.access.joining import MAY_END, MAY_TYPE, Mode, Participant
 from pkgs.common.access.types import Decision, Subject
 from pkgs.common.access.visiting import may_enter
-from pkgs.common.api.sessions import Presence, SessionTracker, State
+from pkgs.common.api.sessions import SessionTracker, State
 from pkgs.common.errors import AccessError, DeniedError, LimitExceededError
 from pkgs.common.events import codes
-from pkgs.common.events.types import FieldValue
 from pkgs.common.output.sanitize import inert
 from pkgs.common.ssh.process.messages import Refused
 from pkgs.common.ssh.sessions.log import Parties, SessionLog
@@ -45,22 +43,6 @@ Begin = Callable[[], Awaitable[SessionOpened | Refused]]
 """Make the session's start durable and open its recording, if the owner may still have it."""
 _INTERRUPT = b"\x03"
 _TERMINATE = b"t"
-
-
-@dataclass(eq=False, slots=True)
-class Visit:
-    """Somebody in a session of somebody else, or in another terminal of their own."""
-
-    parties: Parties
-    source: str
-    mode: Mode
-    viewer: Viewer
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    last_active: float = 0.0
-
-    @property
-    def name(self) -> str:
-        return inert(self.parties.identity.name)
 
 
 class SharedSession:
@@ -90,6 +72,9 @@ class SharedSession:
         self._give_up = give_up
         self._on_over = on_over
         self._rules = joining.begin("ssh", owner.identity, gate.cache.roles_of(owner.identity))
+        self._demanding = any(found.policies for found in self._rules.sets)
+        self._told: tuple[str, ...] = ()
+        """Who was waited for when everybody was told last."""
         self._visits: dict[str, Visit] = {}
         self._replay = Replay()
         self._created = gate.now()
@@ -145,7 +130,8 @@ class SharedSession:
 
     def review(self) -> None:
         """Somebody's roles or locks may have changed."""
-        if self.state != "over" and (self._visits or self.state == "paused"):
+        # One at a time: the next comes in a second.
+        if self.state != "over" and (self._visits or self._demanding) and not self._tasks:
             self._later(self._reconsider())
 
     # Visitors.
@@ -181,7 +167,7 @@ class SharedSession:
 
     async def refused(self, parties: Parties, mode: Mode, why: str) -> None:
         """Somebody wanted to join who may not."""
-        await self._log.emit(codes.SESSION_REJECTED, None, **_of(parties, mode), reason=why)
+        await self._log.emit(codes.SESSION_REJECTED, None, **event_fields(parties, mode), reason=why)
 
     async def leave(self, visit: Visit, text: str) -> None:
         async with self._turn:
@@ -190,9 +176,12 @@ class SharedSession:
             visit.viewer.close(line(text))
             self._tell(f"{visit.name} left the session.")
             self._table.changed()
+        try:
             await self._log.mark("leave", visit.name)
             await self._emit(codes.SESSION_LEAVE, visit)
-        await self._reconsider()
+        finally:
+            # Whatever becomes of the record: they are not here any more (attack A30).
+            await self._reconsider()
 
     def dismiss(self, visit: Visit, text: str) -> None:
         """Have somebody leave, soon."""
@@ -258,7 +247,8 @@ class SharedSession:
             match self.state:
                 case "pending" if not missing:
                     await self._run()
-                case "pending":
+                case "pending" if missing != self._told:
+                    self._told = missing
                     self._tell(f"Waiting for participants: {self._demands(missing)}")
                 case "running" if missing:
                     if joining.when_left(self._rules, present) == "pause":
@@ -300,9 +290,10 @@ class SharedSession:
 
     def greeting(self) -> str:
         """For an owner who must wait."""
+        self._told = self.lacks()
         lines = (
             f"Session {self.session_id} was created and waits for others. Nothing runs before they are here.",
-            f"Waiting for participants: {self._demands(self.lacks())}",
+            f"Waiting for participants: {self._demands(self._told)}",
             "Ctrl-C gives up.",
         )
         return "".join(map(line, lines))
@@ -334,47 +325,18 @@ class SharedSession:
     # The record.
 
     async def _emit(self, kind: codes.Kind, visit: Visit) -> None:
-        await self._log.emit(kind, None, **_of(visit.parties, visit.mode))
+        await self._log.emit(kind, None, **event_fields(visit.parties, visit.mode))
 
     def tracker(self) -> SessionTracker:
         """What the cluster may know of it."""
-        node, identity = self._gate.node(), self._owner.identity
-        everybody = [
-            Presence(
-                id=self.session_id,
-                user=identity.name,
-                cluster=identity.cluster,
-                mode="owner",
-                last_active=self._created,
-            )
-        ]
-        for visit in self._visits.values():
-            who = visit.parties.identity
-            everybody.append(
-                Presence(
-                    id=visit.id,
-                    user=who.name,
-                    cluster=who.cluster,
-                    mode=visit.mode,
-                    last_active=visit.last_active,
-                )
-            )
-        return SessionTracker(
-            session_id=self.session_id,
-            state="running" if self.state == "over" else self.state,
-            created=self._created,
-            host_user=identity.name,
-            owner_cluster=identity.cluster,
-            host_roles=list(identity.roles),
-            login=self._owner.login,
-            cluster_name=self._owner.cluster_name,
-            target_hostname=node.spec.hostname,
-            target_address=node.spec.addr,
-            reason=self._request.reason[: limits.MAX_REASON],
-            invited=self._request.invited[: limits.MAX_INVITED],
-            initial_command=self._request.command[: limits.MAX_REASON],
-            needs=list(self.lacks()[: limits.MAX_SHOWN_DEMANDS]),
-            participants=everybody,
+        return tracker_of(
+            self.session_id,
+            "running" if self.state == "over" else self.state,
+            self._created,
+            self._owner,
+            self._request,
+            self._visits.values(),
+            self.lacks(),
         )
 
     def _later(self, work: Awaitable[None]) -> None:
@@ -388,14 +350,3 @@ class SharedSession:
         except AccessError as problem:
             # What cannot be audited does not go on.
             self._give_up(f"the session cannot go on: {problem.message}")
-
-
-def _of(parties: Parties, mode: Mode) -> dict[str, FieldValue]:
-    """Fields of an event about a visitor, in the place of the owner's."""
-    owners = ("impersonator", "bot_name", "bot_instance_id", "access_requests")
-    return {
-        **dict.fromkeys(owners),
-        **parties.fields(),
-        "with_mfa": parties.identity.mfa_device or None,
-        "participant_mode": mode,
-    }

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.together.messages import Joined, JoinSession, Left, Taken, Typed
-from pkgs.agents.ssh.together.shared import SharedSession, Visit
+from pkgs.agents.ssh.together.shared import SharedSession
 from pkgs.agents.ssh.together.table import Table, no_such_session
 from pkgs.agents.ssh.together.viewer import Push, Viewer
+from pkgs.agents.ssh.together.visit import Visit
 from pkgs.common.access.joining import MODES
 from pkgs.common.access.types import Subject
 from pkgs.common.access.visiting import may_knock
