@@ -141,6 +141,24 @@ def test_peers_share_one_screen(cluster: Cluster, alice: Person, mona: Person) -
         subprocess.run([*tmux, "kill-server"], capture_output=True)
 
 
+def test_a42_who_comes_to_join_reaches_a_server_by_its_id_alone_and_nothing_else_there(
+    cluster: Cluster, mona: Person
+) -> None:
+    """Mona may see no server."""
+    host_id = cluster.wait_node(cluster.nodename)["metadata"]["name"]
+    visitor = "--login=-teleport-internal-join"
+    by_name = mona.tsh("proxy", "ssh", visitor, f"{cluster.nodename}:0")
+    assert by_name.code == 1
+    assert "no server" in by_name.err
+    plain = mona.tsh("proxy", "ssh", f"{OS_USER}@{host_id}:0")
+    assert plain.code == 1
+    assert mona.tsh("proxy", "ssh", visitor, f"{host_id}:0", stdin="x\n").out.startswith("SSH-2.0-")
+    # Past the proxy as a visitor, it is still the server that decides.
+    login = mona.tsh("ssh", "-o", "LogLevel=DEBUG", f"{OS_USER}@{host_id}", "id")
+    assert login.code != 0
+    assert "uid=" not in login.out
+
+
 def test_a_session_is_ended_with_a_reason_and_no_other(cluster: Cluster, alice: Person, mona: Person) -> None:
     words = ("ssh", "-t", f"{OS_USER}@{cluster.nodename}", "PS1=@ sh")
     with tsh(alice, *words) as one, tsh(alice, *words) as two:

@@ -70,6 +70,25 @@ def test_a_peer_types_and_reads_along_without_a_recording(node: SshNode) -> None
         node.record("node")
 
 
+def test_a_visitor_is_told_that_their_terminal_is_too_small(node: SshNode) -> None:
+    bob = node.user("bob", roles=("watcher",))
+    with node.user("wide").logged_in() as transport, bob.logged_in(JOIN_LOGIN) as visiting:
+        owner = transport.open_session()
+        owner.get_pty(width=80, height=24)
+        owner.exec_command("read x; stty size; read y")
+        owner.resize_pty(width=200, height=50)
+        ended(node, "wide", "resize")
+        owner.sendall(b"\n")
+        read_until(owner, b"50 200")
+        for size, told in (((80, 24), True), ((200, 50), False)):
+            watcher = visiting.open_session()
+            watcher.get_pty(width=size[0], height=size[1])
+            watcher.exec_command(live(node, "wide"))
+            shown = read_until(watcher, b"50 200")
+            assert (b"Its terminal has 200x50; yours is smaller" in shown) is told
+        owner.sendall(b"\n")
+
+
 def test_a_moderated_session_waits_and_runs_nothing_before(node: SshNode, tmp_path: Path) -> None:
     trace = tmp_path / "ran"
     words = f"touch {trace}; echo now-it-runs; read x"

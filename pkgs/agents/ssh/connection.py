@@ -166,6 +166,7 @@ class SshConnection:
                 await self._session(channel).cut()
             case Resized(channel=channel, columns=columns, rows=rows):
                 await self._session(channel).resize(columns, rows)
+                self._own.resized(channel, columns, rows)
             case FileOperation():
                 await self._file_operation(message)
             case FileSummary():

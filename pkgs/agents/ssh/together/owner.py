@@ -75,6 +75,10 @@ class OwnSessions:
         if session := self._sessions.get(channel):
             session.output(data)
 
+    def resized(self, channel: int, columns: int, rows: int) -> None:
+        if session := self._sessions.get(channel):
+            session.resized(columns, rows)
+
     async def gave_up(self, channel: int) -> None:
         """The owner does not wait any longer. Of a session that runs, this says nothing."""
         session = self._sessions.get(channel)

@@ -77,6 +77,7 @@ class SharedSession:
         """Who was waited for when everybody was told last."""
         self._visits: dict[str, Visit] = {}
         self._replay = Replay()
+        self._size = (request.columns, request.rows)
         self._created = gate.now()
         self._ran = False
         self._turn = asyncio.Lock()
@@ -112,6 +113,10 @@ class SharedSession:
         self._replay.add(data)
         for visit in self._visits.values():
             visit.viewer.show(data)
+
+    def resized(self, columns: int, rows: int) -> None:
+        """The size of the session is that of its owner's terminal, whoever joins."""
+        self._size = (columns, rows)
 
     async def finish(self, text: str) -> None:
         """The owner's side has ended, whatever the reason. Called once."""
@@ -307,6 +312,9 @@ class SharedSession:
             visit.viewer.show(line(f"Its reason: {reason_of(self._request.reason)}").encode())
         if self.state == "pending":
             visit.viewer.show(line(f"It waits for: {names(self.lacks())}").encode())
+        if any(0 < own < wanted for own, wanted in zip(visit.size, self._size, strict=True)):
+            size = "x".join(map(str, self._size))
+            visit.viewer.show(line(f"Its terminal has {size}; yours is smaller and shows a part.").encode())
         visit.viewer.show(self._replay.newest())
         if self._replay.full_screen:
             self._push(Redraw(channel=self._log.channel))

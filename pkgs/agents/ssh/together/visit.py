@@ -24,6 +24,8 @@ class Visit:
     source: str
     mode: Mode
     viewer: Viewer
+    size: tuple[int, int] = (0, 0)
+    """Columns and rows of their terminal; 0: they have none."""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     last_active: float = 0.0
 

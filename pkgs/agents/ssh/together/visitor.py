@@ -102,7 +102,9 @@ class Visitor:
             if decision.needs:  # a role does let them in
                 raise DeniedError(f"you may not join this session: {'; '.join(decision.reasons)}")
             raise no_such_session()
-        visit = Visit(self._parties, self._source, mode, Viewer(request.channel, self._push, session.newest))
+        viewer = Viewer(request.channel, self._push, session.newest)
+        size = (request.columns, request.rows)
+        visit = Visit(self._parties, self._source, mode, viewer, size)
         await session.enter(visit)
         return session, visit
 
