@@ -310,8 +310,8 @@ class SharedSession:
         visit.viewer.show(line(f"You joined the session of {whose} as {visit.mode}. {how}").encode())
         if self._request.reason:
             visit.viewer.show(line(f"Its reason: {reason_of(self._request.reason)}").encode())
-        if self.state == "pending":
-            visit.viewer.show(line(f"It waits for: {names(self.lacks())}").encode())
+        if self.state == "pending" and (missing := self.lacks()):
+            visit.viewer.show(line(f"It waits for: {names(missing)}").encode())
         if any(0 < own < wanted for own, wanted in zip(visit.size, self._size, strict=True)):
             size = "x".join(map(str, self._size))
             visit.viewer.show(line(f"Its terminal has {size}; yours is smaller and shows a part.").encode())
