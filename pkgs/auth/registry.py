@@ -27,6 +27,7 @@ from pkgs.auth.requests.deciding import DecidingHandlers
 from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
+from pkgs.auth.sessions.calls import SessionHandlers
 from pkgs.auth.status import StatusHandlers
 from pkgs.auth.whole import Whole
 from pkgs.common.api import (
@@ -39,6 +40,7 @@ from pkgs.common.api import (
     recordings,
     requests,
     resources,
+    sessions,
     system,
 )
 from pkgs.common.errors import AccessError
@@ -79,6 +81,7 @@ class Handlers:
     lists: AccessListHandlers
     requests: RequestHandlers
     deciding: DecidingHandlers
+    sessions: SessionHandlers
 
 
 class Guarded:
@@ -224,4 +227,9 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(recordings.ListRecordings, handlers.recordings.list, PEOPLE)
     add(recordings.SearchRecordings, handlers.searching.search, PEOPLE)
     add(recordings.PruneRecordings, handlers.keeping.prune, PEOPLE)
+
+    add(sessions.ReportSessions, handlers.sessions.report, Callers.NODE)
+    add(sessions.SessionOrders, handlers.sessions.orders, Callers.NODE)
+    add(sessions.ListSessions, handlers.sessions.list, PEOPLE)
+    add(sessions.KillSession, handlers.sessions.kill, PEOPLE)
     return guarded.registry

@@ -48,6 +48,8 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
+from pkgs.auth.sessions.calls import SessionHandlers
+from pkgs.auth.sessions.trackers import Trackers
 from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
 from pkgs.auth.state.presets import top_up_presets
 from pkgs.auth.state.store import Store
@@ -171,6 +173,7 @@ class AuthService:
             lists=AccessListHandlers(store, permissions, journal),
             requests=RequestHandlers(store, permissions, journal, self.cluster_name),
             deciding=DecidingHandlers(store, permissions, journal),
+            sessions=SessionHandlers(Trackers(self._now), permissions, journal, self.cluster_name),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -190,6 +190,10 @@ class SshNode:
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
 
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await in the node's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
@@ -222,7 +226,7 @@ class SshNode:
             single_user=False,
             log=self._log,
         )
-
+        self.table = shared.table
         self.reviews = Reviews(self._log, time.monotonic)
         self.reviews.start()
 

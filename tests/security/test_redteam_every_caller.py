@@ -24,6 +24,7 @@ from pkgs.common.api import (
     recordings,
     requests,
     resources,
+    sessions,
     system,
 )
 from pkgs.common.errors import AccessError
@@ -168,6 +169,31 @@ def asking(_: World, peer: Peer) -> Any:
     )
 
 
+def tracked(sid: str) -> sessions.SessionTracker:
+    return sessions.SessionTracker(
+        session_id=sid,
+        state="running",
+        created=1.0,
+        host_user="plain",
+        owner_cluster=CLUSTER,
+        host_roles=["nothing"],
+        login="root",
+        cluster_name=CLUSTER,
+        target_hostname="node-1",
+    )
+
+
+async def killing(w: World, _: Peer) -> Any:
+    """A session on an agent that listens for orders."""
+    node = next(peer for peer in w.peers if peer.kind == NODE)
+    sid = str(uuid.uuid4())
+    await node.client.call(sessions.ReportSessions(sessions=[tracked(sid)]))
+    if w.orders is None:
+        w.orders = node.client.stream(sessions.SessionOrders())
+        await anext(w.orders)
+    return sessions.KillSession(session_id=sid, reason="x")
+
+
 def rehearsal(resource: Any, admitted: frozenset[str]) -> Row:
     return row(resources.PutResource(resource=resource, dry_run=True), admitted)
 
@@ -299,6 +325,10 @@ ROWS: list[Row] = [
     row(recordings.ListRecordings(), USERS | ADMIN),
     row(recordings.SearchRecordings(pattern="recorded"), USERS | ADMIN),
     row(recordings.PruneRecordings(ended_before=1.0), ADMIN),
+    row(sessions.ReportSessions(sessions=[]), frozenset({NODE})),
+    row(sessions.SessionOrders(), frozenset({NODE})),
+    row(sessions.ListSessions(), USERS | ADMIN),
+    Row("KillSession", killing, BY_RULE),
     # Last: it makes an earlier certificate of the machine worthless.
     Row("RenewBotCerts", each(lambda w, p: bots.RenewBotCerts(**new_keys())), frozenset({"bot"})),
 ]
@@ -307,7 +337,7 @@ ROWS: list[Row] = [
 async def outcome(peer: Peer, request: Any) -> str:
     """`ok`, or the code of the error."""
     try:
-        if isinstance(request, resources.WatchResources):
+        if isinstance(request, resources.WatchResources | sessions.SessionOrders):
             stream = peer.client.stream(request)
             await anext(stream)
             await stream.aclose()

@@ -8,11 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward
+from pkgs.agents.ssh.together import visitor
+from pkgs.agents.ssh.together.messages import GaveUp, Waiting
+from pkgs.agents.ssh.together.owner import OwnSessions
+from pkgs.agents.ssh.together.table import Table
+from pkgs.agents.ssh.together.viewer import Push
+from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
@@ -50,6 +57,7 @@ class Shared:
     permit_user_env: bool
     single_user: bool
     log: logging.Logger
+    table: Table = field(default_factory=Table)
 
 
 class SshConnection:
@@ -74,10 +82,20 @@ class SshConnection:
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
+        self._push: Push = lambda message: False
+        self._own: OwnSessions | None = None
+        self._visitor: visitor.Visitor | None = None
+        self._in_company = False
+        """Whether nothing was granted here but what waits for the company that roles require."""
+
+    def can_push(self, push: Push) -> None:
+        self._push = push
 
     # Login.
 
     def decide(self, user: str, blob: bytes) -> Verdict:
+        if user == JOIN_LOGIN:
+            return visitor.verdict(self._gate, blob, self._source)
         return self._gate.verdict(user, blob, self._source)
 
     async def refused(self, user: str, verdict: Verdict) -> None:
@@ -107,7 +125,14 @@ class SshConnection:
         self._shared.log.info(
             "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
         )
+        table = self._shared.table
+        if user == JOIN_LOGIN:
+            self._visitor = visitor.Visitor(table, self._gate, self._parties, self._source, blob, self._push)
+        else:
+            self._own = OwnSessions(table, self._gate, self._push, self._end)
+            self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
+            visits=user == JOIN_LOGIN,
             login=user,
             user=identity.name,
             cluster=cluster,
@@ -123,15 +148,25 @@ class SshConnection:
     # Everything after it.
 
     async def handle(self, message: Message, answer: Answer) -> None:
+        if isinstance(message, NoAccount):
+            assert self.identity is not None
+            await self.refused(self.login, Verdict(None, message.reason, self.identity.name))
+            return
+        if self._visitor is not None:
+            await self._visitor.handle(message, answer)
+            return
+        assert self._own is not None
         match message:
             case OpenSession():
                 await answer(await self._open_session(message))
             case Output(channel=channel, data=data):
                 await self._session(channel).output(data)
+                self._own.output(channel, data)
             case OutputCut(channel=channel):
                 await self._session(channel).cut()
             case Resized(channel=channel, columns=columns, rows=rows):
                 await self._session(channel).resize(columns, rows)
+                self._own.resized(channel, columns, rows)
             case FileOperation():
                 await self._file_operation(message)
             case FileSummary():
@@ -140,20 +175,26 @@ class SshConnection:
             case SessionEnded():
                 session = self._session(message.channel)
                 del self._sessions[message.channel]
+                await self._own.ended(message.channel)
                 await session.end(message)
+            case GaveUp(channel=channel):
+                await self._own.gave_up(channel)
             case OpenForward():
                 await answer(await self._open_forward(message))
             case ForwardEnded():
                 await self._forward_ended(message)
-            case NoAccount(reason=reason):
-                assert self.identity is not None
-                await self.refused(self.login, Verdict(None, reason, self.identity.name))
             case _:
                 raise ProtocolError("message is not one of a connection's process")
 
     async def closed(self) -> None:
         why = self._why_over or "the connection was lost"
         self._why_over = why
+        for shared in (self._own, self._visitor):
+            try:
+                if shared is not None:
+                    await shared.closed()
+            except AccessError as problem:
+                self._shared.log.error("the end of a session is not audited: %s", problem)
         for session in list(self._sessions.values()):
             ended = SessionEnded(channel=session.channel, status=255, error=why)
             try:
@@ -174,13 +215,25 @@ class SshConnection:
         identity = self.identity
         if identity is None or self._why_over:
             return
+        if self._visitor is not None:
+            self._visitor.review(authorities=authorities, end=self._disconnect)
+        else:
+            self._review(identity, authorities=authorities)
+        if not self._why_over and self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
+            self.end("the certificate has expired")
+
+    def _review(self, identity: Identity, *, authorities: bool) -> None:
         decision = self._gate.decide(identity, self.login, self._source, live=True)
+        if decision:
+            self._in_company = False
+        elif self._in_company:
+            decision = self._gate.decide(identity, self.login, self._source, live=True, accompanied=True)
         if not decision:
             self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
         elif authorities and not self._gate.still_trusts(self._blob, identity, self.login, self._source):
             self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
-        elif self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
-            self.end("the certificate has expired")
+        elif self._own is not None:
+            self._own.review()
 
     def end(self, text: str) -> None:
         """End the connection; the text is for the user too."""
@@ -197,19 +250,22 @@ class SshConnection:
         _background.add(task)
         task.add_done_callback(_background.discard)
 
-    async def _open_session(self, request: OpenSession) -> SessionOpened | Refused:
-        assert self.identity is not None and self._parties is not None
-        decision = self._gate.decide(self.identity, self.login, self._source)
+    async def _open_session(self, request: OpenSession) -> SessionOpened | Waiting | Refused:
+        assert self.identity is not None and self._parties is not None and self._own is not None
+        # Who needs company gets nothing but a terminal, which waits for it (attack A30).
+        on_terminal = request.pty and request.kind != "subsystem"
+        decision = self._gate.decide(self.identity, self.login, self._source, accompanied=on_terminal)
         if not decision:
             await self._reject(request, "; ".join(decision.reasons))
             return Refused(text=decision.text or "access denied")
         options = self._gate.options(self.identity, self.login, self._source)
-        if options.max_sessions and len(self._sessions) >= options.max_sessions:
+        open_now = len(self._sessions) + self._own.waiting
+        if options.max_sessions and open_now >= options.max_sessions:
             await self._reject(request, "too many sessions", options.max_sessions)
             return Refused(text=f"too many sessions: the limit is {options.max_sessions}")
         if request.channel in self._sessions:
             raise ProtocolError("a channel has one session")
-        if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
+        if open_now >= MAX_SESSIONS_PER_CONNECTION:
             # An honest process counts itself: each session holds a file of this one open.
             raise ProtocolError("more sessions than a connection may have")
         if not self._gate.may_copy(options) and not self.identity.force_command and is_copy(request):
@@ -229,6 +285,22 @@ class SshConnection:
             now=self._gate.now,
             log=self._shared.log,
         )
+
+        async def begin() -> SessionOpened | Refused:
+            return await self._begin(request, session, forced, on_terminal)
+
+        if not on_terminal:
+            return await begin()
+        return await self._own.open(request, self._parties, session, begin)
+
+    async def _begin(
+        self, request: OpenSession, session: SessionLog, forced: str, on_terminal: bool
+    ) -> SessionOpened | Refused:
+        """It runs from now on, if the user may still have it: they may have waited for long."""
+        assert self.identity is not None
+        decision = self._gate.decide(self.identity, self.login, self._source, accompanied=on_terminal)
+        if not decision or self._why_over:
+            return Refused(text=decision.text or "access denied")
         try:
             await session.begin()
             if request.kind == "subsystem":
@@ -240,7 +312,7 @@ class SshConnection:
         return SessionOpened(
             session_id=session.session_id,
             forced_command=forced,
-            record=("all" if request.pty else "head") if session.is_recorded else "none",
+            record=_record_of(request, session, on_terminal),
             record_limit=RECORD_HEAD,
         )
 
@@ -303,6 +375,15 @@ def is_copy(request: OpenSession) -> bool:
     if request.kind == "subsystem":
         return request.command == "sftp"
     return request.kind == "exec" and scp_direction(request.command) is not None
+
+
+def _record_of(
+    request: OpenSession, session: SessionLog, on_terminal: bool
+) -> Literal["all", "head", "none"]:
+    """Which output the process sends: what is on a terminal may be watched, recorded or not."""
+    if on_terminal or (request.pty and session.is_recorded):
+        return "all"
+    return "head" if session.is_recorded else "none"
 
 
 def _ends(identity: Identity) -> float:

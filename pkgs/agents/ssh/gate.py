@@ -70,7 +70,7 @@ class Gate:
             return Verdict(None, problem.message, unverified_facts(blob).key_id)
         except AccessError as problem:
             return Verdict(None, problem.message)
-        decision = self.decide(identity, login, source_addr)
+        decision = self.decide(identity, login, source_addr, accompanied=True)
         if not decision:
             text = f"access denied to {login} connecting to {self.node().spec.hostname} on {identity.cluster}"
             if story := self._story(identity, login, source_addr):
@@ -80,17 +80,26 @@ class Gate:
             return Verdict(None, refusal, identity.name, refusal)
         return Verdict(identity)
 
-    def decide(self, identity: Identity, login: str, source_addr: str, *, live: bool = False) -> Decision:
-        """The one decision, with the roles and locks of this moment. `live`: about what goes on already."""
+    def decide(
+        self,
+        identity: Identity,
+        login: str,
+        source_addr: str,
+        *,
+        live: bool = False,
+        accompanied: bool = False,
+    ) -> Decision:
+        """The one decision, with the roles and locks of this moment. `live`: about what goes on already;
+        `accompanied`: nothing of it runs before the company is there that a role requires (attack A30)."""
         try:
             subject = Subject(identity, self.cache.roles_of(identity))
         except DeniedError as problem:
             return Decision(False, (problem.message, *problem.reasons), text=inert(problem.message))
-        environment = self._environment(source_addr, live=live)
+        environment = self.environment(source_addr, live=live, accompanied=accompanied)
         decision = decide(subject, SshLogin(self.node(), login), environment)
         return replace(decision, text=inert(decision.text)) if decision.text else decision
 
-    def still_trusts(self, blob: bytes, identity: Identity, login: str, source_addr: str) -> bool:
+    def still_trusts(self, blob: bytes, identity: Identity, login: str | None, source_addr: str) -> bool:
         """Whether the certificate of what goes on is of an authority that is trusted now. Its time alone
         does not matter: that is what `disconnect_expired_cert` is for."""
         when = min(self.now(), identity.expires_at - 1.0)
@@ -108,10 +117,11 @@ class Gate:
             return ""
         node = self.node()
         action = f"ssh {login}@{node.spec.hostname}"
-        story = why_not(subject, SshLogin(node, login), self._environment(source_addr), action)
+        story = why_not(subject, SshLogin(node, login), self.environment(source_addr), action)
         return "\n".join(map(inert, story.splitlines()))
 
-    def _environment(self, source_addr: str, *, live: bool = False) -> Environment:
+    def environment(self, source_addr: str, *, live: bool = False, accompanied: bool = False) -> Environment:
+        """The circumstances of a question asked now."""
         return Environment(
             now=self.now(),
             source_addr=source_addr,
@@ -120,6 +130,7 @@ class Gate:
             auth_preference=self.cache.auth_preference,
             locks_stale_s=self.cache.stale_for_s,
             live=live,
+            accompanied=accompanied,
         )
 
     def options(self, identity: Identity, login: str, source_addr: str) -> SessionOptions:
@@ -131,7 +142,7 @@ class Gate:
             traits=identity.traits,
             networking=self.cache.networking,
             auth_preference=self.cache.auth_preference,
-            in_force=serving(self._environment(source_addr)),
+            in_force=serving(self.environment(source_addr)),
         )
 
     def ends_expired(self, identity: Identity) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pkgs.agents.ssh.together.messages import FromTogether, ToTogether
 from pkgs.common.ssh.process.messages import Message, OfferAnswer, Refused, Signature
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
@@ -30,6 +31,8 @@ class Account(Message, frozen=True, kw_only=True):
     permit_file_copy: bool
     single_user: bool
     """The service is not root: the process stays who it is, and the login must be that user."""
+    visits: bool = False
+    """Only to join sessions: there is no login, and the process becomes nobody."""
     idle_timeout_s: float = 0.0
     """End the connection when nothing moved for this long; 0: never."""
 
@@ -75,5 +78,6 @@ FromProcess = (
     | SessionEnded
     | OpenForward
     | ForwardEnded
+    | FromTogether
 )
-ToProcess = Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAnswer
+ToProcess = Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAnswer | ToTogether

@@ -12,6 +12,7 @@ from pkgs.agents.base.tunnel import Tunnels
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.agents.ssh.together.trackers import Reporter
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.membership.identity import HostIdentity
@@ -111,6 +112,7 @@ class SshService:
             single_user=os.geteuid() != 0,
             log=process.component_log("sessions"),
         )
+        self._reporter = Reporter(self._shared.table, member.client, process.component_log("sessions"))
         self._pool = Pool(
             "pkgs.agents.ssh.session.child",
             self._new_connection,
@@ -138,6 +140,7 @@ class SshService:
         if not self._uses_tunnels or self._config.ssh_service.force_listen:
             await self._listen()
         self._reviews.start()
+        self._reporter.start()
         self._settings_changed("")
         self._unsubscribe = self._member.cache.on_change(self._settings_changed)
         self._member.start_heartbeat(self.node)
@@ -181,6 +184,7 @@ class SshService:
             self._listener.stop_accepting()
         await self._pool.close()
         await self._reviews.close()
+        await self._reporter.close()
         if self._listener is not None:
             await self._listener.close()
         await self._tunnels.close()

@@ -147,6 +147,14 @@ TOOL = Tool(
             },
             {"del": "rm", "delete": "rm", "list": "ls"},
         ),
+        "sessions": Group(
+            "Live sessions.",
+            {
+                "ls": Verb(_VERBS + "sessions.ls", "List the live sessions"),
+                "kill": Verb(_VERBS + "sessions.kill", "End one session"),
+            },
+            {"list": "ls"},
+        ),
         "lock": Verb(_VERBS + "lock", "Lock somebody or something out at once"),
         "version": Verb(_VERBS + "version", "Print the version"),
     },

@@ -150,6 +150,7 @@ SESSION_CONNECT = Kind("session.connect", "T2010I")
 SESSION_RECORDING_ACCESS = Kind("session.recording.access", "T2012I")
 SESSION_RECORDING_DELETE = Kind("session.recording.delete", "T2090I")
 """Not of the field: a recording was deleted, by somebody or by the cluster's retention."""
+SESSION_TERMINATE = Kind("session.terminate", "T2020I")
 SESSION_REJECTED = Kind("session.rejected", "T1006W")
 CLIENT_DISCONNECT = Kind("client.disconnect", "T3006I")
 EXEC = Kind("exec", "T3002I")

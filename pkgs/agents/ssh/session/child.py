@@ -25,6 +25,15 @@ from pkgs.agents.ssh.session.channel import Session
 from pkgs.agents.ssh.session.process import Launched
 from pkgs.agents.ssh.session.sftp import FileServer
 from pkgs.agents.ssh.session.transfer import Transfer
+from pkgs.agents.ssh.together.messages import (
+    PUSHED,
+    Joined,
+    JoinOutput,
+    JoinOver,
+    JoinSession,
+    Waiting,
+)
+from pkgs.agents.ssh.together.seat import Seat, become_nobody
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
@@ -84,11 +93,11 @@ class Child:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self._start = start
-        self._link = Link(monitor, _ANSWERS, self._told_to_end, (ForwardAnswer,), self._pushed)
+        self._link = Link(monitor, _ANSWERS, self._told_to_end, (ForwardAnswer, *PUSHED), self._pushed)
         self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._account: Account | None = None
         self._entry: pwd.struct_passwd | None = None
-        self._sessions: set[Session] = set()
+        self._sessions: set[Session | Seat] = set()
         self._forwards: dict[int, tuple[Splice, DirectTcp]] = {}
         self._ended = False
 
@@ -116,7 +125,10 @@ class Child:
             raise LoginRefused(answer.text)
         assert isinstance(answer, Account)
         try:
-            self._entry = become(answer)
+            if answer.visits:
+                become_nobody(answer)
+            else:
+                self._entry = become(answer)
         except (LookupError, OSError) as problem:
             self._link.tell(NoAccount(reason=str(problem)))
             raise LoginRefused(str(problem), final=True) from None
@@ -128,11 +140,14 @@ class Child:
     def open_session(self, channel: Channel) -> Owner:
         if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
             raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many sessions in one connection")
-        session = Session(self, channel)
+        visits = self._account is not None and self._account.visits
+        session = Seat(self, channel) if visits else Session(self, channel)
         self._sessions.add(session)
         return session
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
+        if self._account is None or self._account.visits:
+            raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
         splice = Splice(self.loop, channel, self._forward_over)
         self._forwards[channel.number] = (splice, target)
         self._link.tell(OpenForward(channel=channel.number, host=target.host, port=target.port))
@@ -149,13 +164,25 @@ class Child:
     def tell(self, message: Message) -> None:
         self._link.tell(message)
 
-    def ask_session(self, request: OpenSession) -> SessionOpened | Refused:
+    def ask_session(self, request: OpenSession) -> SessionOpened | Waiting | Refused:
         try:
-            answer: Message = self._link.call(request, SessionOpened, Refused)
+            answer: Message = self._link.call(request, SessionOpened, Waiting, Refused)
         except AccessError as problem:
             return Refused(text=problem.message)
-        assert isinstance(answer, SessionOpened | Refused)
+        assert isinstance(answer, SessionOpened | Waiting | Refused)
         return answer
+
+    def ask_join(self, request: JoinSession) -> Joined | Refused:
+        try:
+            answer: Message = self._link.call(request, Joined, Refused)
+        except AccessError as problem:
+            return Refused(text=problem.message)
+        assert isinstance(answer, Joined | Refused)
+        return answer
+
+    def seat_over(self, seat: Seat) -> None:
+        self._sessions.discard(seat)
+        self._maybe_exit()
 
     def launch(self, session: Session, asked: OpenSession, opened: SessionOpened) -> Launched:
         assert self._account is not None and self._entry is not None
@@ -242,6 +269,9 @@ class Child:
 
     def _pushed(self, message: Message, fds: list[int]) -> None:
         close_all(fds)
+        if isinstance(message, PUSHED):
+            self._about_session(message)
+            return
         assert isinstance(message, ForwardAnswer)
         splice, target = self._forwards.get(message.channel, (None, None))
         if splice is None or target is None:
@@ -251,6 +281,15 @@ class Child:
         else:
             # A name may take long to resolve, and a host to answer: not in the loop.
             threading.Thread(target=self._dial, args=(splice, target), daemon=True).start()
+
+    def _about_session(self, message: Message) -> None:
+        for session in tuple(self._sessions):
+            if session.channel.number != getattr(message, "channel", -1):
+                continue
+            if isinstance(session, Session):
+                session.hear(message)
+            elif isinstance(message, JoinOutput | JoinOver):
+                session.take(message)
 
     def _dial(self, splice: Splice, target: DirectTcp) -> None:
         try:

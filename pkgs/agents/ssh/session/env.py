@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from pwd import struct_passwd
+from typing import Any
 
 from pkgs.agents.ssh.limits import MAX_ENV_VALUE, MAX_ENV_VARS, USER_ENV_BYTES, USER_ENV_LINES
 from pkgs.agents.ssh.messages import Account
@@ -51,6 +52,18 @@ class ClientEnv:
             return False
         self.variables[name] = value
         return True
+
+
+def asked_of_others(client: ClientEnv) -> dict[str, Any]:
+    """What a client says about the company of a session, as fields of `OpenSession`."""
+    control = client.control
+    verbose = control.get("TELEPORT_SESSION_PARTICIPANT_REQUIREMENTS", "")
+    invited = control.get("TELEPORT_SESSION_INVITED_USERS", "").split(",")
+    return {
+        "reason": control.get("TELEPORT_SESSION_REASON", ""),
+        "invited": [name.strip() for name in invited if name.strip()],
+        "verbose_demands": verbose in ("true", "1", "yes"),
+    }
 
 
 def session_env(

@@ -19,6 +19,12 @@ class OpenSession(Message, frozen=True, kw_only=True):
     columns: int = 0
     rows: int = 0
     term: str = ""
+    reason: str = ""
+    """Why, for those who are asked to join."""
+    invited: list[str] = []
+    """Users who are asked to join."""
+    verbose_demands: bool = False
+    """Tell who is waited for, not only that somebody is."""
 
 
 class SessionOpened(Message, frozen=True, kw_only=True):
