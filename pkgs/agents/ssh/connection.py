@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward
-from pkgs.common.errors import AccessError, ProtocolError
+from pkgs.common.errors import AccessError, InputError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
 from pkgs.common.events.types import Emitter, FieldValue
+from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
@@ -212,10 +213,18 @@ class SshConnection:
         if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
             # An honest process counts itself: each session holds a file of this one open.
             raise ProtocolError("more sessions than a connection may have")
-        if not self._gate.may_copy(options) and not self.identity.force_command and is_copy(request):
+        try:
+            confined = self._gate.confinement(self.identity, self.login, self._source)
+            forced = confined.forced_command(self.identity.force_command)
+        except InputError as problem:
+            await self._reject(request, problem.message)
+            return Refused(text=str(problem))
+        if not forced and (why := confined.refusal(request.kind, request.command, exact=request.exact)):
+            await self._reject(request, why)
+            return Refused(text=inert(why))
+        if not self._gate.may_copy(options) and not forced and is_copy(request):
             await self._emit(codes.SCP_DISALLOWED, {**self._parties.fields(), "command": request.command})
             return Refused(text="file copying is not permitted")
-        forced = self.identity.force_command
         command = forced or (request.command if request.kind == "exec" else "")
         session = SessionLog(
             self._parties,
@@ -248,7 +257,11 @@ class SshConnection:
         assert self.identity is not None
         decision = self._gate.decide(self.identity, self.login, self._source)
         options = self._gate.options(self.identity, self.login, self._source) if decision else None
-        if options is None or not self._gate.may_forward(self.identity, options):
+        if (
+            options is None
+            or not self._gate.may_forward(self.identity, options)
+            or self._gate.is_forced(self.identity, self.login, self._source)
+        ):
             text = decision.text or "port forwarding is not permitted"
             why = text if decision else "; ".join(decision.reasons)
             await self._forward_ended(

@@ -10,6 +10,7 @@ from pkgs.common.access.impersonation import check_impersonation
 from pkgs.common.access.matching import patterns
 from pkgs.common.access.matching.matchers import compile_matcher
 from pkgs.common.access.matching.traits import parse_template
+from pkgs.common.access.options.commands import check_command
 from pkgs.common.access.requests.conditions import check_requests
 from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
@@ -79,6 +80,8 @@ def _check_languages(conditions: Conditions, where: str) -> None:
             _check_selector(value, f"{where}.{field}")
         elif field.endswith("_labels_expression") and value:
             _checked(parse_label_expression, value, f"{where}.{field}")
+    for index, entry in enumerate(conditions.ssh.commands):
+        _checked(check_command, entry, f"{where}.ssh.commands[{index}]")
     for number, rule in enumerate(conditions.rules):
         for index, verb in enumerate(rule.verbs):
             if verb not in VERBS:
