@@ -74,6 +74,10 @@ class Permissions:
             self._locks = found
         return self._locks
 
+    def now(self) -> float:
+        """Unix seconds, by the clock that decides."""
+        return self._clock()
+
     def auth_preference(self) -> AuthPreference:
         for preference in self._store.all("cluster_auth_preference"):
             if isinstance(preference, AuthPreference):

@@ -45,6 +45,8 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
+from pkgs.auth.semaphores.calls import SemaphoreHandlers
+from pkgs.auth.semaphores.leases import Leases
 from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
 from pkgs.auth.state.presets import top_up_presets
 from pkgs.auth.state.store import Store
@@ -160,6 +162,7 @@ class AuthService:
             lists=AccessListHandlers(store, permissions, journal),
             requests=RequestHandlers(store, permissions, journal, self.cluster_name),
             deciding=DecidingHandlers(store, permissions, journal),
+            semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))

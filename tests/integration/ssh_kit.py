@@ -24,7 +24,10 @@ import paramiko
 
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.common.api.login import Done
+from pkgs.common.api.semaphores import AcquireLease, LeaseAnswer, Renewed, RenewLeases
 from pkgs.common.errors import AccessError
 from pkgs.common.events.types import Event
 from pkgs.common.membership.reviews import Reviews
@@ -122,6 +125,28 @@ class Uploads:
         self.finished[request.session_id] = data
 
 
+class Semaphores:
+    """An Auth Service that counts one user's connections, or cannot be reached."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self.held: set[str] = set()
+        self.problem: AccessError | None = None
+
+    async def call(self, request: Any, *, deadline_s: float = 10.0) -> Any:
+        if self.problem is not None:
+            raise self.problem
+        if isinstance(request, AcquireLease):
+            granted = len(self.held - {request.lease_id}) < self.most
+            self.held |= {request.lease_id} if granted else set()
+            return LeaseAnswer(granted=granted, most=self.most, ttl_s=120.0)
+        ids = {lease.lease_id for lease in request.leases}
+        if isinstance(request, RenewLeases):
+            return Renewed(lost=sorted(ids - self.held))
+        self.held -= ids
+        return Done()
+
+
 class SshNode:
     """One node, its clients and its authorities. A context manager."""
 
@@ -131,6 +156,7 @@ class SshNode:
         self.state = State()
         self.events = Events()
         self.uploads = Uploads()
+        self.semaphores = Semaphores()
         self.users = new_authority("user", CLUSTER, time.time())
         self.hosts = new_authority("host", CLUSTER, time.time())
         self.state.trust = Trust.from_authorities([self.users, self.hosts], CLUSTER)
@@ -219,7 +245,9 @@ class SshNode:
             permit_user_env=False,
             single_user=False,
             log=self._log,
+            leases=Leases(self.semaphores, self._log),  # type: ignore[arg-type]
         )
+        shared.leases.start()
 
         self.reviews = Reviews(self._log, time.monotonic)
         self.reviews.start()
@@ -248,6 +276,7 @@ class SshNode:
         listener.close()
         await self.pool.close()
         await self.reviews.close()
+        await shared.leases.close()
         await self.recorder.close()
 
     async def _accept(self, listener: socket.socket) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward
 from pkgs.common.errors import AccessError, InputError, ProtocolError
@@ -51,6 +52,7 @@ class Shared:
     permit_user_env: bool
     single_user: bool
     log: logging.Logger
+    leases: Leases
 
 
 class SshConnection:
@@ -75,6 +77,7 @@ class SshConnection:
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
+        self._lease = ""
 
     # Login.
 
@@ -102,9 +105,11 @@ class SshConnection:
 
     async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
         options = self._gate.options(identity, user, self._source)
-        self.identity, self.login, self._blob = identity, user, blob
         cluster = self._gate.cache.cluster_name
         self._parties = Parties(identity, user, self._client_addr, self._gate.node, cluster)
+        if options.max_connections:
+            await self._take_place(identity, user, blob, options.max_connections)
+        self.identity, self.login, self._blob = identity, user, blob
         self._shared.log.info(
             "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
         )
@@ -120,6 +125,18 @@ class SshConnection:
             single_user=self._shared.single_user,
             idle_timeout_s=options.client_idle_timeout_s,
         )
+
+    async def _take_place(self, identity: Identity, login: str, blob: bytes, most: int) -> None:
+        """One of the connections that this user may have in the whole cluster. Raises LimitExceededError."""
+        try:
+            self._lease = await self._shared.leases.acquire(
+                identity.name, most, blob, login, self._source, self.end
+            )
+        except TooManyConnectionsError as problem:
+            assert self._parties is not None
+            fields = {**self._parties.fields(), "reason": problem.message, "max": problem.most}
+            await self._emit(codes.SESSION_REJECTED, fields)
+            raise
 
     # Everything after it.
 
@@ -165,6 +182,8 @@ class SshConnection:
                 # The others' ends are still to be said.
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
+        if self._lease:
+            self._shared.leases.release(self._lease)
         self._on_closed(self)
 
     # While it lasts.

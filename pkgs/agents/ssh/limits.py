@@ -33,3 +33,8 @@ FAREWELL_S = 0.25
 """For a client to show why its connection ends, before it does."""
 EXIT_WAIT_S = 15.0
 """How long a process whose client is gone may take to end what it started."""
+LEASE_CALL_S = 8.0
+"""One call about the places of users whose connections are limited."""
+LEASE_RENEW_S = 30.0
+"""A quarter of what a lease lives."""
+LEASES_PER_CALL = 200

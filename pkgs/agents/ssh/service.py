@@ -11,6 +11,7 @@ from pkgs.agents.base.labels import CommandLabels, LabelCommand
 from pkgs.agents.base.tunnel import Tunnels
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, InputError, NotFoundError
@@ -92,6 +93,7 @@ class SshService:
             process.component_log("sessions"),
         )
         self._reviews = Reviews(process.component_log("sessions"), process.clock.monotonic)
+        self._leases = Leases(member.client, process.component_log("leases"))
         self._shared = Shared(
             gate=Gate(
                 member.cache,
@@ -107,6 +109,7 @@ class SshService:
             permit_user_env=config.ssh_service.permit_user_env,
             single_user=os.geteuid() != 0,
             log=process.component_log("sessions"),
+            leases=self._leases,
         )
         self._keys = _HostKeys(member)
         self._pool = Pool(
@@ -131,6 +134,7 @@ class SshService:
     async def start(self) -> None:
         """Raises AccessError when it cannot serve."""
         self._recorder.start()
+        self._leases.start()
         await self._unfinished.start()
         await asyncio.gather(self._pool.start(), self._labels.start())
         if not self._uses_tunnels or self._config.ssh_service.force_listen:
@@ -184,6 +188,7 @@ class SshService:
         await self._tunnels.close()
         await self._labels.close()
         await self._recorder.close()
+        await self._leases.close()
         await self._member.close()
 
     # Streams in.
