@@ -24,6 +24,7 @@ import paramiko
 
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.common.api.login import Done
@@ -157,6 +158,7 @@ class SshNode:
         self.events = Events()
         self.uploads = Uploads()
         self.semaphores = Semaphores()
+        self.host_users: HostUsers | None = None
         self.users = new_authority("user", CLUSTER, time.time())
         self.hosts = new_authority("host", CLUSTER, time.time())
         self.state.trust = Trust.from_authorities([self.users, self.hosts], CLUSTER)
@@ -246,8 +248,11 @@ class SshNode:
             single_user=False,
             log=self._log,
             leases=Leases(self.semaphores, self._log),  # type: ignore[arg-type]
+            host_users=self.host_users,
         )
         shared.leases.start()
+        if self.host_users is not None:
+            await self.host_users.start()
 
         self.reviews = Reviews(self._log, time.monotonic)
         self.reviews.start()
@@ -277,6 +282,8 @@ class SshNode:
         await self.pool.close()
         await self.reviews.close()
         await shared.leases.close()
+        if self.host_users is not None:
+            await self.host_users.close()
         await self.recorder.close()
 
     async def _accept(self, listener: socket.socket) -> None:

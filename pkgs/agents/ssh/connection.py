@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.hostusers.keeper import HostUsers
+from pkgs.agents.ssh.hostusers.wanted import wanted_of
 from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward
@@ -53,6 +55,8 @@ class Shared:
     single_user: bool
     log: logging.Logger
     leases: Leases
+    host_users: HostUsers | None
+    """None: this host makes no accounts."""
 
 
 class SshConnection:
@@ -78,6 +82,8 @@ class SshConnection:
         self._blob = b""
         self._why_over = ""
         self._lease = ""
+        self._account = ""
+        """The login whose account of this host is claimed for this connection."""
 
     # Login.
 
@@ -109,6 +115,7 @@ class SshConnection:
         self._parties = Parties(identity, user, self._client_addr, self._gate.node, cluster)
         if options.max_connections:
             await self._take_place(identity, user, blob, options.max_connections)
+        await self._take_account(identity, user)
         self.identity, self.login, self._blob = identity, user, blob
         self._shared.log.info(
             "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
@@ -128,6 +135,8 @@ class SshConnection:
 
     async def _take_place(self, identity: Identity, login: str, blob: bytes, most: int) -> None:
         """One of the connections that this user may have in the whole cluster. Raises LimitExceededError."""
+        if self._lease:  # of a login that was refused after all
+            self._shared.leases.release(self._lease)
         try:
             self._lease = await self._shared.leases.acquire(
                 identity.name, most, blob, login, self._source, self.end
@@ -137,6 +146,13 @@ class SshConnection:
             fields = {**self._parties.fields(), "reason": problem.message, "max": problem.most}
             await self._emit(codes.SESSION_REJECTED, fields)
             raise
+
+    async def _take_account(self, identity: Identity, login: str) -> None:
+        """The account of this host, made if the roles say so. Raises DeniedError, UnavailableError."""
+        if self._shared.host_users is not None:
+            wanted = wanted_of(self._gate.host_user(identity, login, self._source), identity.traits)
+            if await self._shared.host_users.claim(self, login, wanted):
+                self._account = login
 
     # Everything after it.
 
@@ -184,6 +200,8 @@ class SshConnection:
         self._sessions.clear()
         if self._lease:
             self._shared.leases.release(self._lease)
+        if self._account and self._shared.host_users is not None:
+            self._shared.host_users.release(self, self._account)
         self._on_closed(self)
 
     # While it lasts.

@@ -18,6 +18,7 @@ from pkgs.common.access.explaining.explain import why_not
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.options import SessionOptions, merge_options
 from pkgs.common.access.options.commands import Confinement, confinement
+from pkgs.common.access.options.hostuser import HostUser, host_user
 from pkgs.common.access.options.merge import refusing, serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError
@@ -146,6 +147,15 @@ class Gate:
             identity.traits,
             in_force=serving(environment),
             refusing=refusing(environment),
+        )
+
+    def host_user(self, identity: Identity, login: str, source_addr: str) -> HostUser:
+        """What the roles say about an account for the visitor. Raises DeniedError, InputError."""
+        return host_user(
+            self.cache.roles_of(identity),
+            labels_of(self.node()),
+            identity.traits,
+            serving(self._environment(source_addr)),
         )
 
     def is_forced(self, identity: Identity, login: str, source_addr: str) -> bool:

@@ -11,6 +11,8 @@ from pkgs.agents.base.labels import CommandLabels, LabelCommand
 from pkgs.agents.base.tunnel import Tunnels
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.hostusers.keeper import HostUsers
+from pkgs.agents.ssh.hostusers.tools import SystemTools
 from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.common.api.tunnel import DialHeader
@@ -94,6 +96,12 @@ class SshService:
         )
         self._reviews = Reviews(process.component_log("sessions"), process.clock.monotonic)
         self._leases = Leases(member.client, process.component_log("leases"))
+        makes_accounts = os.geteuid() == 0 and not config.ssh_service.disable_create_host_user
+        self._host_users = (
+            HostUsers(SystemTools(paths.host_users_dir(config.data_dir)), process.component_log("host users"))
+            if makes_accounts
+            else None
+        )
         self._shared = Shared(
             gate=Gate(
                 member.cache,
@@ -110,6 +118,7 @@ class SshService:
             single_user=os.geteuid() != 0,
             log=process.component_log("sessions"),
             leases=self._leases,
+            host_users=self._host_users,
         )
         self._keys = _HostKeys(member)
         self._pool = Pool(
@@ -135,6 +144,8 @@ class SshService:
         """Raises AccessError when it cannot serve."""
         self._recorder.start()
         self._leases.start()
+        if self._host_users is not None:
+            await self._host_users.start()
         await self._unfinished.start()
         await asyncio.gather(self._pool.start(), self._labels.start())
         if not self._uses_tunnels or self._config.ssh_service.force_listen:
@@ -189,6 +200,8 @@ class SshService:
         await self._labels.close()
         await self._recorder.close()
         await self._leases.close()
+        if self._host_users is not None:
+            await self._host_users.close()
         await self._member.close()
 
     # Streams in.
