@@ -272,6 +272,7 @@ ROWS: list[Row] = [
     row(resources.CreateToken(roles=["node"]), BY_RULE),
     row(resources.WatchResources(kinds=["role"]), CACHING | ADMIN),
     row(resources.WatchResources(kinds=["access_request"]), ADMIN),
+    row(resources.WatchResources(kinds=["static_host_user"]), frozenset({NODE}) | ADMIN),
     row(access.ExplainAccess(who=SOMEBODY, words=["resource", "role", "read"]), BY_RULE),
     row(access.WhoCan(words=["ssh", "root@db1"]), BY_RULE),
     row(access.WhatCan(who=SOMEBODY), BY_RULE),

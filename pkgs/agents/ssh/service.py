@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pkgs.agents.base.labels import CommandLabels, LabelCommand
 from pkgs.agents.base.tunnel import Tunnels
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
+from pkgs.agents.ssh.hostusers.static import StaticUsers
 from pkgs.agents.ssh.hostusers.tools import SystemTools
 from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, InputError, NotFoundError
+from pkgs.common.membership.cache import KINDS_HOST
 from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
@@ -28,7 +31,7 @@ from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.sshcert import line_to_blob
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.durations import parse_duration
-from pkgs.common.resources.kinds import Node, ServerSpec
+from pkgs.common.resources.kinds import Node, ServerSpec, StaticHostUser
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.runtime import paths
 from pkgs.common.runtime.config import Config
@@ -102,6 +105,11 @@ class SshService:
             if makes_accounts
             else None
         )
+        self._static_users = (
+            StaticUsers(self._host_users, self._static_desired, process.component_log("host users"))
+            if self._host_users is not None
+            else None
+        )
         self._shared = Shared(
             gate=Gate(
                 member.cache,
@@ -151,6 +159,8 @@ class SshService:
         if not self._uses_tunnels or self._config.ssh_service.force_listen:
             await self._listen()
         self._reviews.start()
+        if self._static_users is not None:
+            self._static_users.start()
         self._settings_changed("")
         self._unsubscribe = self._member.cache.on_change(self._settings_changed)
         self._member.start_heartbeat(self.node)
@@ -190,6 +200,8 @@ class SshService:
 
     async def close(self) -> None:
         self._unsubscribe()
+        if self._static_users is not None:
+            await self._static_users.close()
         if self._listener is not None:
             self._listener.stop_accepting()
         await self._pool.close()
@@ -248,6 +260,8 @@ class SshService:
         cache = self._member.cache
         if kind != "node":
             self._reviews.changed(kind)
+        if kind == "static_host_user" and self._static_users is not None:
+            self._static_users.changed()
         if kind in ("", "cluster_networking_config"):
             spec = cache.networking.spec
             self._pool.keep_alive_s = parse_duration(spec.keep_alive_interval)
@@ -279,6 +293,12 @@ class SshService:
     def _node_changed(self) -> None:
         self._node = None
         self._reviews.changed("node")  # the labels may be others
+        if self._static_users is not None:
+            self._static_users.changed()
+
+    def _static_desired(self) -> tuple[list[StaticHostUser], Mapping[str, str]]:
+        found = self._member.cache.resources("static_host_user")
+        return [user for user in found if isinstance(user, StaticHostUser)], labels_of(self.node())
 
     def _proxy_addr(self) -> str:
         if self._config.proxy_addr:
@@ -345,7 +365,9 @@ async def start(process: Process) -> SshService:
     principals = [split_host_port(addr, 0)[0] for addr in config.ssh_service.public_addrs]
     if config.teleport.advertise_ip:
         principals.append(config.teleport.advertise_ip)
-    member = await Member.start(process, SystemRole.NODE, additional_principals=principals)
+    member = await Member.start(
+        process, SystemRole.NODE, watch=(*KINDS_HOST, "static_host_user"), additional_principals=principals
+    )
     service = SshService(process, member)
     try:
         await service.start()

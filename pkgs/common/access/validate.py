@@ -16,7 +16,7 @@ from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
 from pkgs.common.access.rules import VERBS
 from pkgs.common.errors import InputError
-from pkgs.common.resources.kinds import Resource, TrustedCluster
+from pkgs.common.resources.kinds import Resource, StaticHostUser, TrustedCluster
 from pkgs.common.resources.role import Conditions, Labels, Role
 from pkgs.common.resources.strict import suggest
 from pkgs.common.resources.validate import check_fields
@@ -46,6 +46,11 @@ def validate(resource: Resource) -> None:
     check_fields(resource)
     if isinstance(resource, Role):
         _validate_role(resource)
+    elif isinstance(resource, StaticHostUser):
+        for index, matcher in enumerate(resource.spec.matchers):
+            if matcher.node_labels_expression:
+                at = f"static_host_user/{resource.name}: spec.matchers[{index}].node_labels_expression"
+                _checked(parse_label_expression, matcher.node_labels_expression, at)
     elif isinstance(resource, TrustedCluster):
         check_mappings(resource.spec.role_map, f"trusted_cluster/{resource.name}: spec.role_map")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pkgs.agents.ssh.hostusers import sudoers
 from pkgs.agents.ssh.hostusers.accounts import Accounts
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
+from pkgs.agents.ssh.hostusers.static import StaticUsers, wanted_here
 from pkgs.agents.ssh.hostusers.tools import Entry
 from pkgs.agents.ssh.hostusers.wanted import (
     DROP,
@@ -27,7 +28,13 @@ from pkgs.agents.ssh.hostusers.wanted import (
     wanted_of,
 )
 from pkgs.common.access.options.hostuser import NO_HOST_USER, HostUser
-from pkgs.common.errors import DeniedError, UnavailableError
+from pkgs.common.access.validate import validate
+from pkgs.common.errors import DeniedError, InputError, UnavailableError
+from pkgs.common.resources.kinds import StaticHostUser
+from pkgs.common.resources.kinds.upkeep import HostUserMatcher, StaticHostUserSpec
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.role import LabelValues
+from tests.harness.wait import until
 
 LOG = logging.getLogger("t")
 
@@ -239,6 +246,84 @@ class TestStatic:
             with pytest.raises(DeniedError):
                 accounts.ensure(login, Wanted(STATIC, take_ownership=True))
         assert host.done == []
+
+
+def static(*matchers: HostUserMatcher, name: str = "stan") -> StaticHostUser:
+    return StaticHostUser(metadata=Metadata(name=name), spec=StaticHostUserSpec(matchers=list(matchers)))
+
+
+def on_dev(**fields: Any) -> HostUserMatcher:
+    return HostUserMatcher(node_labels=[LabelValues(name="env", values=["dev", "test"])], **fields)
+
+
+class TestStaticResources:
+    DEV: ClassVar = {"env": "dev"}
+
+    def test_one_matcher_says_what(self) -> None:
+        user = static(
+            on_dev(groups=["dev", KEEP, "a,b"], sudoers=["x", "y\nz"], uid=3000, default_shell="/bin/zsh"),
+            HostUserMatcher(node_labels_expression='labels["env"] == "prod"', uid=1),
+        )
+        assert wanted_here(user, self.DEV) == Wanted(STATIC, ("dev",), ("x",), "/bin/zsh", 3000)
+        assert wanted_here(user, {"env": "other"}) is None
+        with pytest.raises(DeniedError, match="system's"):
+            wanted_here(user, {"env": "prod"})
+
+    def test_labels_and_expression_must_both_hold(self) -> None:
+        user = static(on_dev(node_labels_expression='labels["os"] == "linux"'))
+        assert wanted_here(user, self.DEV) is None
+        assert wanted_here(user, {**self.DEV, "os": "linux"}) is not None
+        assert wanted_here(static(HostUserMatcher()), self.DEV) is None
+
+    def test_two_that_match_want_nothing(self) -> None:
+        everywhere = HostUserMatcher(node_labels=[LabelValues(name="*", values=["*"])])
+        with pytest.raises(DeniedError, match="2 matchers"):
+            wanted_here(static(on_dev(), everywhere), self.DEV)
+
+    def test_a_bad_expression_is_not_stored(self) -> None:
+        with pytest.raises(InputError, match=r"spec\.matchers\[0\]"):
+            validate(static(HostUserMatcher(node_labels_expression="labels[")))
+
+    def test_they_are_brought_about_and_followed(self) -> None:
+        found = Host()
+        found.had("old")
+        resources = [
+            static(on_dev(sudoers=["x"])),
+            static(on_dev(), name="old"),
+            static(on_dev(), name="root"),
+        ]
+
+        async def main() -> None:
+            users = HostUsers(found, LOG)
+            keeper = StaticUsers(users, lambda: (resources, self.DEV), LOG)
+            await keeper.reconcile()
+            assert found.users["stan"].groups == {STATIC} and found.users["old"].groups == frozenset()
+            assert list(found.files.values()) == ["stan x\n"]
+            resources[:] = [static(on_dev(take_ownership_if_user_exists=True), name="old")]
+            await keeper.reconcile()
+            assert "stan" in found.users and found.users["old"].groups == {STATIC}
+            assert found.files == {}
+            await users.start()
+            assert found.notes == {"static:old"}, "what is static is not left over"
+            await users.close()
+
+        asyncio.run(main())
+
+    def test_a_change_is_seen(self) -> None:
+        found = Host()
+        resources: list[StaticHostUser] = []
+
+        async def main() -> None:
+            users = HostUsers(found, LOG)
+            keeper = StaticUsers(users, lambda: (resources, self.DEV), LOG)
+            keeper.start()
+            resources.append(static(on_dev()))
+            keeper.changed()
+            await until(lambda: "stan" in found.users)
+            await keeper.close()
+            await users.close()
+
+        asyncio.run(main())
 
 
 class TestWanted:

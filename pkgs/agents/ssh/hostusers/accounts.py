@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Set
 from typing import Literal
 
 from pkgs.agents.ssh.hostusers import sudoers
@@ -19,6 +20,9 @@ from pkgs.common.resources.names import valid_login
 
 _LIKE_ALIAS = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 """sudo would take such a login for an alias, or `ALL` for everybody (attack A59)."""
+
+_STATIC_NOTE = "static:"
+"""Begins the note of a static host user; no login has a colon."""
 
 Outcome = Literal["made", "changed", "same", "not ours"]
 
@@ -49,8 +53,7 @@ class Accounts:
 
     def _note(self, login: str, wanted: Wanted) -> None:
         """Before anything is done: what is not noted is not undone after a crash."""
-        if wanted.marker != STATIC:
-            self._tools.note(login)
+        self._tools.note(f"{_STATIC_NOTE}{login}" if wanted.marker == STATIC else login)
 
     def _make(self, login: str, wanted: Wanted) -> None:
         tools = self._tools
@@ -109,12 +112,21 @@ class Accounts:
     def clean_up(self) -> list[str]:
         """What a killed process left: nobody is logged in now. The accounts that went."""
         gone = []
-        for login in self._tools.noted():
+        for login in filter(valid_login, self._tools.noted()):
             try:
                 if self.finish(login):
                     gone.append(login)
             except (DeniedError, UnavailableError) as problem:
                 self._log.error("an account is left over: %s", problem, extra={"login": login})
+        return gone
+
+    def drop_static(self, kept: Set[str]) -> list[str]:
+        """The static host users of an earlier time that are not among `kept`: no rights of sudo any more."""
+        notes = [name for name in self._tools.noted() if name.startswith(_STATIC_NOTE)]
+        gone = [login for name in notes if (login := name.removeprefix(_STATIC_NOTE)) not in kept]
+        for login in gone:
+            self._tools.remove_sudoers(sudoers.file_name(sudoers.STATIC_PREFIX, login))
+            self._tools.forget(f"{_STATIC_NOTE}{login}")
         return gone
 
 

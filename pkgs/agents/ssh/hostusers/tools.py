@@ -28,7 +28,6 @@ from pkgs.agents.ssh.hostusers.limits import (
 )
 from pkgs.common.errors import UnavailableError
 from pkgs.common.output.sanitize import inert
-from pkgs.common.resources.names import valid_login
 from pkgs.common.runtime.atomicfile import make_private_dir
 
 _FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -80,10 +79,10 @@ class HostTools(Protocol):
 
     def remove_sudoers(self, name: str) -> None: ...
 
-    def note(self, login: str) -> None:
+    def note(self, name: str) -> None:
         """Remember, over a restart too, that something is done here that has to be undone."""
 
-    def forget(self, login: str) -> None: ...
+    def forget(self, name: str) -> None: ...
 
     def noted(self) -> list[str]: ...
 
@@ -267,20 +266,20 @@ class SystemTools:
         except OSError as problem:
             raise UnavailableError(f"{self._sudoers / name} is not removed: {problem.strerror}") from None
 
-    def note(self, login: str) -> None:
+    def note(self, name: str) -> None:
         try:
             make_private_dir(self._notes)
-            (self._notes / login).touch(mode=0o600)
+            (self._notes / name).touch(mode=0o600)
         except OSError as problem:
             raise UnavailableError(f"{self._notes} cannot be written: {problem.strerror}") from None
 
-    def forget(self, login: str) -> None:
+    def forget(self, name: str) -> None:
         with contextlib.suppress(OSError):
-            (self._notes / login).unlink()
+            (self._notes / name).unlink()
 
     def noted(self) -> list[str]:
         try:
-            return sorted(path.name for path in self._notes.iterdir() if valid_login(path.name))
+            return sorted(path.name for path in self._notes.iterdir())
         except FileNotFoundError:
             return []
 
