@@ -159,6 +159,7 @@ class SshNode:
         self.uploads = Uploads()
         self.semaphores = Semaphores()
         self.host_users: HostUsers | None = None
+        self.max_processes = 0
         self.users = new_authority("user", CLUSTER, time.time())
         self.hosts = new_authority("host", CLUSTER, time.time())
         self.state.trust = Trust.from_authorities([self.users, self.hosts], CLUSTER)
@@ -249,6 +250,7 @@ class SshNode:
             log=self._log,
             leases=Leases(self.semaphores, self._log),  # type: ignore[arg-type]
             host_users=self.host_users,
+            max_processes=self.max_processes,
         )
         shared.leases.start()
         if self.host_users is not None:

@@ -15,7 +15,7 @@ from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.wanted import wanted_of
 from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
-from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward
+from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, Idle, NoAccount, OpenForward
 from pkgs.common.errors import AccessError, InputError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
@@ -57,6 +57,7 @@ class Shared:
     leases: Leases
     host_users: HostUsers | None
     """None: this host makes no accounts."""
+    max_processes: int = 0
 
 
 class SshConnection:
@@ -81,6 +82,7 @@ class SshConnection:
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
+        self._idle_timeout_s = 0.0
         self._lease = ""
         self._account = ""
         """The login whose account of this host is claimed for this connection."""
@@ -117,6 +119,7 @@ class SshConnection:
             await self._take_place(identity, user, blob, options.max_connections)
         await self._take_account(identity, user)
         self.identity, self.login, self._blob = identity, user, blob
+        self._idle_timeout_s = options.client_idle_timeout_s
         self._shared.log.info(
             "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
         )
@@ -131,6 +134,7 @@ class SshConnection:
             permit_file_copy=self._gate.may_copy(options),
             single_user=self._shared.single_user,
             idle_timeout_s=options.client_idle_timeout_s,
+            max_processes=self._shared.max_processes,
         )
 
     async def _take_place(self, identity: Identity, login: str, blob: bytes, most: int) -> None:
@@ -179,6 +183,8 @@ class SshConnection:
                 await answer(await self._open_forward(message))
             case ForwardEnded():
                 await self._forward_ended(message)
+            case Idle():
+                self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
             case NoAccount(reason=reason):
                 assert self.identity is not None
                 await self.refused(self.login, Verdict(None, reason, self.identity.name))

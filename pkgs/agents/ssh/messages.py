@@ -32,12 +32,18 @@ class Account(Message, frozen=True, kw_only=True):
     """The service is not root: the process stays who it is, and the login must be that user."""
     idle_timeout_s: float = 0.0
     """End the connection when nothing moved for this long; 0: never."""
+    max_processes: int = 0
+    """Of the login's user on this host, unless it is root; 0: what the service itself has."""
 
 
 class NoAccount(Message, frozen=True, kw_only=True):
     """The host does not know that login, or may not become it. Ends the login."""
 
     reason: str
+
+
+class Idle(Message, frozen=True, kw_only=True):
+    """The client has sent nothing for as long as it may."""
 
 
 class OpenForward(Message, frozen=True, kw_only=True):
@@ -66,6 +72,7 @@ class ForwardEnded(Message, frozen=True, kw_only=True):
 
 FromProcess = (
     NoAccount
+    | Idle
     | OpenSession
     | Output
     | OutputCut

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from pkgs.agents.base.labels import CommandLabels, LabelCommand
 from pkgs.agents.base.tunnel import Tunnels
+from pkgs.agents.ssh.bounds import processes_of_one_user
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
@@ -127,6 +128,7 @@ class SshService:
             log=process.component_log("sessions"),
             leases=self._leases,
             host_users=self._host_users,
+            max_processes=processes_of_one_user(),
         )
         self._keys = _HostKeys(member)
         self._pool = Pool(

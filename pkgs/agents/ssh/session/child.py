@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Literal
 
 from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
-from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward, ToProcess
+from pkgs.agents.ssh.messages import (
+    Account,
+    ForwardAnswer,
+    ForwardEnded,
+    Idle,
+    NoAccount,
+    OpenForward,
+    ToProcess,
+)
 from pkgs.agents.ssh.session import env, forward, process, terminal
 from pkgs.agents.ssh.session.channel import Session
 from pkgs.agents.ssh.session.process import Launched
@@ -183,7 +191,8 @@ class Child:
                 pid, pipes = process.spawn_piped(shell, argv, variables)
                 return Launched(pid, pipes=pipes)
             pid = process.spawn_on_terminal(shell, argv, variables, tty)
-            return Launched(pid, _motd() if login_shell else b"", master)
+            greeting = _motd(Path(entry.pw_dir)) if login_shell else b""
+            return Launched(pid, greeting, master)
         except OSError as problem:
             if master >= 0:
                 os.close(master)
@@ -292,7 +301,7 @@ class Child:
         idle_s = time.monotonic() - self._connection.heard_at
         left = self._account.idle_timeout_s - idle_s
         if left <= 0:
-            self._connection.end(f"the client was idle for {self._account.idle_timeout_s:g} seconds")
+            self._link.tell(Idle())  # the service has it audited, and ends the connection
         else:
             self.loop.after(left, self._check_idle)
 
@@ -318,6 +327,8 @@ def become(account: Account) -> pwd.struct_passwd:
         if has_expired(entry.pw_name, time.time()):
             raise LookupError(f"the account {account.login} of this host has expired")
         os.initgroups(entry.pw_name, entry.pw_gid)
+        if entry.pw_uid != 0 and account.max_processes:
+            limit_processes(account.max_processes)
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
     if os.getresuid() != (entry.pw_uid,) * 3:
@@ -334,6 +345,15 @@ def become(account: Account) -> pwd.struct_passwd:
     return entry
 
 
+def limit_processes(most: int) -> None:
+    """For whoever this process becomes: never more than it has now."""
+    soft, hard = (
+        most if bound == resource.RLIM_INFINITY else min(most, bound)
+        for bound in resource.getrlimit(resource.RLIMIT_NPROC)
+    )
+    resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+
+
 def has_expired(name: str, now: float) -> bool:
     """Whether the host's administrator has let this account end (`usermod --expiredate`). Needs root."""
     try:
@@ -347,7 +367,10 @@ def has_expired(name: str, now: float) -> bool:
     return False
 
 
-def _motd() -> bytes:
+def _motd(home: Path) -> bytes:
+    """The messages of the day, unless the user wants none: `~/.hushlogin`."""
+    if os.path.lexists(home / ".hushlogin"):
+        return b""
     out = b""
     for path in _MOTD:
         with suppress(OSError), path.open("rb") as source:
