@@ -27,6 +27,7 @@ from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.agents.ssh.records.book import Book, Files
 from pkgs.common.api.login import Done
 from pkgs.common.api.semaphores import AcquireLease, LeaseAnswer, Renewed, RenewLeases
 from pkgs.common.errors import AccessError
@@ -160,6 +161,8 @@ class SshNode:
         self.semaphores = Semaphores()
         self.host_users: HostUsers | None = None
         self.max_processes = 0
+        self.records = Files(*(folder / name for name in ("utmp", "wtmp", "btmp", "lastlog")))
+        """The host's records of logins; a test makes those it wants to read."""
         self.users = new_authority("user", CLUSTER, time.time())
         self.hosts = new_authority("host", CLUSTER, time.time())
         self.state.trust = Trust.from_authorities([self.users, self.hosts], CLUSTER)
@@ -239,6 +242,7 @@ class SshNode:
         self.gate = Gate(self.state, lambda: self._node, lambda: self.now())
         unfinished = Unfinished(self.folder / "open", self.events, time.time, self._log)
         await unfinished.start()
+        self.book = Book(self._log, time.time, self.records)
         shared = Shared(
             gate=self.gate,
             emitter=self.events,
@@ -250,6 +254,7 @@ class SshNode:
             log=self._log,
             leases=Leases(self.semaphores, self._log),  # type: ignore[arg-type]
             host_users=self.host_users,
+            book=self.book,
             max_processes=self.max_processes,
         )
         shared.leases.start()
@@ -284,6 +289,7 @@ class SshNode:
         await self.pool.close()
         await self.reviews.close()
         await shared.leases.close()
+        self.book.close()
         if self.host_users is not None:
             await self.host_users.close()
         await self.recorder.close()

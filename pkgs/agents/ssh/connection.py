@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +16,16 @@ from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.wanted import wanted_of
 from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
-from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, Idle, NoAccount, OpenForward
+from pkgs.agents.ssh.messages import (
+    Account,
+    ForwardAnswer,
+    ForwardEnded,
+    Idle,
+    NoAccount,
+    OnTerminal,
+    OpenForward,
+)
+from pkgs.agents.ssh.records.book import Book, LoggedIn
 from pkgs.common.errors import AccessError, InputError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
@@ -57,6 +67,7 @@ class Shared:
     leases: Leases
     host_users: HostUsers | None
     """None: this host makes no accounts."""
+    book: Book
     max_processes: int = 0
 
 
@@ -82,6 +93,7 @@ class SshConnection:
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
+        self._terminals: dict[int, LoggedIn] = {}
         self._idle_timeout_s = 0.0
         self._lease = ""
         self._account = ""
@@ -94,6 +106,7 @@ class SshConnection:
 
     async def refused(self, user: str, verdict: Verdict) -> None:
         node = self._gate.node()
+        self._shared.book.refused(user, self._source)
         self._shared.log.info(
             "login refused", extra={"login": user, "addr": self._client_addr, "why": verdict.reason}
         )
@@ -178,11 +191,14 @@ class SshConnection:
             case SessionEnded():
                 session = self._session(message.channel)
                 del self._sessions[message.channel]
+                self._record_logout(message.channel)
                 await session.end(message)
             case OpenForward():
                 await answer(await self._open_forward(message))
             case ForwardEnded():
                 await self._forward_ended(message)
+            case OnTerminal():
+                self._record_login(message)
             case Idle():
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
             case NoAccount(reason=reason):
@@ -204,6 +220,8 @@ class SshConnection:
                 # The others' ends are still to be said.
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
+        for channel in list(self._terminals):
+            self._record_logout(channel)
         if self._lease:
             self._shared.leases.release(self._lease)
         if self._account and self._shared.host_users is not None:
@@ -295,6 +313,22 @@ class SshConnection:
             record=("all" if request.pty else "head") if session.is_recorded else "none",
             record_limit=RECORD_HEAD,
         )
+
+    def _record_login(self, message: OnTerminal) -> None:
+        self._session(message.channel)
+        if message.channel in self._terminals:
+            raise ProtocolError("a session has one terminal")
+        try:
+            uid = pwd.getpwnam(self.login).pw_uid
+        except KeyError:
+            return  # the account went meanwhile
+        found = self._shared.book.login(self.login, uid, message.terminal, message.pid, self._source)
+        if found is not None:
+            self._terminals[message.channel] = found
+
+    def _record_logout(self, channel: int) -> None:
+        if found := self._terminals.pop(channel, None):
+            self._shared.book.logout(found)
 
     async def _open_forward(self, request: OpenForward) -> ForwardAnswer:
         assert self.identity is not None

@@ -38,3 +38,7 @@ LEASE_CALL_S = 8.0
 LEASE_RENEW_S = 30.0
 """A quarter of what a lease lives."""
 LEASES_PER_CALL = 200
+MAX_LASTLOG_UID = 1_000_000
+"""The file has a place for every user id below the highest one: it is not grown further."""
+RECORD_LOCK_TRIES = 20
+RECORD_LOCK_PAUSE_S = 0.05

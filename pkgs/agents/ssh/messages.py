@@ -46,6 +46,14 @@ class Idle(Message, frozen=True, kw_only=True):
     """The client has sent nothing for as long as it may."""
 
 
+class OnTerminal(Message, frozen=True, kw_only=True):
+    """What a session runs has a terminal; for the host's records of logins."""
+
+    channel: int
+    terminal: str
+    pid: int
+
+
 class OpenForward(Message, frozen=True, kw_only=True):
     """A channel asks for a TCP connection to somewhere. Answered by a ForwardAnswer, in its own time."""
 
@@ -73,6 +81,7 @@ class ForwardEnded(Message, frozen=True, kw_only=True):
 FromProcess = (
     NoAccount
     | Idle
+    | OnTerminal
     | OpenSession
     | Output
     | OutputCut

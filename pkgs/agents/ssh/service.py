@@ -17,6 +17,7 @@ from pkgs.agents.ssh.hostusers.static import StaticUsers
 from pkgs.agents.ssh.hostusers.tools import SystemTools
 from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.agents.ssh.records.book import Book
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, InputError, NotFoundError
@@ -106,6 +107,7 @@ class SshService:
             if makes_accounts
             else None
         )
+        self._book = Book(process.component_log("records"), self._now)
         self._static_users = (
             StaticUsers(self._host_users, self._static_desired, process.component_log("host users"))
             if self._host_users is not None
@@ -128,6 +130,7 @@ class SshService:
             log=process.component_log("sessions"),
             leases=self._leases,
             host_users=self._host_users,
+            book=self._book,
             max_processes=processes_of_one_user(),
         )
         self._keys = _HostKeys(member)
@@ -214,6 +217,7 @@ class SshService:
         await self._labels.close()
         await self._recorder.close()
         await self._leases.close()
+        self._book.close()
         if self._host_users is not None:
             await self._host_users.close()
         await self._member.close()

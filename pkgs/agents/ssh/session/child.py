@@ -25,6 +25,7 @@ from pkgs.agents.ssh.messages import (
     ForwardEnded,
     Idle,
     NoAccount,
+    OnTerminal,
     OpenForward,
     ToProcess,
 )
@@ -191,6 +192,7 @@ class Child:
                 pid, pipes = process.spawn_piped(shell, argv, variables)
                 return Launched(pid, pipes=pipes)
             pid = process.spawn_on_terminal(shell, argv, variables, tty)
+            self._link.tell(OnTerminal(channel=session.channel.number, terminal=tty, pid=pid))
             greeting = _motd(Path(entry.pw_dir)) if login_shell else b""
             return Launched(pid, greeting, master)
         except OSError as problem:
