@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.holds import Holds
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.wanted import wanted_of
 from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
@@ -25,7 +25,7 @@ from pkgs.agents.ssh.messages import (
     OnTerminal,
     OpenForward,
 )
-from pkgs.agents.ssh.records.book import Book, LoggedIn
+from pkgs.agents.ssh.records.book import Book
 from pkgs.common.errors import AccessError, InputError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
@@ -93,11 +93,8 @@ class SshConnection:
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
-        self._terminals: dict[int, LoggedIn] = {}
         self._idle_timeout_s = 0.0
-        self._lease = ""
-        self._account = ""
-        """The login whose account of this host is claimed for this connection."""
+        self._holds = Holds(shared.leases, shared.host_users, shared.book)
 
     # Login.
 
@@ -130,7 +127,9 @@ class SshConnection:
         self._parties = Parties(identity, user, self._client_addr, self._gate.node, cluster)
         if options.max_connections:
             await self._take_place(identity, user, blob, options.max_connections)
-        await self._take_account(identity, user)
+        if self._shared.host_users is not None:
+            wanted = wanted_of(self._gate.host_user(identity, user, self._source), identity.traits)
+            await self._holds.take_account(user, wanted)
         self.identity, self.login, self._blob = identity, user, blob
         self._idle_timeout_s = options.client_idle_timeout_s
         self._shared.log.info(
@@ -151,25 +150,13 @@ class SshConnection:
         )
 
     async def _take_place(self, identity: Identity, login: str, blob: bytes, most: int) -> None:
-        """One of the connections that this user may have in the whole cluster. Raises LimitExceededError."""
-        if self._lease:  # of a login that was refused after all
-            self._shared.leases.release(self._lease)
         try:
-            self._lease = await self._shared.leases.acquire(
-                identity.name, most, blob, login, self._source, self.end
-            )
+            await self._holds.take_place(identity.name, most, blob, login, self._source, self.end)
         except TooManyConnectionsError as problem:
             assert self._parties is not None
             fields = {**self._parties.fields(), "reason": problem.message, "max": problem.most}
             await self._emit(codes.SESSION_REJECTED, fields)
             raise
-
-    async def _take_account(self, identity: Identity, login: str) -> None:
-        """The account of this host, made if the roles say so. Raises DeniedError, UnavailableError."""
-        if self._shared.host_users is not None:
-            wanted = wanted_of(self._gate.host_user(identity, login, self._source), identity.traits)
-            if await self._shared.host_users.claim(self, login, wanted):
-                self._account = login
 
     # Everything after it.
 
@@ -191,14 +178,15 @@ class SshConnection:
             case SessionEnded():
                 session = self._session(message.channel)
                 del self._sessions[message.channel]
-                self._record_logout(message.channel)
+                self._holds.off_terminal(message.channel)
                 await session.end(message)
             case OpenForward():
                 await answer(await self._open_forward(message))
             case ForwardEnded():
                 await self._forward_ended(message)
-            case OnTerminal():
-                self._record_login(message)
+            case OnTerminal(channel=channel):
+                self._session(channel)  # ended ones have no terminal
+                self._holds.on_terminal(self.login, message, self._source)
             case Idle():
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
             case NoAccount(reason=reason):
@@ -220,12 +208,7 @@ class SshConnection:
                 # The others' ends are still to be said.
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
-        for channel in list(self._terminals):
-            self._record_logout(channel)
-        if self._lease:
-            self._shared.leases.release(self._lease)
-        if self._account and self._shared.host_users is not None:
-            self._shared.host_users.release(self, self._account)
+        self._holds.release()
         self._on_closed(self)
 
     # While it lasts.
@@ -313,22 +296,6 @@ class SshConnection:
             record=("all" if request.pty else "head") if session.is_recorded else "none",
             record_limit=RECORD_HEAD,
         )
-
-    def _record_login(self, message: OnTerminal) -> None:
-        self._session(message.channel)
-        if message.channel in self._terminals:
-            raise ProtocolError("a session has one terminal")
-        try:
-            uid = pwd.getpwnam(self.login).pw_uid
-        except KeyError:
-            return  # the account went meanwhile
-        found = self._shared.book.login(self.login, uid, message.terminal, message.pid, self._source)
-        if found is not None:
-            self._terminals[message.channel] = found
-
-    def _record_logout(self, channel: int) -> None:
-        if found := self._terminals.pop(channel, None):
-            self._shared.book.logout(found)
 
     async def _open_forward(self, request: OpenForward) -> ForwardAnswer:
         assert self.identity is not None
