@@ -27,6 +27,7 @@ from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book, Files
 from pkgs.common.api.login import Done
 from pkgs.common.api.semaphores import AcquireLease, LeaseAnswer, Renewed, RenewLeases
@@ -161,6 +162,7 @@ class SshNode:
         self.semaphores = Semaphores()
         self.host_users: HostUsers | None = None
         self.max_processes = 0
+        self.pam = PamFacts()
         self.records = Files(*(folder / name for name in ("utmp", "wtmp", "btmp", "lastlog")))
         """The host's records of logins; a test makes those it wants to read."""
         self.users = new_authority("user", CLUSTER, time.time())
@@ -255,6 +257,7 @@ class SshNode:
             leases=Leases(self.semaphores, self._log),  # type: ignore[arg-type]
             host_users=self.host_users,
             book=self.book,
+            pam=self.pam,
             max_processes=self.max_processes,
         )
         shared.leases.start()

@@ -25,6 +25,7 @@ from pkgs.agents.ssh.messages import (
     OnTerminal,
     OpenForward,
 )
+from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
 from pkgs.common.errors import AccessError, InputError, ProtocolError
 from pkgs.common.events import codes
@@ -68,6 +69,7 @@ class Shared:
     host_users: HostUsers | None
     """None: this host makes no accounts."""
     book: Book
+    pam: PamFacts
     max_processes: int = 0
 
 
@@ -147,6 +149,8 @@ class SshConnection:
             single_user=self._shared.single_user,
             idle_timeout_s=options.client_idle_timeout_s,
             max_processes=self._shared.max_processes,
+            pam_service=self._shared.pam.service,
+            pam_facts=self._shared.pam.of(identity, user) if self._shared.pam.service else {},
         )
 
     async def _take_place(self, identity: Identity, login: str, blob: bytes, most: int) -> None:

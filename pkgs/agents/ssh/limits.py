@@ -42,3 +42,7 @@ MAX_LASTLOG_UID = 1_000_000
 """The file has a place for every user id below the highest one: it is not grown further."""
 RECORD_LOCK_TRIES = 20
 RECORD_LOCK_PAUSE_S = 0.05
+MAX_PAM_TEXT = 16 * 1024
+"""Characters of one thing that a PAM module says."""
+MAX_PAM_ENV = 128
+"""Variables, and likewise texts, that are taken from PAM's modules."""

@@ -32,6 +32,9 @@ class Account(Message, frozen=True, kw_only=True):
     """The service is not root: the process stays who it is, and the login must be that user."""
     idle_timeout_s: float = 0.0
     """End the connection when nothing moved for this long; 0: never."""
+    pam_service: str = ""
+    """Empty: PAM is not asked."""
+    pam_facts: dict[str, str] = {}
     max_processes: int = 0
     """Of the login's user on this host, unless it is root; 0: what the service itself has."""
 

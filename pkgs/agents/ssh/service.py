@@ -17,6 +17,7 @@ from pkgs.agents.ssh.hostusers.static import StaticUsers
 from pkgs.agents.ssh.hostusers.tools import SystemTools
 from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.api.tunnel import DialHeader
@@ -131,6 +132,9 @@ class SshService:
             leases=self._leases,
             host_users=self._host_users,
             book=self._book,
+            pam=PamFacts(config.ssh_service.pam.service_name, config.ssh_service.pam.environment)
+            if config.ssh_service.pam.enabled and os.geteuid() == 0
+            else PamFacts(),
             max_processes=processes_of_one_user(),
         )
         self._keys = _HostKeys(member)
