@@ -21,7 +21,7 @@ from pkgs.agents.ssh.hostusers import sudoers
 from pkgs.agents.ssh.hostusers.accounts import Accounts
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.tools import SystemTools
-from pkgs.agents.ssh.hostusers.wanted import DROP, KEEP, MARKERS, Wanted
+from pkgs.agents.ssh.hostusers.wanted import DROP, KEEP, Wanted
 from pkgs.common.errors import UnavailableError
 from tests.integration.ssh_kit import SshNode, role, wait_until
 
@@ -41,13 +41,12 @@ def login_of(stem: str) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def tidy() -> Iterator[None]:
-    had = {name for name in (*MARKERS, GROUP) if any(group.gr_name == name for group in grp.getgrall())}
+    """Nothing of these tests is left but the marker groups, which other tests may use at the same time."""
     yield
     for entry in pwd.getpwall():
         if entry.pw_name.endswith(SUFFIX):
             subprocess.run(["userdel", "-r", entry.pw_name], capture_output=True)
-    for name in {*MARKERS, GROUP} - had:
-        subprocess.run(["groupdel", name], capture_output=True)
+    subprocess.run(["groupdel", GROUP], capture_output=True)
     for path in SUDOERS.glob(f"*{SUFFIX}*"):
         path.unlink()
 
@@ -175,6 +174,22 @@ def test_a59_others_accounts_are_theirs(node: SshNode) -> None:
     assert visitor(node, "root").ssh("id -un").returncode == 255
     assert pwd.getpwnam(login) == before
     assert not list(SUDOERS.glob("*root*"))
+
+
+def test_a14_a_lock_takes_the_account_along(node: SshNode) -> None:
+    login = login_of("lock")
+    may(node, login, "insecure-drop", host_sudoers=["ALL=(ALL) NOPASSWD: ALL"])
+    user = node.user("lou", roles=("maker",), logins=(login,))
+    with user.logged_in(login) as transport:
+        channel = transport.open_session()
+        channel.exec_command("trap '' HUP TERM; echo up; while :; do sleep 1; done")
+        assert channel.recv(10) == b"up\n"
+        node.lock(user="lou", message="leave")
+        wait_until(lambda: not transport.is_active(), "the connection ends")
+    gone(node, login)
+    assert not list(SUDOERS.glob(f"*{login}*"))
+    assert user.ssh("id", login=login).returncode == 255
+    assert not exists(login)
 
 
 class TestTools:
