@@ -116,6 +116,14 @@ WRITE_TRIES = 5
 ASSUMED_MAX = 10_000
 """Resources that a dry run may take as made by the steps before it."""
 
+# Leases of connections.
+LEASE_TTL_S = 120.0
+"""An agent that died gives its users' places back after so long."""
+LEASE_GATE_S = 24 * 3600.0
+LEASE_TRIES = 20
+"""How often a place is counted anew because another connection of the user began in between."""
+LEASES_PER_CALL = 200
+
 # Calls.
 LAST_CALLS_S = 5.0
 """At the end of the service, for calls that were begun to come to their ends."""

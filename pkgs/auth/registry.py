@@ -27,6 +27,7 @@ from pkgs.auth.requests.deciding import DecidingHandlers
 from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
+from pkgs.auth.semaphores.calls import SemaphoreHandlers
 from pkgs.auth.sessions.calls import SessionHandlers
 from pkgs.auth.status import StatusHandlers
 from pkgs.auth.whole import Whole
@@ -40,6 +41,7 @@ from pkgs.common.api import (
     recordings,
     requests,
     resources,
+    semaphores,
     sessions,
     system,
 )
@@ -82,6 +84,7 @@ class Handlers:
     requests: RequestHandlers
     deciding: DecidingHandlers
     sessions: SessionHandlers
+    semaphores: SemaphoreHandlers
 
 
 class Guarded:
@@ -217,6 +220,10 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(requests.GetRequestCapabilities, handlers.requests.capabilities, PEOPLE)
     add(requests.ReviewAccessRequest, handlers.deciding.review, PEOPLE)
     add(requests.SetAccessRequestState, handlers.deciding.set_state, PEOPLE)
+
+    add(semaphores.AcquireLease, handlers.semaphores.acquire, Callers.NODE)
+    add(semaphores.RenewLeases, handlers.semaphores.renew, Callers.NODE)
+    add(semaphores.ReleaseLeases, handlers.semaphores.release, Callers.NODE)
 
     add(audit.EmitEvents, handlers.audit.emit, Callers.HOST)
     add(audit.SearchEvents, handlers.audit.search, PEOPLE)

@@ -48,6 +48,8 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
+from pkgs.auth.semaphores.calls import SemaphoreHandlers
+from pkgs.auth.semaphores.leases import Leases
 from pkgs.auth.sessions.calls import SessionHandlers
 from pkgs.auth.sessions.trackers import Trackers
 from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
@@ -174,6 +176,7 @@ class AuthService:
             requests=RequestHandlers(store, permissions, journal, self.cluster_name),
             deciding=DecidingHandlers(store, permissions, journal),
             sessions=SessionHandlers(Trackers(self._now), permissions, journal, self.cluster_name),
+            semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))

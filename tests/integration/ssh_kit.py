@@ -24,7 +24,13 @@ import paramiko
 
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.hostusers.keeper import HostUsers
+from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.agents.ssh.pamfacts import PamFacts
+from pkgs.agents.ssh.records.book import Book, Files
+from pkgs.common.api.login import Done
+from pkgs.common.api.semaphores import AcquireLease, LeaseAnswer, Renewed, RenewLeases
 from pkgs.common.errors import AccessError
 from pkgs.common.events.types import Event
 from pkgs.common.membership.reviews import Reviews
@@ -123,6 +129,28 @@ class Uploads:
         self.finished[request.session_id] = data
 
 
+class Semaphores:
+    """An Auth Service that counts one user's connections, or cannot be reached."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self.held: set[str] = set()
+        self.problem: AccessError | None = None
+
+    async def call(self, request: Any, *, deadline_s: float = 10.0) -> Any:
+        if self.problem is not None:
+            raise self.problem
+        if isinstance(request, AcquireLease):
+            granted = len(self.held - {request.lease_id}) < self.most
+            self.held |= {request.lease_id} if granted else set()
+            return LeaseAnswer(granted=granted, most=self.most, ttl_s=120.0)
+        ids = {lease.lease_id for lease in request.leases}
+        if isinstance(request, RenewLeases):
+            return Renewed(lost=sorted(ids - self.held))
+        self.held -= ids
+        return Done()
+
+
 class SshNode:
     """One node, its clients and its authorities. A context manager."""
 
@@ -132,6 +160,12 @@ class SshNode:
         self.state = State()
         self.events = Events()
         self.uploads = Uploads()
+        self.semaphores = Semaphores()
+        self.host_users: HostUsers | None = None
+        self.max_processes = 0
+        self.pam = PamFacts()
+        self.records = Files(*(folder / name for name in ("utmp", "wtmp", "btmp", "lastlog")))
+        """The host's records of logins; a test makes those it wants to read."""
         self.users = new_authority("user", CLUSTER, time.time())
         self.hosts = new_authority("host", CLUSTER, time.time())
         self.state.trust = Trust.from_authorities([self.users, self.hosts], CLUSTER)
@@ -216,6 +250,7 @@ class SshNode:
         self.gate = Gate(self.state, lambda: self._node, lambda: self.now())
         unfinished = Unfinished(self.folder / "open", self.events, time.time, self._log)
         await unfinished.start()
+        self.book = Book(self._log, time.time, self.records)
         shared = Shared(
             gate=self.gate,
             emitter=self.events,
@@ -225,8 +260,17 @@ class SshNode:
             permit_user_env=False,
             single_user=False,
             log=self._log,
+            leases=Leases(self.semaphores, self._log),  # type: ignore[arg-type]
+            host_users=self.host_users,
+            book=self.book,
+            pam=self.pam,
+            max_processes=self.max_processes,
         )
         self.table = shared.table
+        shared.leases.start()
+        if self.host_users is not None:
+            await self.host_users.start()
+
         self.reviews = Reviews(self._log, time.monotonic)
         self.reviews.start()
 
@@ -254,6 +298,10 @@ class SshNode:
         listener.close()
         await self.pool.close()
         await self.reviews.close()
+        await shared.leases.close()
+        self.book.close()
+        if self.host_users is not None:
+            await self.host_users.close()
         await self.recorder.close()
 
     async def _accept(self, listener: socket.socket) -> None:

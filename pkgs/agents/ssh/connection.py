@@ -12,18 +12,33 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.holds import Holds
+from pkgs.agents.ssh.hostusers.keeper import HostUsers
+from pkgs.agents.ssh.hostusers.wanted import wanted_of
+from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
-from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward
+from pkgs.agents.ssh.messages import (
+    Account,
+    ForwardAnswer,
+    ForwardEnded,
+    Idle,
+    NoAccount,
+    OnTerminal,
+    OpenForward,
+)
+from pkgs.agents.ssh.pamfacts import PamFacts
+from pkgs.agents.ssh.records.book import Book
 from pkgs.agents.ssh.together import visitor
 from pkgs.agents.ssh.together.messages import GaveUp, Waiting
 from pkgs.agents.ssh.together.owner import OwnSessions
 from pkgs.agents.ssh.together.table import Table
 from pkgs.agents.ssh.together.viewer import Push
 from pkgs.common.access.joining import JOIN_LOGIN
-from pkgs.common.errors import AccessError, ProtocolError
+from pkgs.common.errors import AccessError, InputError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
 from pkgs.common.events.types import Emitter, FieldValue
+from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
@@ -57,6 +72,12 @@ class Shared:
     permit_user_env: bool
     single_user: bool
     log: logging.Logger
+    leases: Leases
+    host_users: HostUsers | None
+    """None: this host makes no accounts."""
+    book: Book
+    pam: PamFacts
+    max_processes: int = 0
     table: Table = field(default_factory=Table)
 
 
@@ -87,6 +108,8 @@ class SshConnection:
         self._visitor: visitor.Visitor | None = None
         self._in_company = False
         """Whether nothing was granted here but what waits for the company that roles require."""
+        self._idle_timeout_s = 0.0
+        self._holds = Holds(shared.leases, shared.host_users, shared.book)
 
     def can_push(self, push: Push) -> None:
         self._push = push
@@ -100,6 +123,7 @@ class SshConnection:
 
     async def refused(self, user: str, verdict: Verdict) -> None:
         node = self._gate.node()
+        self._shared.book.refused(user, self._source)
         self._shared.log.info(
             "login refused", extra={"login": user, "addr": self._client_addr, "why": verdict.reason}
         )
@@ -119,9 +143,12 @@ class SshConnection:
 
     async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
         options = self._gate.options(identity, user, self._source)
-        self.identity, self.login, self._blob = identity, user, blob
         cluster = self._gate.cache.cluster_name
         self._parties = Parties(identity, user, self._client_addr, self._gate.node, cluster)
+        if user != JOIN_LOGIN:
+            await self._take_hold(identity, user, blob, options.max_connections)
+        self.identity, self.login, self._blob = identity, user, blob
+        self._idle_timeout_s = options.client_idle_timeout_s
         self._shared.log.info(
             "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
         )
@@ -143,7 +170,27 @@ class SshConnection:
             permit_file_copy=self._gate.may_copy(options),
             single_user=self._shared.single_user,
             idle_timeout_s=options.client_idle_timeout_s,
+            max_processes=self._shared.max_processes,
+            pam_service=self._shared.pam.service,
+            pam_facts=self._shared.pam.of(identity, user) if self._shared.pam.service else {},
         )
+
+    async def _take_hold(self, identity: Identity, user: str, blob: bytes, most: int) -> None:
+        """What a connection that runs something holds while it lasts. Raises AccessError."""
+        if most:
+            await self._take_place(identity, user, blob, most)
+        if self._shared.host_users is not None:
+            wanted = wanted_of(self._gate.host_user(identity, user, self._source), identity.traits)
+            await self._holds.take_account(user, wanted)
+
+    async def _take_place(self, identity: Identity, login: str, blob: bytes, most: int) -> None:
+        try:
+            await self._holds.take_place(identity.name, most, blob, login, self._source, self.end)
+        except TooManyConnectionsError as problem:
+            assert self._parties is not None
+            fields = {**self._parties.fields(), "reason": problem.message, "max": problem.most}
+            await self._emit(codes.SESSION_REJECTED, fields)
+            raise
 
     # Everything after it.
 
@@ -176,6 +223,7 @@ class SshConnection:
                 session = self._session(message.channel)
                 del self._sessions[message.channel]
                 await self._own.ended(message.channel)
+                self._holds.off_terminal(message.channel)
                 await session.end(message)
             case GaveUp(channel=channel):
                 await self._own.gave_up(channel)
@@ -183,6 +231,11 @@ class SshConnection:
                 await answer(await self._open_forward(message))
             case ForwardEnded():
                 await self._forward_ended(message)
+            case OnTerminal(channel=channel):
+                self._session(channel)  # ended ones have no terminal
+                self._holds.on_terminal(self.login, message, self._source)
+            case Idle():
+                self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
             case _:
                 raise ProtocolError("message is not one of a connection's process")
 
@@ -205,6 +258,7 @@ class SshConnection:
                 # The others' ends are still to be said.
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
+        self._holds.release()
         self._on_closed(self)
 
     # While it lasts.
@@ -268,10 +322,13 @@ class SshConnection:
         if open_now >= MAX_SESSIONS_PER_CONNECTION:
             # An honest process counts itself: each session holds a file of this one open.
             raise ProtocolError("more sessions than a connection may have")
-        if not self._gate.may_copy(options) and not self.identity.force_command and is_copy(request):
+        forced, why = self._confined(request)
+        if why:
+            await self._reject(request, why)
+            return Refused(text=inert(why))
+        if not self._gate.may_copy(options) and not forced and is_copy(request):
             await self._emit(codes.SCP_DISALLOWED, {**self._parties.fields(), "command": request.command})
             return Refused(text="file copying is not permitted")
-        forced = self.identity.force_command
         command = forced or (request.command if request.kind == "exec" else "")
         session = SessionLog(
             self._parties,
@@ -293,6 +350,18 @@ class SshConnection:
             return await begin()
         return await self._own.open(request, self._parties, session, begin)
 
+    def _confined(self, request: OpenSession) -> tuple[str, str]:
+        """The command that runs whatever was asked for, if there is one; and why nothing may run."""
+        assert self.identity is not None
+        try:
+            confined = self._gate.confinement(self.identity, self.login, self._source)
+            forced = confined.forced_command(self.identity.force_command)
+        except InputError as problem:
+            return "", str(problem)
+        if forced:
+            return forced, ""
+        return "", confined.refusal(request.kind, request.command, exact=request.exact)
+
     async def _begin(
         self, request: OpenSession, session: SessionLog, forced: str, on_terminal: bool
     ) -> SessionOpened | Refused:
@@ -301,6 +370,8 @@ class SshConnection:
         decision = self._gate.decide(self.identity, self.login, self._source, accompanied=on_terminal)
         if not decision or self._why_over:
             return Refused(text=decision.text or "access denied")
+        if self._confined(request) != (forced, ""):
+            return Refused(text="what may run here has changed; try again")
         try:
             await session.begin()
             if request.kind == "subsystem":
@@ -320,7 +391,11 @@ class SshConnection:
         assert self.identity is not None
         decision = self._gate.decide(self.identity, self.login, self._source)
         options = self._gate.options(self.identity, self.login, self._source) if decision else None
-        if options is None or not self._gate.may_forward(self.identity, options):
+        if (
+            options is None
+            or not self._gate.may_forward(self.identity, options)
+            or self._gate.is_forced(self.identity, self.login, self._source)
+        ):
             text = decision.text or "port forwarding is not permitted"
             why = text if decision else "; ".join(decision.reasons)
             await self._forward_ended(

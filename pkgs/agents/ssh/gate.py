@@ -15,8 +15,11 @@ from typing import Protocol
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explaining.explain import why_not
+from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.options import SessionOptions, merge_options
-from pkgs.common.access.options.merge import serving
+from pkgs.common.access.options.commands import Confinement, confinement
+from pkgs.common.access.options.hostuser import HostUser, host_user
+from pkgs.common.access.options.merge import refusing, serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.output.sanitize import inert
@@ -144,6 +147,32 @@ class Gate:
             auth_preference=self.cache.auth_preference,
             in_force=serving(self.environment(source_addr)),
         )
+
+    def confinement(self, identity: Identity, login: str, source_addr: str) -> Confinement:
+        """What the roles say about what may run. Raises DeniedError, InputError."""
+        environment = self.environment(source_addr)
+        return confinement(
+            self.cache.roles_of(identity),
+            labels_of(self.node()),
+            login,
+            identity.traits,
+            in_force=serving(environment),
+            refusing=refusing(environment),
+        )
+
+    def host_user(self, identity: Identity, login: str, source_addr: str) -> HostUser:
+        """What the roles say about an account for the visitor. Raises DeniedError, InputError."""
+        return host_user(
+            self.cache.roles_of(identity),
+            labels_of(self.node()),
+            identity.traits,
+            serving(self.environment(source_addr)),
+        )
+
+    def is_forced(self, identity: Identity, login: str, source_addr: str) -> bool:
+        """Whether only one command may run, by the certificate or by a role: then nothing is forwarded, and
+        no file copied (attack A13). Raises DeniedError, InputError."""
+        return bool(identity.force_command or self.confinement(identity, login, source_addr).forced)
 
     def ends_expired(self, identity: Identity) -> bool:
         """Whether roles or cluster let no connection outlive its certificate. Raises DeniedError."""

@@ -22,6 +22,7 @@ from pkgs.common.api import (
     recordings,
     requests,
     resources,
+    semaphores,
     sessions,
     system,
 )
@@ -128,6 +129,7 @@ def test_every_call_of_the_api_has_a_handler() -> None:
         for module in (
             *(access, accesslists, system, login, join, bots, resources, audit, recordings, requests),
             sessions,
+            semaphores,
         )
         for value in vars(module).values()
         if isinstance(value, type)

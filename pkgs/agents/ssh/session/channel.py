@@ -185,7 +185,8 @@ class Session:
             return
         self.command = command
         shown = command[:MAX_SHOWN_COMMAND].decode(errors="backslashreplace")
-        self._start(OpenSession(channel=self.channel.number, kind=kind, command=shown), reply)
+        exact = shown.encode() == command
+        self._start(OpenSession(channel=self.channel.number, kind=kind, command=shown, exact=exact), reply)
 
     def _start(self, asked: OpenSession, reply: Reply) -> None:
         if self._started:

@@ -15,6 +15,8 @@ class OpenSession(Message, frozen=True, kw_only=True):
     channel: int
     kind: SessionKind
     command: str = ""
+    exact: bool = True
+    """`command` is all that was asked for, letter by letter: not cut, nothing replaced."""
     pty: bool = False
     columns: int = 0
     rows: int = 0
