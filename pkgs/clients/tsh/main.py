@@ -43,6 +43,10 @@ TOOL = Tool(
             },
             {"list": "ls"},
         ),
+        "headless": Group(
+            "Logins on other machines.",
+            {"approve": Verb(_VERBS + "headless.approve", "Approve a login started with --headless")},
+        ),
         "play": Verb(_VERBS + "recordings.play", "Replay a recorded session"),
         "recordings": Group(
             "Recorded sessions.",

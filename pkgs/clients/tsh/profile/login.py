@@ -29,6 +29,7 @@ class Login:
         "ssh_cert",
         "ssh_key",
         "ssh_proxy_addr",
+        "temporary",
         "tls_cert",
         "tls_key",
         "user",
@@ -57,6 +58,8 @@ class Login:
         self.known_hosts = paths.known_hosts
         self.facts = facts
         self.identity_file = identity_file
+        self.temporary = bool(identity_file)
+        """Its files go away with this process, which must outlive the programs that use them."""
 
     @property
     def expires_at(self) -> float:
@@ -79,6 +82,10 @@ def current(args: Parsed) -> Login:
 
 def stored(args: Parsed) -> Login:
     """The same, expired or not."""
+    if args.on("headless") or args.text("auth") == "headless":
+        from pkgs.clients.tsh.login.headless import headless_login
+
+        return headless_login(args)
     if args.text("identity"):
         from pkgs.clients.tsh.profile.identity import login_of_identity
 

@@ -107,7 +107,7 @@ def run(args: Parsed) -> int:
         ]
         for name in hosts
     ]
-    return execute(argvs, temporary=bool(login.identity_file))
+    return execute(argvs, temporary=login.temporary)
 
 
 def default_login(login: Login, args: Parsed) -> str:
