@@ -19,6 +19,7 @@ TOOL = Tool(
         "status": Verb(_VERBS + "status", "Show who is logged in where, and until when"),
         "ls": Verb(_VERBS + "ls", "List the servers you may reach"),
         "ssh": Verb(_VERBS + "ssh", "Open a shell or run a command on a server"),
+        "resolve": Verb(_VERBS + "resolve", "Show the server that a name or labels mean"),
         "scp": Verb(_VERBS + "scp", "Copy files to and from a server"),
         "config": Verb(_VERBS + "config", "Print a configuration for OpenSSH"),
         "proxy": Group(
