@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness.cluster import OS_USER, Cluster, Person
+from tests.harness.cluster import BIN, OS_USER, Cluster, Person
+from tests.integration.terminal import Terminal
 
 pytestmark = pytest.mark.needs("ssh")
 
@@ -63,3 +67,37 @@ def test_resolve(alice: Person) -> None:
     several, none = alice.tsh("resolve", "env=many"), alice.tsh("resolve", "nowhere")
     assert several.code == 2 and host_id in several.err
     assert none.code == 1 and "tsh ls" in none.err
+
+
+def test_without_a_host_one_is_picked_at_the_terminal(alice: Person) -> None:
+    terminal = Terminal([str(BIN / "tsh"), "ssh", "-l", OS_USER], alice.env)
+    terminal.expect("3/3 > ")
+    terminal.type("nr=3", end="")
+    terminal.expect("1/3 > nr=3")
+    terminal.type("", end="\r")
+    terminal.expect("# ")
+    terminal.type("echo at-$((40+2)); exit 6")
+    terminal.expect("at-42")
+    assert terminal.end() == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, None])
+def test_leaving_the_list_gives_the_terminal_back(alice: Person, number: signal.Signals | None) -> None:
+    script = f"sh -c 'echo pid=$$; exec {BIN}/tsh ssh'; echo left=$?; stty -a"
+    terminal = Terminal(["/bin/sh", "-c", script], alice.env)
+    terminal.expect("3/3 > ")
+    if number is None:
+        terminal.type("\x03", end="")
+    else:
+        match = re.search(r"pid=(\d+)", terminal.shown)
+        assert match
+        os.kill(int(match.group(1)), number)
+    terminal.expect("left=130")
+    terminal.expect(" icanon")
+    assert terminal.end() == 0
+
+
+def test_without_a_host_or_a_terminal_it_says_what_to_do(alice: Person) -> None:
+    done = alice.tsh("ssh")
+    assert done.code == 2
+    assert "no server is named; write tsh ssh user@host" in done.err

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
 from pkgs.clients.tsh.login.relogin import current_or_relogin
 from pkgs.clients.tsh.many.limits import MAX_PARALLEL, PARALLEL
 from pkgs.clients.tsh.profile.login import Login
-from pkgs.common.errors import InputError
+from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
     "Open a shell on a server, or run a command there. The host is a node's name, its id, an address, or"
-    " labels (env=prod) that match one node for a shell, or several for a command. The exit status is the"
-    " remote command's; of several, that of the first server in the order of 'tsh ls' that failed.",
+    " labels (env=prod) that match one node for a shell, or several for a command; without one you choose"
+    " from a list. The exit status is the remote command's; of several, that of the first server"
+    " in the order of 'tsh ls' that failed.",
     Flag("port", "SSH port on the remote host", short="p", metavar="PORT"),
     Flag("forward-agent", "Forward the local authentication agent", short="A", is_bool=True),
     Flag("forward", "Forward a local port: [bind:]port:host:port", short="L", is_list=True, metavar="SPEC"),
@@ -38,8 +40,7 @@ SPEC = Spec(
     Flag("log-dir", "Write the output of each server to files in this folder", metavar="DIR"),
     CLUSTER,
     *RESUME,
-    usage="[USER@]HOST [COMMAND...]",
-    least=1,
+    usage="[[USER@]HOST] [COMMAND...]",
     most=1,
     command_after=1,
 )  # fmt: skip
@@ -88,8 +89,10 @@ SAFE_OPTIONS = frozenset(
 
 def run(args: Parsed) -> int:
     """Replace this process by OpenSSH; for a command on several nodes, run it once for each."""
+    if not args.words and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError("no server is named", hint="write tsh ssh user@host; 'tsh ls' lists the servers")
     login = current_or_relogin(args)
-    user, _, host = args.words[0].rpartition("@")
+    user, _, host = (args.words[0] if args.words else _picked(login)).rpartition("@")
     user = openssh.check_login(user or default_login(login, args))
     words = _words(args)
     parallel = args.whole("parallel", least=1)
@@ -118,6 +121,18 @@ def run(args: Parsed) -> int:
         for (_, host_id), name in zip(servers, logs.plain_names(servers), strict=True)
     ]
     return fanout.run_jobs(jobs, parallel=parallel, log_dir=args.text("log-dir"))
+
+
+def _picked(login: Login) -> str:
+    """The id of the server that the person at the terminal chooses from those that the login sees."""
+    from pkgs.clients.tsh.picker import screen
+    from pkgs.clients.tsh.servers import nodes
+
+    found = nodes.fetch(login, {}, [])
+    if not found:
+        raise NotFoundError("there is no server that you may see", hint="see 'tsh status' for your roles")
+    lines = [f"{node.spec.hostname}  {nodes.label_text(nodes.all_labels(node))}" for node in found]
+    return found[screen.choose(lines)].metadata.name
 
 
 def _argv(login: Login, args: Parsed, words: list[str], user: str, name: str) -> list[str]:
