@@ -25,6 +25,7 @@ TOOL = Tool(
             {"ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join")},
             {"list": "ls"},
         ),
+        "resolve": Verb(_VERBS + "resolve", "Show the server that a name or labels mean"),
         "scp": Verb(_VERBS + "scp", "Copy files to and from a server"),
         "config": Verb(_VERBS + "config", "Print a configuration for OpenSSH"),
         "proxy": Group(

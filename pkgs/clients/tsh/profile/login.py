@@ -113,6 +113,16 @@ def of_profile(where: str, profile: home.Profile) -> Login:
     return Login(home_dir=where, profile=profile, paths=paths, facts=read_cert(cert, paths.ssh_cert))
 
 
+def alive() -> list[Login]:
+    """Every stored login that has not expired; InputError when there is none."""
+    where = home.home_dir()
+    logins = [of_profile(where, home.load(where, name)) for name in home.profile_names(where)]
+    found = [login for login in logins if login.expires_at > time.time()]
+    if not found:
+        raise InputError("not logged in to any cluster", hint="run 'tsh login --proxy=<host:port>'")
+    return found
+
+
 def _check_cluster(args: Parsed, login: Login) -> None:
     cluster = str(args.values.get("cluster", ""))
     if cluster and cluster != login.cluster:
