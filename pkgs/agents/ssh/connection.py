@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
-from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward
+from pkgs.agents.ssh.listeners import Listeners
+from pkgs.agents.ssh.messages import (
+    Account,
+    ForwardAnswer,
+    ForwardEnded,
+    ListenerAnswer,
+    ListenerClosed,
+    NoAccount,
+    OpenForward,
+    OpenListener,
+)
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
@@ -71,6 +81,9 @@ class SshConnection:
         self._end = end
         self._on_closed = on_closed
         self._sessions: dict[int, SessionLog] = {}
+        self._listeners = Listeners(self._audit_port)
+        self._forwards: set[int] = set()
+        """Channels of local forwardings that were allowed and have not ended."""
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
@@ -145,6 +158,10 @@ class SshConnection:
                 await answer(await self._open_forward(message))
             case ForwardEnded():
                 await self._forward_ended(message)
+            case OpenListener():
+                await answer(await self._open_listener(message))
+            case ListenerClosed(host=host, port=port, error=error):
+                await self._listeners.closed(host, port, error)
             case NoAccount(reason=reason):
                 assert self.identity is not None
                 await self.refused(self.login, Verdict(None, reason, self.identity.name))
@@ -164,6 +181,10 @@ class SshConnection:
                 # The others' ends are still to be said.
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
+        try:
+            await self._listeners.close()
+        except AccessError as problem:
+            self._shared.log.error("the end of a forwarding is not audited: %s", problem)
         self._on_closed(self)
 
     # While it lasts.
@@ -181,6 +202,8 @@ class SshConnection:
             self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
         elif self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
             self.end("the certificate has expired")
+        elif self._forwards_too_much(identity):
+            self.end("port forwarding is no longer permitted")
 
     def end(self, text: str) -> None:
         """End the connection; the text is for the user too."""
@@ -252,21 +275,58 @@ class SshConnection:
             text = decision.text or "port forwarding is not permitted"
             why = text if decision else "; ".join(decision.reasons)
             await self._forward_ended(
-                ForwardEnded(host=request.host, port=request.port, what="failed", error=why)
+                ForwardEnded(
+                    channel=request.channel, host=request.host, port=request.port, what="failed", error=why
+                )
             )
             return ForwardAnswer(channel=request.channel, refusal=text)
+        self._forwards.add(request.channel)
         return ForwardAnswer(channel=request.channel)
 
     async def _forward_ended(self, message: ForwardEnded) -> None:
-        assert self._parties is not None
+        if message.what != "started":
+            self._forwards.discard(message.channel)
         kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
+        await self._audit_port(kind[message.what], f"{message.host}:{message.port}", message.error)
+
+    def _forwards_too_much(self, identity: Identity) -> bool:
+        """Whether something is forwarded that would be refused now. It ends with the connection: the process
+        that forwards is the user's, and need not do what it is told (attack A14)."""
+        if not self._forwards and not self._listeners:
+            return False
+        options = self._gate.options(identity, self.login, self._source)
+        local, remote = self._gate.may_forward(identity, options), self._gate.may_listen(identity, options)
+        return bool(self._forwards and not local) or bool(self._listeners and not remote)
+
+    async def _open_listener(self, request: OpenListener) -> ListenerAnswer:
+        if refusal := self._may_not_listen():
+            await self._listeners.refused(request.host, request.port, refusal)
+            return ListenerAnswer(refusal="port forwarding is not permitted")
+        try:
+            await self._listeners.opened(request.host, request.port)
+        except AccessError as problem:
+            self._shared.log.error("no forwarding without its audit: %s", problem)
+            return ListenerAnswer(refusal=problem.message)
+        return ListenerAnswer()
+
+    def _may_not_listen(self) -> str:
+        """Why remote forwarding is refused now, for the audit; empty when it is not (attack A18)."""
+        assert self.identity is not None
+        decision = self._gate.decide(self.identity, self.login, self._source)
+        if not decision:
+            return "; ".join(decision.reasons)
+        options = self._gate.options(self.identity, self.login, self._source)
+        return "" if self._gate.may_listen(self.identity, options) else "port forwarding is not permitted"
+
+    async def _audit_port(self, kind: codes.Kind, addr: str, error: str) -> None:
+        assert self._parties is not None
         fields: dict[str, FieldValue] = {
             **self._parties.fields(),
-            "addr": f"{message.host}:{message.port}",
-            "success": message.what != "failed",
-            "error": message.error or None,
+            "addr": addr,
+            "success": kind is not codes.PORT_FAIL,
+            "error": error or None,
         }
-        await self._emit(kind[message.what], fields)
+        await self._emit(kind, fields)
 
     async def _file_operation(self, message: FileOperation) -> None:
         kind, action = codes.sftp_kind(message.operation, ok=not message.error)

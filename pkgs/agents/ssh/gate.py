@@ -144,9 +144,15 @@ class Gate:
 
     def may_forward(self, identity: Identity, options: SessionOptions) -> bool:
         """Local forwarding: the host, the roles and the certificate must all allow it (attack A18)."""
+        return options.port_forward_local and self._forwards(identity)
+
+    def may_listen(self, identity: Identity, options: SessionOptions) -> bool:
+        """Remote forwarding, likewise."""
+        return options.port_forward_remote and self._forwards(identity)
+
+    def _forwards(self, identity: Identity) -> bool:
         return (
             self.port_forwarding
-            and options.port_forward_local
             and "permit-port-forwarding" in identity.extensions
             and not identity.force_command
         )

@@ -22,12 +22,14 @@ from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CON
 from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward, ToProcess
 from pkgs.agents.ssh.session import env, forward, process, terminal
 from pkgs.agents.ssh.session.channel import Session
+from pkgs.agents.ssh.session.listening import Listening
 from pkgs.agents.ssh.session.process import Launched
 from pkgs.agents.ssh.session.sftp import FileServer
 from pkgs.agents.ssh.session.transfer import Transfer
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
+from pkgs.common.ssh.forwarding import RemoteForward
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
@@ -90,6 +92,7 @@ class Child:
         self._entry: pwd.struct_passwd | None = None
         self._sessions: set[Session] = set()
         self._forwards: dict[int, tuple[Splice, DirectTcp]] = {}
+        self._listening = Listening(self.loop, self._link, self._connection.open_channel, self._maybe_exit)
         self._ended = False
 
     def run(self) -> None:
@@ -137,6 +140,9 @@ class Child:
         self._forwards[channel.number] = (splice, target)
         self._link.tell(OpenForward(channel=channel.number, host=target.host, port=target.port))
         return splice
+
+    def remote_forward(self, asked: RemoteForward) -> int | None:
+        return self._listening.cancel(asked) if asked.cancel else self._listening.begin(asked)
 
     def ended(self, reason: str) -> None:
         self.loop.call_soon(self._lost)
@@ -232,6 +238,7 @@ class Child:
             # The time it takes to read why is not for going on.
             for splice, _ in tuple(self._forwards.values()):
                 splice.closed()
+            self._listening.end()
             self.loop.call_soon(lambda: self._end_soon(text))
         else:
             self._connection.end(text)
@@ -257,22 +264,29 @@ class Child:
             sock = forward.dial(target.host, target.port)
         except OSError as problem:
             text = str(problem)
-            self._tell_forward(target, "failed", text)
+            self._tell_forward(splice, target, "failed", text)
             self.loop.call_soon(lambda: splice.refuse(OPEN_CONNECT_FAILED, text))
             return
-        self._tell_forward(target, "started")
+        self._tell_forward(splice, target, "started")
         self.loop.call_soon(lambda: splice.attach(sock))
 
     def _forward_over(self, splice: Splice) -> None:
         found = self._forwards.pop(splice.channel.number, None)
         if found is not None and splice.was_attached:
-            self._tell_forward(found[1], "stopped")
+            self._tell_forward(*found, "stopped")
         self._maybe_exit()
 
     def _tell_forward(
-        self, target: DirectTcp, what: Literal["started", "stopped", "failed"], error: str = ""
+        self,
+        splice: Splice,
+        target: DirectTcp,
+        what: Literal["started", "stopped", "failed"],
+        error: str = "",
     ) -> None:
-        self._link.tell(ForwardEnded(host=target.host, port=target.port, what=what, error=error))
+        number = splice.channel.number
+        self._link.tell(
+            ForwardEnded(channel=number, host=target.host, port=target.port, what=what, error=error)
+        )
 
     def _terminated(self) -> None:
         """The service did not see this process go in time: nothing of it stays behind."""
@@ -298,11 +312,12 @@ class Child:
 
     def _lost(self) -> None:
         self._ended = True
+        self._listening.end()
         self.loop.after(EXIT_WAIT_S, self.loop.stop)
         self._maybe_exit()
 
     def _maybe_exit(self) -> None:
-        if self._ended and not self._sessions and not self._forwards:
+        if self._ended and not self._sessions and not self._forwards and not self._listening.streams:
             self.loop.stop()
 
 
