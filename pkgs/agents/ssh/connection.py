@@ -15,11 +15,13 @@ from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.listeners import Listeners
 from pkgs.agents.ssh.messages import (
     Account,
+    AgentAnswer,
     ForwardAnswer,
     ForwardEnded,
     ListenerAnswer,
     ListenerClosed,
     NoAccount,
+    OpenAgent,
     OpenForward,
     OpenListener,
 )
@@ -84,6 +86,7 @@ class SshConnection:
         self._listeners = Listeners(self._audit_port)
         self._forwards: set[int] = set()
         """Channels of local forwardings that were allowed and have not ended."""
+        self._has_agent = False
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
@@ -160,6 +163,8 @@ class SshConnection:
                 await self._forward_ended(message)
             case OpenListener():
                 await answer(await self._open_listener(message))
+            case OpenAgent():
+                await answer(await self._open_agent())
             case ListenerClosed(host=host, port=port, error=error):
                 await self._listeners.closed(host, port, error)
             case NoAccount(reason=reason):
@@ -203,7 +208,7 @@ class SshConnection:
         elif self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
             self.end("the certificate has expired")
         elif self._forwards_too_much(identity):
-            self.end("port forwarding is no longer permitted")
+            self.end("forwarding is no longer permitted")
 
     def end(self, text: str) -> None:
         """End the connection; the text is for the user too."""
@@ -292,11 +297,16 @@ class SshConnection:
     def _forwards_too_much(self, identity: Identity) -> bool:
         """Whether something is forwarded that would be refused now. It ends with the connection: the process
         that forwards is the user's, and need not do what it is told (attack A14)."""
-        if not self._forwards and not self._listeners:
+        if not self._forwards and not self._listeners and not self._has_agent:
             return False
         options = self._gate.options(identity, self.login, self._source)
         local, remote = self._gate.may_forward(identity, options), self._gate.may_listen(identity, options)
-        return bool(self._forwards and not local) or bool(self._listeners and not remote)
+        agent = self._gate.may_use_agent(identity, options)
+        return (
+            bool(self._forwards and not local)
+            or bool(self._listeners and not remote)
+            or (self._has_agent and not agent)
+        )
 
     async def _open_listener(self, request: OpenListener) -> ListenerAnswer:
         if refusal := self._may_not_listen():
@@ -308,6 +318,24 @@ class SshConnection:
             self._shared.log.error("no forwarding without its audit: %s", problem)
             return ListenerAnswer(refusal=problem.message)
         return ListenerAnswer()
+
+    async def _open_agent(self) -> AgentAnswer:
+        assert self.identity is not None and self._parties is not None
+        decision = self._gate.decide(self.identity, self.login, self._source)
+        why = "; ".join(decision.reasons)
+        if decision:
+            options = self._gate.options(self.identity, self.login, self._source)
+            allowed = self._gate.may_use_agent(self.identity, options)
+            why = "" if allowed else "agent forwarding is not permitted"
+        kind = codes.AGENT_FORWARD_FAIL if why else codes.AGENT_FORWARD
+        fields = {**self._parties.fields(), "success": not why, "error": why or None}
+        try:
+            await self._emit(kind, fields)
+        except AccessError as problem:
+            self._shared.log.error("no agent without its audit: %s", problem)
+            return AgentAnswer(refusal=problem.message)
+        self._has_agent = self._has_agent or not why
+        return AgentAnswer(refusal="agent forwarding is not permitted" if why else "")
 
     def _may_not_listen(self) -> str:
         """Why remote forwarding is refused now, for the audit; empty when it is not (attack A18)."""

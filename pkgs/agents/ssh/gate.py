@@ -150,6 +150,14 @@ class Gate:
         """Remote forwarding, likewise."""
         return options.port_forward_remote and self._forwards(identity)
 
+    def may_use_agent(self, identity: Identity, options: SessionOptions) -> bool:
+        """Agent forwarding: the roles and the certificate must both allow it."""
+        return (
+            options.forward_agent
+            and "permit-agent-forwarding" in identity.extensions
+            and not identity.force_command
+        )
+
     def _forwards(self, identity: Identity) -> bool:
         return (
             self.port_forwarding

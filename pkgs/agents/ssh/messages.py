@@ -86,6 +86,14 @@ class ListenerClosed(Message, frozen=True, kw_only=True):
     error: str = ""
 
 
+class OpenAgent(Message, frozen=True, kw_only=True):
+    """A session asks for the client's authentication agent. Answered by an AgentAnswer, after the audit."""
+
+
+class AgentAnswer(Message, frozen=True, kw_only=True):
+    refusal: str = ""
+
+
 FromProcess = (
     NoAccount
     | OpenSession
@@ -99,5 +107,8 @@ FromProcess = (
     | ForwardEnded
     | OpenListener
     | ListenerClosed
+    | OpenAgent
 )
-ToProcess = Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAnswer | ListenerAnswer
+ToProcess = (
+    Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAnswer | ListenerAnswer | AgentAnswer
+)

@@ -19,12 +19,23 @@ from pathlib import Path
 from typing import Literal
 
 from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
-from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward, ToProcess
+from pkgs.agents.ssh.messages import (
+    Account,
+    AgentAnswer,
+    ForwardAnswer,
+    ForwardEnded,
+    NoAccount,
+    OpenAgent,
+    OpenForward,
+    ToProcess,
+)
 from pkgs.agents.ssh.session import env, forward, process, terminal
+from pkgs.agents.ssh.session.agent import AgentSocket
 from pkgs.agents.ssh.session.channel import Session
 from pkgs.agents.ssh.session.listening import Listening
 from pkgs.agents.ssh.session.process import Launched
 from pkgs.agents.ssh.session.sftp import FileServer
+from pkgs.agents.ssh.session.streams import Streams
 from pkgs.agents.ssh.session.transfer import Transfer
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
@@ -92,7 +103,9 @@ class Child:
         self._entry: pwd.struct_passwd | None = None
         self._sessions: set[Session] = set()
         self._forwards: dict[int, tuple[Splice, DirectTcp]] = {}
-        self._listening = Listening(self.loop, self._link, self._connection.open_channel, self._maybe_exit)
+        self._streams = Streams(self.loop, self._connection.open_channel, self._maybe_exit)
+        self._listening = Listening(self.loop, self._link, self._streams)
+        self._agent = AgentSocket(self.loop, self._streams)
         self._ended = False
 
     def run(self) -> None:
@@ -102,6 +115,7 @@ class Child:
         signal.signal(signal.SIGTERM, lambda *_: self._terminated())
         self._connection.start()
         self.loop.run()
+        self._agent.remove()
 
     # What the connection asks, in its reading thread.
 
@@ -152,6 +166,16 @@ class Child:
     def permits_pty(self) -> bool:
         return self._account is not None and self._account.permit_pty
 
+    def forward_agent(self) -> bool:
+        try:
+            if self._link.call(OpenAgent(), AgentAnswer).refusal:
+                return False
+            if not self._agent.path:
+                self._agent.open()
+        except (AccessError, OSError):
+            return False
+        return True
+
     def tell(self, message: Message) -> None:
         self._link.tell(message)
 
@@ -182,6 +206,8 @@ class Child:
             term=session.pty.term if session.pty else "",
             original_command=os.fsdecode(session.command) if opened.forced_command else "",
         )
+        if session.has_agent:
+            variables["SSH_AUTH_SOCK"] = self._agent.path
         login_shell = asked.kind == "shell" and not opened.forced_command
         argv: list[str | bytes] = [f"-{name}"] if login_shell else [name, "-c", command]
         try:
@@ -239,6 +265,7 @@ class Child:
             for splice, _ in tuple(self._forwards.values()):
                 splice.closed()
             self._listening.end()
+            self._streams.end()
             self.loop.call_soon(lambda: self._end_soon(text))
         else:
             self._connection.end(text)
@@ -292,6 +319,7 @@ class Child:
         """The service did not see this process go in time: nothing of it stays behind."""
         for session in self._sessions:
             session.kill()
+        self._agent.remove()
         os._exit(1)
 
     def _keep_alive(self) -> None:
@@ -313,11 +341,12 @@ class Child:
     def _lost(self) -> None:
         self._ended = True
         self._listening.end()
+        self._streams.end()
         self.loop.after(EXIT_WAIT_S, self.loop.stop)
         self._maybe_exit()
 
     def _maybe_exit(self) -> None:
-        if self._ended and not self._sessions and not self._forwards and not self._listening.streams:
+        if self._ended and not self._sessions and not self._forwards and not self._streams:
             self.loop.stop()
 
 

@@ -7,26 +7,15 @@ it with `GatewayPorts`): a user must not offer services in the name of the host 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from pkgs.agents.ssh.limits import LISTEN_BACKLOG, MAX_LISTENERS
 from pkgs.agents.ssh.messages import ListenerAnswer, ListenerClosed, OpenListener
+from pkgs.agents.ssh.session.streams import Streams
 from pkgs.common.errors import AccessError
-from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.forwarding import RemoteForward, forwarded_tcp
 from pkgs.common.ssh.process.link import Link
 from pkgs.common.ssh.process.loop import READ, Loop
-from pkgs.common.ssh.process.splice import Splice
-
-
-class OpenChannel(Protocol):
-    """`Connection.open_channel`."""
-
-    def __call__(
-        self, kind: str, body: bytes, opened: Callable[[Channel], Owner], failed: Callable[[], None]
-    ) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +26,12 @@ class _Listener:
 
 
 class Listening:
-    """Remote forwardings of one connection, and the streams that came in by them."""
+    """Remote forwardings of one connection."""
 
-    def __init__(self, loop: Loop, link: Link, open_channel: OpenChannel, over: Callable[[], None]) -> None:
-        self.streams: set[Splice] = set()
+    def __init__(self, loop: Loop, link: Link, streams: Streams) -> None:
         self._loop = loop
         self._link = link
-        self._open_channel = open_channel
-        self._over = over
+        self._streams = streams
         self._open: dict[tuple[str, int], _Listener] = {}
         self._ended = False
 
@@ -99,8 +86,6 @@ class Listening:
         for key in tuple(self._open):
             if (listener := self._open.pop(key, None)) is not None:
                 self._close(listener)
-        for splice in tuple(self.streams):
-            splice.closed()
 
     def _watch(self, listener: _Listener) -> None:
         if self._ended or listener.sock.fileno() < 0:
@@ -121,24 +106,7 @@ class Listening:
             return
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         body = forwarded_tcp(listener.asked, listener.port, (str(origin[0]), int(origin[1])))
-
-        def opened(channel: Channel) -> Owner:
-            splice = Splice(self._loop, channel, self._stream_over)
-            self._loop.call_soon(lambda: self._attach(splice, sock))
-            return splice
-
-        if not self._open_channel("forwarded-tcpip", body, opened, sock.close):
-            sock.close()
-
-    def _attach(self, splice: Splice, sock: socket.socket) -> None:
-        self.streams.add(splice)
-        splice.attach(sock)
-        if self._ended:
-            splice.closed()
-
-    def _stream_over(self, splice: Splice) -> None:
-        self.streams.discard(splice)
-        self._over()
+        self._streams.carry("forwarded-tcpip", body, sock)
 
 
 def bind(asked: RemoteForward) -> socket.socket:
