@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pkgs.agents.ssh.messages import ForwardAnswer, OpenForward
 from pkgs.common.errors import UnavailableError
 from tests.integration.os_user import OTHER
 from tests.integration.ssh_kit import SshNode, User, change_role, ended, wait_until
@@ -196,3 +198,34 @@ def test_no_forwarding_without_its_audit(node: SshNode) -> None:
             assert transport.global_request("tcpip-forward", ("localhost", 0)) is None
         finally:
             node.events.broken = None
+
+
+def test_a14_a_local_forwarding_ends_too_and_a_plain_session_stays(node: SshNode) -> None:
+    user = node.user("lou")
+    argv = user.argv("echo on; read line; echo $line")
+    with (
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as plain,
+        node.user("loc").logged_in() as transport,
+    ):
+        assert plain.stdout is not None
+        assert plain.stdout.readline() == b"on\n"
+        answers: list[ForwardAnswer] = []
+
+        async def allow() -> None:
+            """What the connection's process asks before it dials, which here it does not."""
+
+            async def answer(message: ForwardAnswer) -> None:
+                answers.append(message)
+
+            (live,) = [each for each in node.reviews._live if each.identity.name == "loc"]  # type: ignore[attr-defined]
+            await live.handle(OpenForward(channel=9, host="192.0.2.1", port=80), answer)  # type: ignore[attr-defined]
+
+        asyncio.run_coroutine_threadsafe(allow(), node.loop).result(10)
+        assert [answer.refusal for answer in answers] == [""]
+        change_role(node, "access", port_forwarding=False)
+        try:
+            node.tell("role")
+            wait_until(lambda: not transport.is_active(), "the connection ends")
+            assert plain.communicate(b"still\n", timeout=20)[0] == b"still\n"
+        finally:
+            change_role(node, "access")
