@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -171,8 +172,17 @@ class Child:
             raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
         splice = Splice(self.loop, channel, self._forward_over)
         self._forwards[channel.number] = (splice, target)
-        self._link.tell(OpenForward(channel=channel.number, host=target.host, port=target.port))
+        self._beside(self._ask_where, channel.number, target)
         return splice
+
+    def _ask_where(self, number: int, target: DirectTcp) -> None:
+        addresses = forward.resolve(target.host, target.port)
+        self._link.tell(OpenForward(channel=number, host=target.host, port=target.port, addresses=addresses))
+
+    @staticmethod
+    def _beside(work: Callable[..., None], *args: object) -> None:
+        """A name may take long to resolve, and a host to answer: neither in the loop nor while reading."""
+        threading.Thread(target=work, args=args, daemon=True).start()
 
     def remote_forward(self, asked: RemoteForward) -> int | None:
         return self._listening.cancel(asked) if asked.cancel else self._listening.begin(asked)
@@ -324,10 +334,9 @@ class Child:
         if splice is None or target is None:
             return  # the client gave up meanwhile
         if message.refusal:
-            splice.refuse(OPEN_PROHIBITED, message.refusal)
+            splice.refuse(OPEN_CONNECT_FAILED if message.unreachable else OPEN_PROHIBITED, message.refusal)
         else:
-            # A name may take long to resolve, and a host to answer: not in the loop.
-            threading.Thread(target=self._dial, args=(splice, target), daemon=True).start()
+            self._beside(self._dial, splice, target, message.addresses)
 
     def _about_session(self, message: Message) -> None:
         for session in tuple(self._sessions):
@@ -338,9 +347,9 @@ class Child:
             elif isinstance(message, JoinOutput | JoinOver):
                 session.take(message)
 
-    def _dial(self, splice: Splice, target: DirectTcp) -> None:
+    def _dial(self, splice: Splice, target: DirectTcp, addresses: list[str]) -> None:
         try:
-            sock = forward.dial(target.host, target.port)
+            sock = forward.dial(addresses, target.port)
         except OSError as problem:
             text = str(problem)
             self._tell_forward(splice, target, "failed", text)
