@@ -28,7 +28,7 @@ check: dev ## The quick loop: format, lint, types, imports, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) -q -n 2 tests/unit
+	QUICK=1 $(PYTEST) -q -n 2 tests/unit
 
 test: dev ## Set up what the tests need (Debian packages too, when root) and run them all
 	scripts/debian-packages.sh tests/setup/packages.txt

@@ -12,9 +12,14 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.harness.examples import examples
+
 # A busy machine is no defect: what is slow by itself is measured in tests/bench.
 hypothesis.settings.register_profile(
-    "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "ours",
+    max_examples=examples(100),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("ours")
 

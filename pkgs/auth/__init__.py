@@ -10,6 +10,7 @@ relayed by proxies) and on a local socket for the administrator. Must not know a
     issuing/       certificates: a pipeline of pure steps, signed, audited, handed out; joining hosts
     accounts/      passwords, second factors, invitations, lockout, login
     resources/     reading, writing and watching resources
+    sessions/      which sessions are alive, and ending one
     explaining     why a user may or may not, who may, what a user may
     permissions, gate    who may do what, and how often a stranger may try
     registry, service, main    every call and its callers, how it is put together, the process

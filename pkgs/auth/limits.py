@@ -116,6 +116,14 @@ WRITE_TRIES = 5
 ASSUMED_MAX = 10_000
 """Resources that a dry run may take as made by the steps before it."""
 
+# Leases of connections.
+LEASE_TTL_S = 120.0
+"""An agent that died gives its users' places back after so long."""
+LEASE_GATE_S = 24 * 3600.0
+LEASE_TRIES = 20
+"""How often a place is counted anew because another connection of the user began in between."""
+LEASES_PER_CALL = 200
+
 # Calls.
 LAST_CALLS_S = 5.0
 """At the end of the service, for calls that were begun to come to their ends."""
@@ -134,6 +142,16 @@ RECORDING_CHUNK = 128 * 1024
 RECORDING_START_WAIT_S = 10.0
 """How long an upload waits for the event that says whose session it is."""
 RECORDING_LIST_MAX = 1000
+SCREEN_TEXT_MAX = 4 * 1024 * 1024
+"""Characters of one session's screen that are indexed for searching."""
+SCREEN_LINE_COST = 32
+"""Counted for each line beside its text."""
+SCREEN_PATTERN_MAX = 200
+SCREEN_HITS_SCANNED = 20_000
+"""Lines that one search looks at, most of them perhaps of sessions that its caller may not see."""
+PRUNED_AT_ONCE = 200
+"""Recordings that one call, or one round of the retention, deletes."""
+RETENTION_EVERY_S = 600.0
 MAX_UPLOADS = 512
 """Uploads going on at once over all hosts; a session that is recorded live is one for as long as it lasts."""
 MAX_UPLOADS_PER_HOST = 64

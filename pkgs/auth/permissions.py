@@ -38,8 +38,12 @@ _EVERY_HOST = frozenset(
         "proxy",
     }
 )
+_MORE_FOR: dict[SystemRole, frozenset[str]] = {
+    SystemRole.PROXY: frozenset({"node", "auth_server"}),
+    SystemRole.NODE: frozenset({"static_host_user"}),
+}
 READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
-    role: _EVERY_HOST | ({"node", "auth_server"} if role is SystemRole.PROXY else set())
+    role: _EVERY_HOST | _MORE_FOR.get(role, frozenset())
     for role in SystemRole
     if role not in (SystemRole.BOT, SystemRole.MDM)
 }
@@ -73,6 +77,10 @@ class Permissions:
         if found != self._locks:
             self._locks = found
         return self._locks
+
+    def now(self) -> float:
+        """Unix seconds, by the clock that decides."""
+        return self._clock()
 
     def auth_preference(self) -> AuthPreference:
         for preference in self._store.all("cluster_auth_preference"):

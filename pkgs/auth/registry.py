@@ -12,7 +12,9 @@ from pkgs.auth.accesslists.calls import AccessListHandlers
 from pkgs.auth.accounts.login import LoginHandler
 from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
+from pkgs.auth.audit.keeping import Keeping
 from pkgs.auth.audit.recordings import RecordingHandlers
+from pkgs.auth.audit.searching import SearchHandlers
 from pkgs.auth.bots.machines import MachineHandlers
 from pkgs.auth.bots.manage import BotHandlers
 from pkgs.auth.explaining import ExplainHandlers
@@ -25,6 +27,8 @@ from pkgs.auth.requests.deciding import DecidingHandlers
 from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
+from pkgs.auth.semaphores.calls import SemaphoreHandlers
+from pkgs.auth.sessions.calls import SessionHandlers
 from pkgs.auth.status import StatusHandlers
 from pkgs.auth.whole import Whole
 from pkgs.common.api import (
@@ -37,6 +41,8 @@ from pkgs.common.api import (
     recordings,
     requests,
     resources,
+    semaphores,
+    sessions,
     system,
 )
 from pkgs.common.errors import AccessError
@@ -67,6 +73,8 @@ class Handlers:
     watch: WatchHandler
     audit: AuditHandlers
     recordings: RecordingHandlers
+    searching: SearchHandlers
+    keeping: Keeping
     status: StatusHandlers
     explaining: ExplainHandlers
     impersonation: ImpersonationHandlers
@@ -75,6 +83,8 @@ class Handlers:
     lists: AccessListHandlers
     requests: RequestHandlers
     deciding: DecidingHandlers
+    sessions: SessionHandlers
+    semaphores: SemaphoreHandlers
 
 
 class Guarded:
@@ -211,6 +221,10 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(requests.ReviewAccessRequest, handlers.deciding.review, PEOPLE)
     add(requests.SetAccessRequestState, handlers.deciding.set_state, PEOPLE)
 
+    add(semaphores.AcquireLease, handlers.semaphores.acquire, Callers.NODE)
+    add(semaphores.RenewLeases, handlers.semaphores.renew, Callers.NODE)
+    add(semaphores.ReleaseLeases, handlers.semaphores.release, Callers.NODE)
+
     add(audit.EmitEvents, handlers.audit.emit, Callers.HOST)
     add(audit.SearchEvents, handlers.audit.search, PEOPLE)
     add(audit.VerifyAudit, handlers.audit.verify, PEOPLE)
@@ -218,4 +232,11 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(recordings.UploadRecording, handlers.recordings.upload, Callers.HOST)
     add(recordings.DownloadRecording, handlers.recordings.download, PEOPLE)
     add(recordings.ListRecordings, handlers.recordings.list, PEOPLE)
+    add(recordings.SearchRecordings, handlers.searching.search, PEOPLE)
+    add(recordings.PruneRecordings, handlers.keeping.prune, PEOPLE)
+
+    add(sessions.ReportSessions, handlers.sessions.report, Callers.NODE)
+    add(sessions.SessionOrders, handlers.sessions.orders, Callers.NODE)
+    add(sessions.ListSessions, handlers.sessions.list, PEOPLE)
+    add(sessions.KillSession, handlers.sessions.kill, PEOPLE)
     return guarded.registry

@@ -20,9 +20,12 @@ from pkgs.auth.accounts.passwords import PasswordPool
 from pkgs.auth.accounts.signup import SignupHandlers
 from pkgs.auth.audit.calls import AuditHandlers
 from pkgs.auth.audit.journal import Journal
+from pkgs.auth.audit.keeping import Keeping
 from pkgs.auth.audit.log import AuditLog
 from pkgs.auth.audit.misplaced import Misplaced
 from pkgs.auth.audit.recordings import RecordingHandlers
+from pkgs.auth.audit.screens import Screens
+from pkgs.auth.audit.searching import SearchHandlers
 from pkgs.auth.backend.interface import Backend
 from pkgs.auth.backend.sqlite import SqliteBackend
 from pkgs.auth.backend.tinydb import TinyDbBackend
@@ -45,6 +48,10 @@ from pkgs.auth.resources.calls import ResourceHandlers
 from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
+from pkgs.auth.semaphores.calls import SemaphoreHandlers
+from pkgs.auth.semaphores.leases import Leases
+from pkgs.auth.sessions.calls import SessionHandlers
+from pkgs.auth.sessions.trackers import Trackers
 from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
 from pkgs.auth.state.presets import top_up_presets
 from pkgs.auth.state.store import Store
@@ -73,6 +80,7 @@ from pkgs.common.runtime.version import VERSION
 
 _log = logging.getLogger(__name__)
 AUDIT_FILE = "audit.db"
+SCREENS_FILE = "screens.db"
 RUN_DIR = "run-auth"
 
 
@@ -114,6 +122,8 @@ class AuthService:
         self._closers.append(self.authorities.close)
         self.audit_log = AuditLog(self._data_dir / AUDIT_FILE)
         self._closers.append(self.audit_log.close)
+        self.screens = Screens(self._data_dir / SCREENS_FILE)
+        self._closers.append(self.screens.close)
         self.host_id = host_uuid(self._data_dir)
 
     def _build_handlers(self) -> None:
@@ -128,6 +138,9 @@ class AuthService:
         passwords = PasswordPool()
         self._closers.append(passwords.close)
         issuer = self.issuer = UserIssuer(authorities, journal, permissions.check_locks)
+        recordings = RecordingHandlers(
+            paths.recordings_dir(self._data_dir), log, permissions, journal, self.screens
+        )
         login = LoginHandler(store, accounts, attempts, passwords, permissions, issuer, journal, logins)
         self._closers.append(login.close)
         self.handlers = Handlers(
@@ -151,7 +164,9 @@ class AuthService:
             resources=ResourceHandlers(store, accounts, attempts, permissions, journal, self._enforce_locks),
             watch=WatchHandler(store, permissions),
             audit=AuditHandlers(log, permissions, self.cluster_name, self._now),
-            recordings=RecordingHandlers(paths.recordings_dir(self._data_dir), log, permissions, journal),
+            recordings=recordings,
+            searching=SearchHandlers(log, self.screens, recordings, journal),
+            keeping=Keeping(store, log, recordings, permissions, journal, self._now),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),
             impersonation=ImpersonationHandlers(store, permissions, issuer, journal),
@@ -160,6 +175,8 @@ class AuthService:
             lists=AccessListHandlers(store, permissions, journal),
             requests=RequestHandlers(store, permissions, journal, self.cluster_name),
             deciding=DecidingHandlers(store, permissions, journal),
+            sessions=SessionHandlers(Trackers(self._now), permissions, journal, self.cluster_name),
+            semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))
@@ -266,6 +283,7 @@ class AuthService:
         while True:
             try:
                 await self.pruning.run()
+                await self.handlers.keeping.retain()
                 await self.backend.sweep()
                 await self._beat()
                 if self._now() > self._context_until:

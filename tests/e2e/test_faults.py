@@ -13,7 +13,7 @@ import pytest
 
 from pkgs.common.recording.model import Output
 from pkgs.common.recording.reader import read_items
-from tests.harness.cluster import OS_USER, Cluster, Person
+from tests.harness.cluster import BIN, OS_USER, Cluster, Person
 from tests.harness.wait import wait_for
 
 
@@ -27,9 +27,9 @@ def cluster() -> Iterator[Cluster]:
 class Session:
     """A long-lived stock ssh session that we can talk to."""
 
-    def __init__(self, person: Person, *options: str) -> None:
+    def __init__(self, person: Person, *options: str, node: str = "demo-node") -> None:
         self.process = subprocess.Popen(
-            ["ssh", "-F", str(person.ssh_config()), *options, f"{OS_USER}@demo-node.demo", "cat"],
+            ["ssh", "-F", str(person.ssh_config()), *options, f"{OS_USER}@{node}.demo", "cat"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=person.env,
         )  # fmt: skip
         assert self.process.stdin and self.process.stdout
@@ -68,6 +68,40 @@ def test_f07_auth_down_sessions_go_on_and_new_ones_start_from_the_cache(
     cluster.start_service("auth")
     cluster.wait_event("session.start", user="bob")
     assert session.echo("three") == "three"
+
+
+def test_f06_auth_restarts_under_open_sessions_of_several_agents(cluster: Cluster) -> None:
+    """Sessions go on, each agent comes back by itself, and what went on is audited once."""
+    token, pin = cluster.token(), cluster.ca_pin()
+    for number in range(3):
+        cluster.daemon(
+            f"more{number}", BIN / "teleport-ssh", f"--data-dir={cluster.dir / f'more{number}'}",
+            f"--proxy-server={cluster.proxy_addr}", f"--token={token}", f"--ca-pin={pin}",
+            f"--nodename=more{number}", "--insecure",
+        )  # fmt: skip
+    nodes = ["demo-node", *(f"more{number}" for number in range(3))]
+    for node in nodes:
+        cluster.wait_node(node)
+    alice = cluster.login("alice", roles="access")
+    sessions = [Session(alice, node=node) for node in nodes * 4]
+    try:
+        assert all(one.echo("before") == "before" for one in sessions)
+        cluster.daemons["auth"].kill()
+        assert all(one.echo("while it is down") == "while it is down" for one in sessions)
+        cluster.start_service("auth")
+        for node in nodes:
+            assert alice.ssh(f"{OS_USER}@{node}.demo", "echo new").ok().out == "new\n"
+        assert all(one.echo("after") == "after" for one in sessions)
+    finally:
+        for one in sessions:
+            one.close()
+
+    def ended() -> bool:
+        return len(cluster.events("session.end")) == len(sessions) + len(nodes)
+
+    wait_for(ended, what="the end of every session in the audit log", deadline_s=40, every_s=0.5)
+    assert len(cluster.events("session.start")) == len(sessions) + len(nodes)
+    cluster.tctl("audit", "verify").ok()
 
 
 def test_f01_every_acknowledged_write_is_there_after_kill_9(cluster: Cluster) -> None:

@@ -146,3 +146,30 @@ def test_f10_a_partition_heals_by_itself(cluster: Cluster) -> None:
         return bob.tsh("ssh", f"{OS_USER}@far", "echo healed", timeout=90).out == "healed\n"
 
     wait_for(back, what="the agent to be reachable again", deadline_s=15, every_s=0.5)
+
+
+def test_f11_a_partition_of_one_direction_is_noticed_and_heals(cluster: Cluster) -> None:
+    """The agent still sends, and hears nothing: no tunnel stays that leads nowhere."""
+    ida = cluster.person("ida", inside=inside(CLIENT))
+    ida.login().ok()
+    assert ida.tsh("ssh", f"{OS_USER}@far", "echo before").ok().out == "before\n"
+    run(
+        *inside(AGENT), "nft", "-f", "-",
+        stdin="table inet oneway {\n  chain in {\n    type filter hook input priority -10; policy accept;\n"
+        "    ip saddr 10.77.1.1 drop\n  }\n}\n",
+    ).ok()  # fmt: skip
+    try:
+
+        def noticed() -> bool:
+            answer = ida.tsh("ssh", f"{OS_USER}@far", "true", timeout=90)
+            assert answer.code != 0
+            return "not connected" in answer.err
+
+        wait_for(noticed, what="the proxy to notice the loss", deadline_s=40, every_s=0.5)
+    finally:
+        run(*inside(AGENT), "nft", "delete", "table", "inet", "oneway").ok()
+
+    def back() -> bool:
+        return ida.tsh("ssh", f"{OS_USER}@far", "echo healed", timeout=90).out == "healed\n"
+
+    wait_for(back, what="the agent to be reachable again", deadline_s=30, every_s=0.5)

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,13 @@ import paramiko
 
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.hostusers.keeper import HostUsers
+from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.agents.ssh.pamfacts import PamFacts
+from pkgs.agents.ssh.records.book import Book, Files
+from pkgs.common.api.login import Done
+from pkgs.common.api.semaphores import AcquireLease, LeaseAnswer, Renewed, RenewLeases
 from pkgs.common.errors import AccessError
 from pkgs.common.events.types import Event
 from pkgs.common.membership.reviews import Reviews
@@ -37,6 +43,7 @@ from pkgs.common.pki.sshcert import line_to_blob, sign_host_cert, sign_user_cert
 from pkgs.common.pki.trust import Trust
 from pkgs.common.recording.model import Mark, Output, Resize, SessionMeta
 from pkgs.common.recording.reader import read_items
+from pkgs.common.recording.seal import Signed
 from pkgs.common.resources.kinds import (
     AuthPreference,
     Lock,
@@ -122,6 +129,28 @@ class Uploads:
         self.finished[request.session_id] = data
 
 
+class Semaphores:
+    """An Auth Service that counts one user's connections, or cannot be reached."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self.held: set[str] = set()
+        self.problem: AccessError | None = None
+
+    async def call(self, request: Any, *, deadline_s: float = 10.0) -> Any:
+        if self.problem is not None:
+            raise self.problem
+        if isinstance(request, AcquireLease):
+            granted = len(self.held - {request.lease_id}) < self.most
+            self.held |= {request.lease_id} if granted else set()
+            return LeaseAnswer(granted=granted, most=self.most, ttl_s=120.0)
+        ids = {lease.lease_id for lease in request.leases}
+        if isinstance(request, RenewLeases):
+            return Renewed(lost=sorted(ids - self.held))
+        self.held -= ids
+        return Done()
+
+
 class SshNode:
     """One node, its clients and its authorities. A context manager."""
 
@@ -131,6 +160,12 @@ class SshNode:
         self.state = State()
         self.events = Events()
         self.uploads = Uploads()
+        self.semaphores = Semaphores()
+        self.host_users: HostUsers | None = None
+        self.max_processes = 0
+        self.pam = PamFacts()
+        self.records = Files(*(folder / name for name in ("utmp", "wtmp", "btmp", "lastlog")))
+        """The host's records of logins; a test makes those it wants to read."""
         self.users = new_authority("user", CLUSTER, time.time())
         self.hosts = new_authority("host", CLUSTER, time.time())
         self.state.trust = Trust.from_authorities([self.users, self.hosts], CLUSTER)
@@ -189,6 +224,10 @@ class SshNode:
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
 
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await in the node's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
@@ -203,6 +242,7 @@ class SshNode:
             self.folder / "upload",
             self.uploads,  # type: ignore[arg-type]
             lambda: self.state.recording_config.spec.mode,
+            lambda message: Signed(self._host_keys[0].blob, self._host_signer.sign(message)),
             time.monotonic,
             self._log,
         )
@@ -210,6 +250,7 @@ class SshNode:
         self.gate = Gate(self.state, lambda: self._node, lambda: self.now())
         unfinished = Unfinished(self.folder / "open", self.events, time.time, self._log)
         await unfinished.start()
+        self.book = Book(self._log, time.time, self.records)
         shared = Shared(
             gate=self.gate,
             emitter=self.events,
@@ -219,7 +260,16 @@ class SshNode:
             permit_user_env=False,
             single_user=False,
             log=self._log,
+            leases=Leases(self.semaphores, self._log),  # type: ignore[arg-type]
+            host_users=self.host_users,
+            book=self.book,
+            pam=self.pam,
+            max_processes=self.max_processes,
         )
+        self.table = shared.table
+        shared.leases.start()
+        if self.host_users is not None:
+            await self.host_users.start()
 
         self.reviews = Reviews(self._log, time.monotonic)
         self.reviews.start()
@@ -248,6 +298,10 @@ class SshNode:
         listener.close()
         await self.pool.close()
         await self.reviews.close()
+        await shared.leases.close()
+        self.book.close()
+        if self.host_users is not None:
+            await self.host_users.close()
         await self.recorder.close()
 
     async def _accept(self, listener: socket.socket) -> None:

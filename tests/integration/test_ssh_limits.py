@@ -70,6 +70,17 @@ def test_a_user_may_exchange_keys_as_often_as_openssh_lets_them(node: SshNode) -
     assert up.stdout[:32].decode() == hashlib.md5(data, usedforsecurity=False).hexdigest(), up.stderr
 
 
+def test_keys_are_exchanged_while_nothing_moves(node: SshNode) -> None:
+    """And compression, which a client may ask for, is never agreed on."""
+    quiet = ("-v", "-C", "-o", "RekeyLimit=1G 1", "-o", "ServerAliveInterval=1")
+    done = node.user().ssh("sleep 3; echo through", before=quiet)
+    assert done.stdout == b"through\n", done.stderr
+    assert done.stderr.count(b"SSH2_MSG_NEWKEYS received") >= 2, done.stderr
+    agreed = [line for line in done.stderr.splitlines() if b"compression:" in line]
+    assert agreed
+    assert all(line.rstrip().endswith(b"compression: none") for line in agreed), agreed
+
+
 def test_a_listing_shows_names_of_users(node: SshNode, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     argv = ["sftp", *node.user().options("-P"), "-b", "-", "root@127.0.0.1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ from tests.integration.requests_kit import node, setup
 CLUSTER = "alpha.example"
 EVERYTHING = (
     *("editor", "auditor", "access", "reviewer", "requester", "lead", "dev", "searcher", "decider"),
-    *("signer", "taker"),
+    *("signer", "taker", "ender"),
 )
 """Roles with every power that a role can give."""
 HOSTS = {role: f"host {role.value}" for role in SystemRole}
@@ -58,6 +59,8 @@ class World:
     recording: str = ""
     server: str = ""
     made: int = 0
+    orders: AsyncIterator[Any] | None = None
+    """What the Auth Service has a node do."""
 
     @property
     def admin(self) -> RpcClient:
@@ -105,6 +108,8 @@ async def world(kit: Kit) -> World:
     await kit.admin.call(PutResource(resource=role("taker", Conditions(impersonate=taken))))
     for name in ("deploy", "nothing"):
         await kit.admin.call(PutResource(resource=role(name, Conditions())))
+    ends = [Rule(resources=["session_tracker"], verbs=["delete"])]
+    await kit.admin.call(PutResource(resource=role("ender", Conditions(rules=ends))))
     for name, roles in (("noor", ["access"]), ("asker", ["dev"]), ("lena", ["lead"])):
         await kit.admin.call(CreateUser(name=name, roles=roles))
     for name in ("boss", "other", "locked"):

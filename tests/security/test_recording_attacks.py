@@ -69,7 +69,7 @@ def everything(raw: bytes) -> None:
     for line in to_json_lines(found):
         json.loads(line)
     list(to_text(found))
-    model, now = Player(lambda: iter(found), skip_idle_ms=1), 0.0
+    model, now = Player(lambda _: iter(found), skip_idle_ms=1), 0.0
     for _ in range(len(found) * 3 + 10):
         action = model.step(now)
         if isinstance(action, Finished):

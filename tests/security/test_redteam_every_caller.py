@@ -24,11 +24,15 @@ from pkgs.common.api import (
     recordings,
     requests,
     resources,
+    semaphores,
+    sessions,
     system,
 )
 from pkgs.common.errors import AccessError
 from pkgs.common.events import codes
+from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import SystemRole
+from pkgs.common.pki.sshcert import line_to_blob, sign_user_cert
 from pkgs.common.resources.kinds import (
     Bot,
     Lock,
@@ -168,6 +172,48 @@ def asking(_: World, peer: Peer) -> Any:
     )
 
 
+def tracked(sid: str) -> sessions.SessionTracker:
+    return sessions.SessionTracker(
+        session_id=sid,
+        state="running",
+        created=1.0,
+        host_user="plain",
+        owner_cluster=CLUSTER,
+        host_roles=["nothing"],
+        login="root",
+        cluster_name=CLUSTER,
+        target_hostname="node-1",
+    )
+
+
+async def killing(w: World, _: Peer) -> Any:
+    """A session on an agent that listens for orders."""
+    node = next(peer for peer in w.peers if peer.kind == NODE)
+    sid = str(uuid.uuid4())
+    await node.client.call(sessions.ReportSessions(sessions=[tracked(sid)]))
+    if w.orders is None:
+        w.orders = node.client.stream(sessions.SessionOrders())
+        await anext(w.orders)
+    return sessions.KillSession(session_id=sid, reason="x")
+
+
+def leasing(w: World, _: Peer) -> Any:
+    """With the certificate of somebody who may log in."""
+    now = w.kit.clock.now()
+    spec = UserCertSpec(
+        user="noor",
+        cluster=CLUSTER,
+        roles=("access",),
+        logins=("root",),
+        valid_after=now - 60,
+        valid_before=now + 3600,
+    )
+    line = sign_user_cert(w.kit.service.authorities.user_ssh, spec, new_keys()["ssh_public_key"])
+    return semaphores.AcquireLease(
+        lease_id=str(uuid.uuid4()), certificate=line_to_blob(line), login="root", client_addr="127.0.0.1"
+    )
+
+
 def rehearsal(resource: Any, admitted: frozenset[str]) -> Row:
     return row(resources.PutResource(resource=resource, dry_run=True), admitted)
 
@@ -252,6 +298,7 @@ ROWS: list[Row] = [
     row(resources.CreateToken(roles=["node"]), BY_RULE),
     row(resources.WatchResources(kinds=["role"]), CACHING | ADMIN),
     row(resources.WatchResources(kinds=["access_request"]), ADMIN),
+    row(resources.WatchResources(kinds=["static_host_user"]), frozenset({NODE}) | ADMIN),
     row(access.ExplainAccess(who=SOMEBODY, words=["resource", "role", "read"]), BY_RULE),
     row(access.WhoCan(words=["ssh", "root@db1"]), BY_RULE),
     row(access.WhatCan(who=SOMEBODY), BY_RULE),
@@ -282,6 +329,9 @@ ROWS: list[Row] = [
     Row("DeleteAccessRequest", deleting, BY_RULE),
     row(requests.SearchRequestable(kind="node"), frozenset({"plain", "boss"})),
     row(requests.GetRequestCapabilities(user="noor"), BY_RULE),
+    Row("AcquireLease", each(leasing), frozenset({NODE})),
+    row(semaphores.RenewLeases(leases=[]), frozenset({NODE})),
+    row(semaphores.ReleaseLeases(leases=[]), frozenset({NODE})),
     Row(
         "EmitEvents",
         each(lambda w, p: audit.EmitEvents(events=[event(w.kit, codes.CLIENT_DISCONNECT, user="plain")])),
@@ -297,6 +347,12 @@ ROWS: list[Row] = [
         hidden=True,
     ),
     row(recordings.ListRecordings(), USERS | ADMIN),
+    row(recordings.SearchRecordings(pattern="recorded"), USERS | ADMIN),
+    row(recordings.PruneRecordings(ended_before=1.0), ADMIN),
+    row(sessions.ReportSessions(sessions=[]), frozenset({NODE})),
+    row(sessions.SessionOrders(), frozenset({NODE})),
+    row(sessions.ListSessions(), USERS | ADMIN),
+    Row("KillSession", killing, BY_RULE),
     # Last: it makes an earlier certificate of the machine worthless.
     Row("RenewBotCerts", each(lambda w, p: bots.RenewBotCerts(**new_keys())), frozenset({"bot"})),
 ]
@@ -305,7 +361,7 @@ ROWS: list[Row] = [
 async def outcome(peer: Peer, request: Any) -> str:
     """`ok`, or the code of the error."""
     try:
-        if isinstance(request, resources.WatchResources):
+        if isinstance(request, resources.WatchResources | sessions.SessionOrders):
             stream = peer.client.stream(request)
             await anext(stream)
             await stream.aclose()

@@ -8,15 +8,37 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.holds import Holds
+from pkgs.agents.ssh.hostusers.keeper import HostUsers
+from pkgs.agents.ssh.hostusers.wanted import wanted_of
+from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
-from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward
-from pkgs.common.errors import AccessError, ProtocolError
+from pkgs.agents.ssh.messages import (
+    Account,
+    ForwardAnswer,
+    ForwardEnded,
+    Idle,
+    NoAccount,
+    OnTerminal,
+    OpenForward,
+)
+from pkgs.agents.ssh.pamfacts import PamFacts
+from pkgs.agents.ssh.records.book import Book
+from pkgs.agents.ssh.together import visitor
+from pkgs.agents.ssh.together.messages import GaveUp, Waiting
+from pkgs.agents.ssh.together.owner import OwnSessions
+from pkgs.agents.ssh.together.table import Table
+from pkgs.agents.ssh.together.viewer import Push
+from pkgs.common.access.joining import JOIN_LOGIN
+from pkgs.common.errors import AccessError, InputError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
 from pkgs.common.events.types import Emitter, FieldValue
+from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
@@ -50,6 +72,13 @@ class Shared:
     permit_user_env: bool
     single_user: bool
     log: logging.Logger
+    leases: Leases
+    host_users: HostUsers | None
+    """None: this host makes no accounts."""
+    book: Book
+    pam: PamFacts
+    max_processes: int = 0
+    table: Table = field(default_factory=Table)
 
 
 class SshConnection:
@@ -74,14 +103,27 @@ class SshConnection:
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
+        self._push: Push = lambda message: False
+        self._own: OwnSessions | None = None
+        self._visitor: visitor.Visitor | None = None
+        self._in_company = False
+        """Whether nothing was granted here but what waits for the company that roles require."""
+        self._idle_timeout_s = 0.0
+        self._holds = Holds(shared.leases, shared.host_users, shared.book)
+
+    def can_push(self, push: Push) -> None:
+        self._push = push
 
     # Login.
 
     def decide(self, user: str, blob: bytes) -> Verdict:
+        if user == JOIN_LOGIN:
+            return visitor.verdict(self._gate, blob, self._source)
         return self._gate.verdict(user, blob, self._source)
 
     async def refused(self, user: str, verdict: Verdict) -> None:
         node = self._gate.node()
+        self._shared.book.refused(user, self._source)
         self._shared.log.info(
             "login refused", extra={"login": user, "addr": self._client_addr, "why": verdict.reason}
         )
@@ -101,13 +143,23 @@ class SshConnection:
 
     async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
         options = self._gate.options(identity, user, self._source)
-        self.identity, self.login, self._blob = identity, user, blob
         cluster = self._gate.cache.cluster_name
         self._parties = Parties(identity, user, self._client_addr, self._gate.node, cluster)
+        if user != JOIN_LOGIN:
+            await self._take_hold(identity, user, blob, options.max_connections)
+        self.identity, self.login, self._blob = identity, user, blob
+        self._idle_timeout_s = options.client_idle_timeout_s
         self._shared.log.info(
             "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
         )
+        table = self._shared.table
+        if user == JOIN_LOGIN:
+            self._visitor = visitor.Visitor(table, self._gate, self._parties, self._source, blob, self._push)
+        else:
+            self._own = OwnSessions(table, self._gate, self._push, self._end)
+            self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
+            visits=user == JOIN_LOGIN,
             login=user,
             user=identity.name,
             cluster=cluster,
@@ -118,20 +170,50 @@ class SshConnection:
             permit_file_copy=self._gate.may_copy(options),
             single_user=self._shared.single_user,
             idle_timeout_s=options.client_idle_timeout_s,
+            max_processes=self._shared.max_processes,
+            pam_service=self._shared.pam.service,
+            pam_facts=self._shared.pam.of(identity, user) if self._shared.pam.service else {},
         )
+
+    async def _take_hold(self, identity: Identity, user: str, blob: bytes, most: int) -> None:
+        """What a connection that runs something holds while it lasts. Raises AccessError."""
+        if most:
+            await self._take_place(identity, user, blob, most)
+        if self._shared.host_users is not None:
+            wanted = wanted_of(self._gate.host_user(identity, user, self._source), identity.traits)
+            await self._holds.take_account(user, wanted)
+
+    async def _take_place(self, identity: Identity, login: str, blob: bytes, most: int) -> None:
+        try:
+            await self._holds.take_place(identity.name, most, blob, login, self._source, self.end)
+        except TooManyConnectionsError as problem:
+            assert self._parties is not None
+            fields = {**self._parties.fields(), "reason": problem.message, "max": problem.most}
+            await self._emit(codes.SESSION_REJECTED, fields)
+            raise
 
     # Everything after it.
 
     async def handle(self, message: Message, answer: Answer) -> None:
+        if isinstance(message, NoAccount):
+            assert self.identity is not None
+            await self.refused(self.login, Verdict(None, message.reason, self.identity.name))
+            return
+        if self._visitor is not None:
+            await self._visitor.handle(message, answer)
+            return
+        assert self._own is not None
         match message:
             case OpenSession():
                 await answer(await self._open_session(message))
             case Output(channel=channel, data=data):
                 await self._session(channel).output(data)
+                self._own.output(channel, data)
             case OutputCut(channel=channel):
                 await self._session(channel).cut()
             case Resized(channel=channel, columns=columns, rows=rows):
                 await self._session(channel).resize(columns, rows)
+                self._own.resized(channel, columns, rows)
             case FileOperation():
                 await self._file_operation(message)
             case FileSummary():
@@ -140,20 +222,32 @@ class SshConnection:
             case SessionEnded():
                 session = self._session(message.channel)
                 del self._sessions[message.channel]
+                await self._own.ended(message.channel)
+                self._holds.off_terminal(message.channel)
                 await session.end(message)
+            case GaveUp(channel=channel):
+                await self._own.gave_up(channel)
             case OpenForward():
                 await answer(await self._open_forward(message))
             case ForwardEnded():
                 await self._forward_ended(message)
-            case NoAccount(reason=reason):
-                assert self.identity is not None
-                await self.refused(self.login, Verdict(None, reason, self.identity.name))
+            case OnTerminal(channel=channel):
+                self._session(channel)  # ended ones have no terminal
+                self._holds.on_terminal(self.login, message, self._source)
+            case Idle():
+                self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
             case _:
                 raise ProtocolError("message is not one of a connection's process")
 
     async def closed(self) -> None:
         why = self._why_over or "the connection was lost"
         self._why_over = why
+        for shared in (self._own, self._visitor):
+            try:
+                if shared is not None:
+                    await shared.closed()
+            except AccessError as problem:
+                self._shared.log.error("the end of a session is not audited: %s", problem)
         for session in list(self._sessions.values()):
             ended = SessionEnded(channel=session.channel, status=255, error=why)
             try:
@@ -164,6 +258,7 @@ class SshConnection:
                 # The others' ends are still to be said.
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
+        self._holds.release()
         self._on_closed(self)
 
     # While it lasts.
@@ -174,13 +269,25 @@ class SshConnection:
         identity = self.identity
         if identity is None or self._why_over:
             return
+        if self._visitor is not None:
+            self._visitor.review(authorities=authorities, end=self._disconnect)
+        else:
+            self._review(identity, authorities=authorities)
+        if not self._why_over and self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
+            self.end("the certificate has expired")
+
+    def _review(self, identity: Identity, *, authorities: bool) -> None:
         decision = self._gate.decide(identity, self.login, self._source, live=True)
+        if decision:
+            self._in_company = False
+        elif self._in_company:
+            decision = self._gate.decide(identity, self.login, self._source, live=True, accompanied=True)
         if not decision:
             self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
         elif authorities and not self._gate.still_trusts(self._blob, identity, self.login, self._source):
             self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
-        elif self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
-            self.end("the certificate has expired")
+        elif self._own is not None:
+            self._own.review()
 
     def end(self, text: str) -> None:
         """End the connection; the text is for the user too."""
@@ -197,25 +304,31 @@ class SshConnection:
         _background.add(task)
         task.add_done_callback(_background.discard)
 
-    async def _open_session(self, request: OpenSession) -> SessionOpened | Refused:
-        assert self.identity is not None and self._parties is not None
-        decision = self._gate.decide(self.identity, self.login, self._source)
+    async def _open_session(self, request: OpenSession) -> SessionOpened | Waiting | Refused:
+        assert self.identity is not None and self._parties is not None and self._own is not None
+        # Who needs company gets nothing but a terminal, which waits for it (attack A30).
+        on_terminal = request.pty and request.kind != "subsystem"
+        decision = self._gate.decide(self.identity, self.login, self._source, accompanied=on_terminal)
         if not decision:
             await self._reject(request, "; ".join(decision.reasons))
             return Refused(text=decision.text or "access denied")
         options = self._gate.options(self.identity, self.login, self._source)
-        if options.max_sessions and len(self._sessions) >= options.max_sessions:
+        open_now = len(self._sessions) + self._own.waiting
+        if options.max_sessions and open_now >= options.max_sessions:
             await self._reject(request, "too many sessions", options.max_sessions)
             return Refused(text=f"too many sessions: the limit is {options.max_sessions}")
         if request.channel in self._sessions:
             raise ProtocolError("a channel has one session")
-        if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
+        if open_now >= MAX_SESSIONS_PER_CONNECTION:
             # An honest process counts itself: each session holds a file of this one open.
             raise ProtocolError("more sessions than a connection may have")
-        if not self._gate.may_copy(options) and not self.identity.force_command and is_copy(request):
+        forced, why = self._confined(request)
+        if why:
+            await self._reject(request, why)
+            return Refused(text=inert(why))
+        if not self._gate.may_copy(options) and not forced and is_copy(request):
             await self._emit(codes.SCP_DISALLOWED, {**self._parties.fields(), "command": request.command})
             return Refused(text="file copying is not permitted")
-        forced = self.identity.force_command
         command = forced or (request.command if request.kind == "exec" else "")
         session = SessionLog(
             self._parties,
@@ -229,6 +342,36 @@ class SshConnection:
             now=self._gate.now,
             log=self._shared.log,
         )
+
+        async def begin() -> SessionOpened | Refused:
+            return await self._begin(request, session, forced, on_terminal)
+
+        if not on_terminal:
+            return await begin()
+        return await self._own.open(request, self._parties, session, begin)
+
+    def _confined(self, request: OpenSession) -> tuple[str, str]:
+        """The command that runs whatever was asked for, if there is one; and why nothing may run."""
+        assert self.identity is not None
+        try:
+            confined = self._gate.confinement(self.identity, self.login, self._source)
+            forced = confined.forced_command(self.identity.force_command)
+        except InputError as problem:
+            return "", str(problem)
+        if forced:
+            return forced, ""
+        return "", confined.refusal(request.kind, request.command, exact=request.exact)
+
+    async def _begin(
+        self, request: OpenSession, session: SessionLog, forced: str, on_terminal: bool
+    ) -> SessionOpened | Refused:
+        """It runs from now on, if the user may still have it: they may have waited for long."""
+        assert self.identity is not None
+        decision = self._gate.decide(self.identity, self.login, self._source, accompanied=on_terminal)
+        if not decision or self._why_over:
+            return Refused(text=decision.text or "access denied")
+        if self._confined(request) != (forced, ""):
+            return Refused(text="what may run here has changed; try again")
         try:
             await session.begin()
             if request.kind == "subsystem":
@@ -240,7 +383,7 @@ class SshConnection:
         return SessionOpened(
             session_id=session.session_id,
             forced_command=forced,
-            record=("all" if request.pty else "head") if session.is_recorded else "none",
+            record=_record_of(request, session, on_terminal),
             record_limit=RECORD_HEAD,
         )
 
@@ -248,7 +391,11 @@ class SshConnection:
         assert self.identity is not None
         decision = self._gate.decide(self.identity, self.login, self._source)
         options = self._gate.options(self.identity, self.login, self._source) if decision else None
-        if options is None or not self._gate.may_forward(self.identity, options):
+        if (
+            options is None
+            or not self._gate.may_forward(self.identity, options)
+            or self._gate.is_forced(self.identity, self.login, self._source)
+        ):
             text = decision.text or "port forwarding is not permitted"
             why = text if decision else "; ".join(decision.reasons)
             await self._forward_ended(
@@ -303,6 +450,15 @@ def is_copy(request: OpenSession) -> bool:
     if request.kind == "subsystem":
         return request.command == "sftp"
     return request.kind == "exec" and scp_direction(request.command) is not None
+
+
+def _record_of(
+    request: OpenSession, session: SessionLog, on_terminal: bool
+) -> Literal["all", "head", "none"]:
+    """Which output the process sends: what is on a terminal may be watched, recorded or not."""
+    if on_terminal or (request.pty and session.is_recorded):
+        return "all"
+    return "head" if session.is_recorded else "none"
 
 
 def _ends(identity: Identity) -> float:

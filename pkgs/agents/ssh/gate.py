@@ -15,8 +15,11 @@ from typing import Protocol
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explaining.explain import why_not
+from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.options import SessionOptions, merge_options
-from pkgs.common.access.options.merge import serving
+from pkgs.common.access.options.commands import Confinement, confinement
+from pkgs.common.access.options.hostuser import HostUser, host_user
+from pkgs.common.access.options.merge import refusing, serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.output.sanitize import inert
@@ -70,7 +73,7 @@ class Gate:
             return Verdict(None, problem.message, unverified_facts(blob).key_id)
         except AccessError as problem:
             return Verdict(None, problem.message)
-        decision = self.decide(identity, login, source_addr)
+        decision = self.decide(identity, login, source_addr, accompanied=True)
         if not decision:
             text = f"access denied to {login} connecting to {self.node().spec.hostname} on {identity.cluster}"
             if story := self._story(identity, login, source_addr):
@@ -80,17 +83,26 @@ class Gate:
             return Verdict(None, refusal, identity.name, refusal)
         return Verdict(identity)
 
-    def decide(self, identity: Identity, login: str, source_addr: str, *, live: bool = False) -> Decision:
-        """The one decision, with the roles and locks of this moment. `live`: about what goes on already."""
+    def decide(
+        self,
+        identity: Identity,
+        login: str,
+        source_addr: str,
+        *,
+        live: bool = False,
+        accompanied: bool = False,
+    ) -> Decision:
+        """The one decision, with the roles and locks of this moment. `live`: about what goes on already;
+        `accompanied`: nothing of it runs before the company is there that a role requires (attack A30)."""
         try:
             subject = Subject(identity, self.cache.roles_of(identity))
         except DeniedError as problem:
             return Decision(False, (problem.message, *problem.reasons), text=inert(problem.message))
-        environment = self._environment(source_addr, live=live)
+        environment = self.environment(source_addr, live=live, accompanied=accompanied)
         decision = decide(subject, SshLogin(self.node(), login), environment)
         return replace(decision, text=inert(decision.text)) if decision.text else decision
 
-    def still_trusts(self, blob: bytes, identity: Identity, login: str, source_addr: str) -> bool:
+    def still_trusts(self, blob: bytes, identity: Identity, login: str | None, source_addr: str) -> bool:
         """Whether the certificate of what goes on is of an authority that is trusted now. Its time alone
         does not matter: that is what `disconnect_expired_cert` is for."""
         when = min(self.now(), identity.expires_at - 1.0)
@@ -108,10 +120,11 @@ class Gate:
             return ""
         node = self.node()
         action = f"ssh {login}@{node.spec.hostname}"
-        story = why_not(subject, SshLogin(node, login), self._environment(source_addr), action)
+        story = why_not(subject, SshLogin(node, login), self.environment(source_addr), action)
         return "\n".join(map(inert, story.splitlines()))
 
-    def _environment(self, source_addr: str, *, live: bool = False) -> Environment:
+    def environment(self, source_addr: str, *, live: bool = False, accompanied: bool = False) -> Environment:
+        """The circumstances of a question asked now."""
         return Environment(
             now=self.now(),
             source_addr=source_addr,
@@ -120,6 +133,7 @@ class Gate:
             auth_preference=self.cache.auth_preference,
             locks_stale_s=self.cache.stale_for_s,
             live=live,
+            accompanied=accompanied,
         )
 
     def options(self, identity: Identity, login: str, source_addr: str) -> SessionOptions:
@@ -131,8 +145,34 @@ class Gate:
             traits=identity.traits,
             networking=self.cache.networking,
             auth_preference=self.cache.auth_preference,
-            in_force=serving(self._environment(source_addr)),
+            in_force=serving(self.environment(source_addr)),
         )
+
+    def confinement(self, identity: Identity, login: str, source_addr: str) -> Confinement:
+        """What the roles say about what may run. Raises DeniedError, InputError."""
+        environment = self.environment(source_addr)
+        return confinement(
+            self.cache.roles_of(identity),
+            labels_of(self.node()),
+            login,
+            identity.traits,
+            in_force=serving(environment),
+            refusing=refusing(environment),
+        )
+
+    def host_user(self, identity: Identity, login: str, source_addr: str) -> HostUser:
+        """What the roles say about an account for the visitor. Raises DeniedError, InputError."""
+        return host_user(
+            self.cache.roles_of(identity),
+            labels_of(self.node()),
+            identity.traits,
+            serving(self.environment(source_addr)),
+        )
+
+    def is_forced(self, identity: Identity, login: str, source_addr: str) -> bool:
+        """Whether only one command may run, by the certificate or by a role: then nothing is forwarded, and
+        no file copied (attack A13). Raises DeniedError, InputError."""
+        return bool(identity.force_command or self.confinement(identity, login, source_addr).forced)
 
     def ends_expired(self, identity: Identity) -> bool:
         """Whether roles or cluster let no connection outlive its certificate. Raises DeniedError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pkgs.agents.ssh.together.messages import FromTogether, ToTogether
 from pkgs.common.ssh.process.messages import Message, OfferAnswer, Refused, Signature
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
@@ -30,14 +31,33 @@ class Account(Message, frozen=True, kw_only=True):
     permit_file_copy: bool
     single_user: bool
     """The service is not root: the process stays who it is, and the login must be that user."""
+    visits: bool = False
+    """Only to join sessions: there is no login, and the process becomes nobody."""
     idle_timeout_s: float = 0.0
     """End the connection when nothing moved for this long; 0: never."""
+    pam_service: str = ""
+    """Empty: PAM is not asked."""
+    pam_facts: dict[str, str] = {}
+    max_processes: int = 0
+    """Of the login's user on this host, unless it is root; 0: what the service itself has."""
 
 
 class NoAccount(Message, frozen=True, kw_only=True):
     """The host does not know that login, or may not become it. Ends the login."""
 
     reason: str
+
+
+class Idle(Message, frozen=True, kw_only=True):
+    """The client has sent nothing for as long as it may."""
+
+
+class OnTerminal(Message, frozen=True, kw_only=True):
+    """What a session runs has a terminal; for the host's records of logins."""
+
+    channel: int
+    terminal: str
+    pid: int
 
 
 class OpenForward(Message, frozen=True, kw_only=True):
@@ -66,6 +86,8 @@ class ForwardEnded(Message, frozen=True, kw_only=True):
 
 FromProcess = (
     NoAccount
+    | Idle
+    | OnTerminal
     | OpenSession
     | Output
     | OutputCut
@@ -75,5 +97,6 @@ FromProcess = (
     | SessionEnded
     | OpenForward
     | ForwardEnded
+    | FromTogether
 )
-ToProcess = Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAnswer
+ToProcess = Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAnswer | ToTogether

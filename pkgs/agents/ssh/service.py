@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pkgs.agents.base.labels import CommandLabels, LabelCommand
 from pkgs.agents.base.tunnel import Tunnels
+from pkgs.agents.ssh.bounds import processes_of_one_user
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.hostusers.keeper import HostUsers
+from pkgs.agents.ssh.hostusers.static import StaticUsers
+from pkgs.agents.ssh.hostusers.tools import SystemTools
+from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
+from pkgs.agents.ssh.pamfacts import PamFacts
+from pkgs.agents.ssh.records.book import Book
+from pkgs.agents.ssh.together.trackers import Reporter
+from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, InputError, NotFoundError
+from pkgs.common.membership.cache import KINDS_HOST
 from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
@@ -24,8 +34,9 @@ from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.sshcert import line_to_blob
 from pkgs.common.pki.trust import Trust
+from pkgs.common.recording.seal import Signed
 from pkgs.common.resources.durations import parse_duration
-from pkgs.common.resources.kinds import Node, ServerSpec
+from pkgs.common.resources.kinds import Node, ServerSpec, StaticHostUser
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.runtime import paths
 from pkgs.common.runtime.config import Config
@@ -78,10 +89,12 @@ class SshService:
             self._node_changed,
             process.component_log("labels"),
         )
+        self._keys = _HostKeys(member)
         self._recorder = Recorder(
             paths.upload_dir(config.data_dir),
             member.client,
             lambda: member.cache.recording_config.spec.mode,
+            self._keys.seal,
             process.clock.monotonic,
             process.component_log("recordings"),
         )
@@ -92,6 +105,19 @@ class SshService:
             process.component_log("sessions"),
         )
         self._reviews = Reviews(process.component_log("sessions"), process.clock.monotonic)
+        self._leases = Leases(member.client, process.component_log("leases"))
+        makes_accounts = os.geteuid() == 0 and not config.ssh_service.disable_create_host_user
+        self._host_users = (
+            HostUsers(SystemTools(paths.host_users_dir(config.data_dir)), process.component_log("host users"))
+            if makes_accounts
+            else None
+        )
+        self._book = Book(process.component_log("records"), self._now)
+        self._static_users = (
+            StaticUsers(self._host_users, self._static_desired, process.component_log("host users"))
+            if self._host_users is not None
+            else None
+        )
         self._shared = Shared(
             gate=Gate(
                 member.cache,
@@ -107,8 +133,15 @@ class SshService:
             permit_user_env=config.ssh_service.permit_user_env,
             single_user=os.geteuid() != 0,
             log=process.component_log("sessions"),
+            leases=self._leases,
+            host_users=self._host_users,
+            book=self._book,
+            pam=PamFacts(config.ssh_service.pam.service_name, config.ssh_service.pam.environment)
+            if config.ssh_service.pam.enabled and os.geteuid() == 0
+            else PamFacts(),
+            max_processes=processes_of_one_user(),
         )
-        self._keys = _HostKeys(member)
+        self._reporter = Reporter(self._shared.table, member.client, process.component_log("sessions"))
         self._pool = Pool(
             "pkgs.agents.ssh.session.child",
             self._new_connection,
@@ -131,11 +164,17 @@ class SshService:
     async def start(self) -> None:
         """Raises AccessError when it cannot serve."""
         self._recorder.start()
+        self._leases.start()
+        if self._host_users is not None:
+            await self._host_users.start()
         await self._unfinished.start()
         await asyncio.gather(self._pool.start(), self._labels.start())
         if not self._uses_tunnels or self._config.ssh_service.force_listen:
             await self._listen()
         self._reviews.start()
+        self._reporter.start()
+        if self._static_users is not None:
+            self._static_users.start()
         self._settings_changed("")
         self._unsubscribe = self._member.cache.on_change(self._settings_changed)
         self._member.start_heartbeat(self.node)
@@ -175,15 +214,22 @@ class SshService:
 
     async def close(self) -> None:
         self._unsubscribe()
+        if self._static_users is not None:
+            await self._static_users.close()
         if self._listener is not None:
             self._listener.stop_accepting()
         await self._pool.close()
         await self._reviews.close()
+        await self._reporter.close()
         if self._listener is not None:
             await self._listener.close()
         await self._tunnels.close()
         await self._labels.close()
         await self._recorder.close()
+        await self._leases.close()
+        self._book.close()
+        if self._host_users is not None:
+            await self._host_users.close()
         await self._member.close()
 
     # Streams in.
@@ -230,6 +276,8 @@ class SshService:
         cache = self._member.cache
         if kind != "node":
             self._reviews.changed(kind)
+        if kind == "static_host_user" and self._static_users is not None:
+            self._static_users.changed()
         if kind in ("", "cluster_networking_config"):
             spec = cache.networking.spec
             self._pool.keep_alive_s = parse_duration(spec.keep_alive_interval)
@@ -261,6 +309,12 @@ class SshService:
     def _node_changed(self) -> None:
         self._node = None
         self._reviews.changed("node")  # the labels may be others
+        if self._static_users is not None:
+            self._static_users.changed()
+
+    def _static_desired(self) -> tuple[list[StaticHostUser], Mapping[str, str]]:
+        found = self._member.cache.resources("static_host_user")
+        return [user for user in found if isinstance(user, StaticHostUser)], labels_of(self.node())
 
     def _proxy_addr(self) -> str:
         if self._config.proxy_addr:
@@ -290,10 +344,10 @@ class _HostKeys:
     def _load(self, *_: object) -> None:
         identity = self._member.identity
         self._signer = SshSigner.load(identity.ssh_private_pem)
-        certificate = line_to_blob(identity.ssh_cert)
+        self._certificate = line_to_blob(identity.ssh_cert)
         self._keys = [
             HostKey(algorithm=wire.Reader(blob).text(), blob=blob)
-            for blob in (certificate, self._signer.public_blob)
+            for blob in (self._certificate, self._signer.public_blob)
         ]
 
     def offered(self) -> list[HostKey]:
@@ -301,6 +355,11 @@ class _HostKeys:
 
     def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
         return self._signer.sign(exchange_hash)
+
+    def seal(self, message: bytes) -> Signed:
+        """Sign the end of a recording."""
+        signer, certificate = self._signer, self._certificate
+        return Signed(certificate, signer.sign(message))
 
 
 def uses_tunnels(config: Config) -> bool:
@@ -327,7 +386,9 @@ async def start(process: Process) -> SshService:
     principals = [split_host_port(addr, 0)[0] for addr in config.ssh_service.public_addrs]
     if config.teleport.advertise_ip:
         principals.append(config.teleport.advertise_ip)
-    member = await Member.start(process, SystemRole.NODE, additional_principals=principals)
+    member = await Member.start(
+        process, SystemRole.NODE, watch=(*KINDS_HOST, "static_host_user"), additional_principals=principals
+    )
     service = SshService(process, member)
     try:
         await service.start()

@@ -30,6 +30,7 @@ FROM_HOSTS = frozenset(
         "session.data",
         "session.connect",
         "session.rejected",
+        "session.terminate",
         "resize",
         "client.disconnect",
         "exec",

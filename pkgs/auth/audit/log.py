@@ -39,6 +39,10 @@ CREATE INDEX IF NOT EXISTS sessions_started ON sessions (started);
 """
 
 
+NOT_RECORDED = -1
+"""As a size: no recording is stored."""
+
+
 class SessionRow(msgspec.Struct, frozen=True):
     """What the log knows of a session; `size` is -1 until a recording has arrived."""
 
@@ -135,6 +139,16 @@ class AuditLog:
                 f"{_SESSIONS} WHERE size >= 0 AND started >= ? AND started < ? AND (started, sid) < (?, ?)"
                 f"{whose if involving else ''} ORDER BY started DESC, sid DESC LIMIT ?",
                 (since, until or float("inf"), *before, *([involving] * 2 if involving else []), limit),
+            ).fetchall()
+        )
+        return [_session(row) for row in rows]
+
+    async def recorded_before(self, moment: float, limit: int) -> list[SessionRow]:
+        """Sessions with a recording that ended before, oldest first; without an end their start counts."""
+        rows = await self._file.read(
+            lambda db: db.execute(
+                f"{_SESSIONS} WHERE size >= 0 AND max(started, ended) < ? ORDER BY started, sid LIMIT ?",
+                (moment, limit),
             ).fetchall()
         )
         return [_session(row) for row in rows]

@@ -7,6 +7,7 @@ readable; the host may still send the whole file later.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import BinaryIO
 
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
-from pkgs.auth.audit.log import AuditLog, SessionRow
+from pkgs.auth.audit.log import NOT_RECORDED, AuditLog, SessionRow
+from pkgs.auth.audit.screens import Reading, Screens
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.common.access.types import UseRule
@@ -30,22 +32,31 @@ from pkgs.common.api.recordings import (
 from pkgs.common.errors import (
     ConflictError,
     DeniedError,
+    InputError,
     LimitExceededError,
     NotFoundError,
     UnavailableError,
 )
 from pkgs.common.events.codes import SESSION_RECORDING_ACCESS, SESSION_UPLOAD
 from pkgs.common.recording.ids import is_session_id, require_session_id
+from pkgs.common.recording.lines import ShownLine
+from pkgs.common.recording.reader import opening
 from pkgs.common.rpc.calls import Caller
+
+_log = logging.getLogger(__name__)
+_SUFFIXES = ("rec", "stream", "live")
 
 
 class RecordingHandlers:
-    def __init__(self, directory: Path, log: AuditLog, permissions: Permissions, journal: Journal) -> None:
+    def __init__(
+        self, directory: Path, log: AuditLog, permissions: Permissions, journal: Journal, screens: Screens
+    ) -> None:
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._log = log
         self._permissions = permissions
         self._journal = journal
+        self._screens = screens
         self._busy: dict[str, str] = {}
         """Sessions whose recording is arriving, and the hosts that send them."""
 
@@ -72,7 +83,7 @@ class RecordingHandlers:
         self._busy[sid] = identity.name
         try:
             if not final.exists():
-                await self._receive(sid, request.live, chunks)
+                await self._receive(sid, identity.name, request.live, chunks)
             elif row.size != (size := final.stat().st_size):
                 # A process before this one died when the file was there and the log did not know of it.
                 await self._note(sid, size)
@@ -80,18 +91,24 @@ class RecordingHandlers:
             del self._busy[sid]
         return Done()
 
-    async def _receive(self, sid: str, live: bool, chunks: AsyncIterator[bytes]) -> None:
+    async def _receive(self, sid: str, host_id: str, live: bool, chunks: AsyncIterator[bytes]) -> None:
         """Take the bytes in; only a stream that ended well becomes the recording."""
         part = self._path(sid, "stream" if live else "part")
         size, complete = 0, False
+        reading = Reading()
         try:
             file = await asyncio.to_thread(_create, part)
             with file:
                 async for chunk in chunks:
+                    if not size:
+                        _check_opening(chunk, sid, host_id)
+                        await self._index(sid, None)
                     size += len(chunk)
                     if size > limits.MAX_RECORDING_BYTES:
                         raise LimitExceededError(f"a recording may be {limits.MAX_RECORDING_BYTES:,} bytes")
                     await asyncio.to_thread(_write, file, chunk, live)
+                    await self._index(sid, await asyncio.to_thread(reading.feed, chunk))
+                await self._index(sid, await asyncio.to_thread(reading.finish))
                 await asyncio.to_thread(_finish, file, part, self._path(sid, "rec"))
             complete = True
         except OSError as error:
@@ -100,6 +117,27 @@ class RecordingHandlers:
             if not complete:
                 await self._keep_what_came(sid, part)
         await self._note(sid, size)
+
+    async def _index(self, sid: str, lines: list[ShownLine] | None) -> None:
+        """Add lines, or with None begin anew. A recording is worth more than its index: what cannot be
+        indexed is still recorded."""
+        try:
+            if lines is None:
+                await self._screens.forget(sid)
+            elif lines:
+                await self._screens.add(sid, lines)
+        except UnavailableError as problem:
+            _log.error("a recording is not indexed: %s", problem, extra={"sid": sid})
+
+    async def discard(self, sid: str) -> None:
+        """Delete a recording and what is indexed of it; the session stays in the audit log. Not while it is
+        arriving (ConflictError)."""
+        if sid in self._busy:
+            raise ConflictError("this recording is being uploaded")
+        for suffix in _SUFFIXES:
+            await asyncio.to_thread(self._path(sid, suffix).unlink, missing_ok=True)
+        await self._screens.forget(sid)
+        await self._log.recorded(sid, NOT_RECORDED)
 
     async def _note(self, sid: str, size: int) -> None:
         """The whole recording is stored: whatever was kept of it before is of no use any more."""
@@ -125,16 +163,10 @@ class RecordingHandlers:
             if is_session_id(part.stem):
                 await self._keep_what_came(part.stem, part)
 
-    def _may_play(self, caller: Caller, row: SessionRow) -> bool:
+    def may_play(self, caller: Caller, row: SessionRow) -> bool:
+        """Whether the caller may see this session's recording."""
         identity = caller.identity
-        target = UseRule(
-            kind="session",
-            verb="read",
-            owner=row.user,
-            participants=tuple(row.participants),
-            login=row.login,
-            server_hostname=row.hostname,
-        )
+        target = about(row, "read")
         if identity is not None and (identity.name == row.user or identity.name in row.participants):
             # One's own needs no rule, but a deny is one.
             return not identity.system_roles and not self._permissions.forbidden(caller, target)
@@ -143,7 +175,7 @@ class RecordingHandlers:
     async def download(self, caller: Caller, request: DownloadRecording) -> AsyncIterator[RecordingChunk]:
         sid = require_session_id(request.session_id)
         row = await self._log.session(sid)
-        if row is None or not self._may_play(caller, row):
+        if row is None or not self.may_play(caller, row):
             # Not allowed and not there are told alike.
             raise NotFoundError(f"there is no recording {sid}", hint="`tsh recordings ls` lists yours")
         file = await asyncio.to_thread(self._open, sid)
@@ -162,7 +194,7 @@ class RecordingHandlers:
             file.close()
 
     def _open(self, sid: str) -> BinaryIO:
-        for suffix in ("rec", "stream", "live"):
+        for suffix in _SUFFIXES:
             try:
                 return self._path(sid, suffix).open("rb")
             except FileNotFoundError:
@@ -181,7 +213,7 @@ class RecordingHandlers:
             rows = await self._log.recordings(
                 request.since, request.until, before, limits.SEARCH_PAGE, involving=mine
             )
-            shown = [_info(row) for row in rows if self._may_play(caller, row)][:left]
+            shown = [info_of(row) for row in rows if self.may_play(caller, row)][:left]
             for part in chunked(shown):
                 yield RecordingList(part)
             left -= len(shown)
@@ -190,7 +222,26 @@ class RecordingHandlers:
             before = (rows[-1].started, rows[-1].session_id)
 
 
-def _info(row: SessionRow) -> RecordingInfo:
+def _check_opening(chunk: bytes, sid: str, host_id: str) -> None:
+    """A recording that says it is another session's, or another host's, is not taken in (attack A39)."""
+    meta = opening(chunk)
+    if meta is not None and (meta.session_id != sid or meta.host_id != host_id):
+        raise InputError("the recording is of another session", detail=f"{meta.session_id} of {meta.host_id}")
+
+
+def about(row: SessionRow, verb: str) -> UseRule:
+    """Doing that with the recording of a session."""
+    return UseRule(
+        kind="session",
+        verb=verb,
+        owner=row.user,
+        participants=tuple(row.participants),
+        login=row.login,
+        server_hostname=row.hostname,
+    )
+
+
+def info_of(row: SessionRow) -> RecordingInfo:
     return RecordingInfo(
         session_id=row.session_id,
         kind="ssh",

@@ -91,6 +91,10 @@ TOOL = Tool(
             {
                 "ls": Verb(_VERBS + "recordings.ls", "List recordings"),
                 "download": Verb(_VERBS + "recordings.download", "Save a recording as a file for tsh play"),
+                "export": Verb(_VERBS + "recordings.export", "Write a recording as asciicast, page or text"),
+                "grep": Verb(_VERBS + "recordings.grep", "Find words on recorded screens"),
+                "prune": Verb(_VERBS + "recordings.prune", "Delete old recordings"),
+                "verify": Verb(_VERBS + "recordings.verify", "Check that recordings are whole and signed"),
             },
         ),
         "bots": Group(
@@ -142,6 +146,14 @@ TOOL = Tool(
                 "explain": Verb(_VERBS + "acl.explain", "Say which lists give a user what"),
             },
             {"del": "rm", "delete": "rm", "list": "ls"},
+        ),
+        "sessions": Group(
+            "Live sessions.",
+            {
+                "ls": Verb(_VERBS + "sessions.ls", "List the live sessions"),
+                "kill": Verb(_VERBS + "sessions.kill", "End one session"),
+            },
+            {"list": "ls"},
         ),
         "lock": Verb(_VERBS + "lock", "Lock somebody or something out at once"),
         "version": Verb(_VERBS + "version", "Print the version"),

@@ -19,6 +19,12 @@ TOOL = Tool(
         "status": Verb(_VERBS + "status", "Show who is logged in where, and until when"),
         "ls": Verb(_VERBS + "ls", "List the servers you may reach"),
         "ssh": Verb(_VERBS + "ssh", "Open a shell or run a command on a server"),
+        "join": Verb(_VERBS + "join", "Join somebody's session"),
+        "sessions": Group(
+            "Live sessions.",
+            {"ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join")},
+            {"list": "ls"},
+        ),
         "scp": Verb(_VERBS + "scp", "Copy files to and from a server"),
         "config": Verb(_VERBS + "config", "Print a configuration for OpenSSH"),
         "proxy": Group(

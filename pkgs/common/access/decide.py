@@ -38,7 +38,9 @@ _NOT_A_USER = Decision(False, ("only users have roles",))
 _EXPIRED = Decision(False, ("the certificate has expired",))
 _NOT_YET = Decision(False, ("the certificate is not valid yet",))
 _SOURCE = Decision(False, ("the certificate is pinned to another address",))
-_ALONE = Decision(False, ("a role requires others to be present, which sessions cannot wait for yet",))
+_ALONE = Decision(
+    False, ("a role requires others to be present, which only a shell or a command on a terminal waits for",)
+)
 _STALE = Decision(False, ("the view of the locks is too old for strict locking",), text=STALE_TEXT)
 _RESTRICTED = Decision(False, ("the certificate is restricted to other resources",))
 _CLUSTER_MFA = Decision(False, (NEEDS_MFA,), ("mfa",))
@@ -92,7 +94,8 @@ def barred_access(identity: Identity, roles: RoleSet, target: Access, env: Envir
         refusal = ssh.barred(identity, target)
     elif isinstance(target, OpenDesktop):
         refusal = desktop.barred(target)
-    if refusal is None and roles.needs_company and _session_of(target) in roles.needs_company:
+    alone = not (env.accompanied and isinstance(target, SshLogin))
+    if refusal is None and alone and roles.needs_company and _session_of(target) in roles.needs_company:
         refusal = _ALONE  # attack A30
     if refusal is not None or isinstance(target, EnterCluster):
         return refusal

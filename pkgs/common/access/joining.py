@@ -21,6 +21,9 @@ from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import AuthPreference
 from pkgs.common.resources.role import JoinPolicy, RequirePolicy, Role
 
+JOIN_LOGIN = "-teleport-internal-join"
+"""The login name of whoever comes to join: that of no user of any host."""
+
 Kind = Literal["ssh", "k8s", "db", "app", "desktop"]
 Mode = Literal["observer", "moderator", "peer"]
 Consequence = Literal["continue", "pause", "terminate"]

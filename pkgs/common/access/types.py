@@ -51,6 +51,8 @@ class Environment:
     auth_preference: AuthPreference | None = None
     live: bool = False
     """Asked again for what was allowed before and goes on: an expired certificate alone does not end it."""
+    accompanied: bool = False
+    """Whoever asks sees to the company that a role requires: nothing runs before it is there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from pkgs.common.access.impersonation import check_impersonation
 from pkgs.common.access.matching import patterns
 from pkgs.common.access.matching.matchers import compile_matcher
 from pkgs.common.access.matching.traits import parse_template
+from pkgs.common.access.options.commands import check_command
 from pkgs.common.access.requests.conditions import check_requests
 from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
 from pkgs.common.access.rules import VERBS
 from pkgs.common.errors import InputError
-from pkgs.common.resources.kinds import Resource, TrustedCluster
+from pkgs.common.resources.kinds import Resource, StaticHostUser, TrustedCluster
 from pkgs.common.resources.role import Conditions, Labels, Role
 from pkgs.common.resources.strict import suggest
 from pkgs.common.resources.validate import check_fields
@@ -45,6 +46,11 @@ def validate(resource: Resource) -> None:
     check_fields(resource)
     if isinstance(resource, Role):
         _validate_role(resource)
+    elif isinstance(resource, StaticHostUser):
+        for index, matcher in enumerate(resource.spec.matchers):
+            if matcher.node_labels_expression:
+                at = f"static_host_user/{resource.name}: spec.matchers[{index}].node_labels_expression"
+                _checked(parse_label_expression, matcher.node_labels_expression, at)
     elif isinstance(resource, TrustedCluster):
         check_mappings(resource.spec.role_map, f"trusted_cluster/{resource.name}: spec.role_map")
 
@@ -79,6 +85,8 @@ def _check_languages(conditions: Conditions, where: str) -> None:
             _check_selector(value, f"{where}.{field}")
         elif field.endswith("_labels_expression") and value:
             _checked(parse_label_expression, value, f"{where}.{field}")
+    for index, entry in enumerate(conditions.ssh.commands):
+        _checked(check_command, entry, f"{where}.ssh.commands[{index}]")
     for number, rule in enumerate(conditions.rules):
         for index, verb in enumerate(rule.verbs):
             if verb not in VERBS:

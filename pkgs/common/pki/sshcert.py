@@ -118,6 +118,20 @@ def verify_host_cert(blob: bytes, *, trust: Trust, names: Sequence[str], now: fl
     )
 
 
+def verify_host_signature(
+    blob: bytes, signature: bytes, data: bytes, *, trust: Trust, names: Sequence[str], now: float
+) -> Identity:
+    """The host that has signed `data`, proven by its certificate, which must hold at `now` and for one of
+    `names`; raises TrustError."""
+    identity = verify_host_cert(blob, trust=trust, names=names, now=now)
+    try:
+        cert = parse_cert(blob)
+        sshkey.verify_signature(cert.key_type, cert.public_key, signature, data)
+    except WireError as error:
+        raise TrustError("the signature does not hold", detail=str(error)) from error
+    return identity
+
+
 def unverified_facts(blob: bytes) -> UnverifiedCert:
     """What a certificate says, for showing one's own on a screen; never for a decision."""
     try:

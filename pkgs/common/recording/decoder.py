@@ -40,14 +40,22 @@ class _State(Enum):
 class Decoder:
     """Feed it the file's bytes in order, then call `finish`."""
 
-    def __init__(self) -> None:
-        self._state = _State.HEADER
+    def __init__(self, *, start: int = 0) -> None:
+        """With `start` the bytes begin there, with a whole frame: nothing is known of what lies before."""
+        self._state = _State.FRAMES if start else _State.HEADER
         self._buffer = bytearray()
-        self._offset = 0
+        self._offset = start
         """Of the buffer's first byte in the file."""
-        self._seq = 0
-        self._chain: bytes | None = frame.GENESIS
+        self._seq: int | None = None if start else 0
+        """The next frame's number; None: whatever it says."""
+        self._chain: bytes | None = None if start else frame.GENESIS
         """None behind damage: nothing to check the next frame's link against."""
+        self._size: tuple[int, int] | None = None
+        """Of the terminal, as far as it is known."""
+        self.chained = 0
+        """Frames so far that follow one from the other, from the first on."""
+        self.chain_before_end = b""
+        """Chain value of the last frame before the footer, once that has come and follows from it."""
         self._raw_total = 0
         self._last_ms = 0
         self._lost = False
@@ -127,11 +135,12 @@ class Decoder:
         return True
 
     def _frame(self, head: Head, payload: bytes) -> Iterator[Item]:
-        if head.seq < self._seq:
+        due = head.seq if self._seq is None else self._seq
+        if head.seq < due:
             yield from self._damage(f"frame {head.seq} comes a second time")
             return
-        if head.seq > self._seq:
-            missing = head.seq - self._seq
+        if head.seq > due:
+            missing = head.seq - due
             yield from self._damage(
                 f"{missing} frame{'s are' if missing > 1 else ' is'} missing before {head.seq}"
             )
@@ -144,6 +153,10 @@ class Decoder:
         linked = frame.link(expected, head.type, head.seq, payload) if expected is not None else head.chain
         if not hmac.compare_digest(linked, head.chain):
             yield from self._damage(f"frame {head.seq} does not follow from the one before it")
+        elif expected is not None:
+            self.chained += head.seq == self.chained
+            if head.type == FrameType.FOOTER:
+                self.chain_before_end = expected
         self._raw_total += len(content)
         if self._raw_total > limits.MAX_RAW_TOTAL:
             self._state = _State.STOPPED
@@ -157,7 +170,8 @@ class Decoder:
                 yield from self._meta(head.seq, _META.decode(content))
             elif head.type == FrameType.BATCH:
                 for event in _BATCH.decode(content):
-                    yield self._timed(event)
+                    if (timed := self._timed(event)) is not None:
+                        yield timed
             elif head.type == FrameType.FOOTER:
                 footer = _FOOTER.decode(content)
                 self._state = _State.ENDED
@@ -171,19 +185,18 @@ class Decoder:
         if seq != 0 or not is_session_id(meta.session_id):
             yield from self._damage("the metadata is not at the beginning, or has no session id")
             return
-        yield msgspec.structs.replace(
-            meta,
-            cols=min(max(meta.cols, 1), limits.MAX_COLS),
-            rows=min(max(meta.rows, 1), limits.MAX_ROWS),
-            started=_sane_time(meta.started),
-        )
+        self._size = _sane_size(meta.cols, meta.rows)
+        cols, rows = self._size
+        yield msgspec.structs.replace(meta, cols=cols, rows=rows, started=_sane_time(meta.started))
 
-    def _timed(self, event: TimedEvent) -> TimedEvent:
+    def _timed(self, event: TimedEvent) -> TimedEvent | None:
         ms = self._ms(event.ms)
         if isinstance(event, Resize):
-            return Resize(
-                ms, min(max(event.cols, 1), limits.MAX_COLS), min(max(event.rows, 1), limits.MAX_ROWS)
-            )
+            size = _sane_size(event.cols, event.rows)
+            if size == self._size:
+                return None  # said again, for those who begin to read here
+            self._size = size
+            return Resize(ms, *size)
         if isinstance(event, Output) and event.ms == ms:
             return event
         return msgspec.structs.replace(event, ms=ms)
@@ -202,6 +215,10 @@ class Decoder:
     def _drop(self, count: int) -> None:
         del self._buffer[:count]
         self._offset += count
+
+
+def _sane_size(cols: int, rows: int) -> tuple[int, int]:
+    return min(max(cols, 1), limits.MAX_COLS), min(max(rows, 1), limits.MAX_ROWS)
 
 
 def _sane_time(unix_s: float) -> float:

@@ -7,6 +7,9 @@ FLUSH_BYTES = 32 * 1024
 FLUSH_AFTER_S = 1.0
 """or this long after its first event."""
 
+SIZE_EVERY = 4
+"""Batches of events after which the terminal's size is said again, for those who begin to read there."""
+
 MAX_OUTPUT_BYTES = 32 * 1024
 """One output event; the writer splits longer writes."""
 MAX_TEXT = 2048

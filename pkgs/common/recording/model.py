@@ -69,6 +69,10 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     frames: int
     """All frames before this one."""
     exit_status: int | None = None
+    certificate: bytes = b""
+    """The host's SSH certificate, and"""
+    signature: bytes = b""
+    """its signature over all before (`seal`); empty when nobody could sign."""
 
 
 class Damage(msgspec.Struct, frozen=True, kw_only=True, tag="damage"):

@@ -6,6 +6,7 @@ erase-to-end-of-line are understood within a line, so that an edited command lin
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from enum import Enum, auto
 
@@ -14,6 +15,7 @@ MAX_LINE = 4096
 MAX_SEQUENCE = 8192
 """A longer escape sequence is none: what follows is shown."""
 
+_RUN = re.compile("[ -~]+")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -56,7 +58,15 @@ class PlainText:
     def feed(self, text: str) -> str:
         """The lines that `text` finishes, each with its line end."""
         done: list[str] = []
-        for char in text:
+        position = 0
+        while position < len(text):
+            if self._state is _State.GROUND and (run := _RUN.match(text, position)):
+                # The usual case, and most of the time: letters are not looked at one by one.
+                self._put_run(run.group(), done)
+                position = run.end()
+                continue
+            char = text[position]
+            position += 1
             if self._state is _State.GROUND:
                 self._ground(char, done)
             else:
@@ -87,6 +97,14 @@ class PlainText:
             self._state, self._length = _State.STRING, 0
         elif inert(char):
             self._put(char, done)
+
+    def _put_run(self, run: str, done: list[str]) -> None:
+        if self._column + len(run) > MAX_LINE:
+            for char in run:
+                self._put(char, done)
+            return
+        self._line[self._column : self._column + len(run)] = run
+        self._column += len(run)
 
     def _put(self, char: str, done: list[str]) -> None:
         if self._column >= MAX_LINE:

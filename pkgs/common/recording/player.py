@@ -17,6 +17,8 @@ from pkgs.common.recording.plain import plain_line
 
 MIN_SPEED = 0.1
 MAX_SPEED = 16.0
+FAR_MS = 5 * 60_000
+"""A seek further ahead does not go through all that lies between."""
 _WRITE_BYTES = 64 * 1024
 _TICK_MS = 0.5
 """What is due in less is due: a wait too small to change a float would never end."""
@@ -65,13 +67,14 @@ Action = Write | SetSize | Clear | Notice | Wait | Finished
 
 
 class Player:
-    """Plays what `source()` yields; a seek backwards calls `source` again."""
+    """Plays what `source(0)` yields. A seek backwards, or far ahead, calls `source` again with the moment in
+    milliseconds: it answers the metadata and all that is needed to show that moment, and what follows."""
 
     def __init__(
-        self, source: Callable[[], Iterator[Item]], *, speed: float = 1.0, skip_idle_ms: int = 0
+        self, source: Callable[[float], Iterator[Item]], *, speed: float = 1.0, skip_idle_ms: int = 0
     ) -> None:
         self._source = source
-        self._items = source()
+        self._items = source(0.0)
         self._ahead: Item | None = next(self._items, None)
         self._speed = _clamped(speed)
         self._skip_idle_ms = skip_idle_ms
@@ -150,10 +153,10 @@ class Player:
         self._speed = _clamped(speed)
 
     def seek(self, ms: float, now: float) -> None:
-        """Go to this moment: everything before it is shown at once, from the start if it lies behind."""
+        """Go to this moment: what is needed to show it is shown at once."""
         target = max(ms, 0.0)
-        if target < self._shown_ms:
-            self._items = self._source()
+        if target < self._shown_ms or target > self._shown_ms + FAR_MS:
+            self._items = self._source(target)
             self._ahead = next(self._items, None)
             self._shown_ms = 0
             self._clear = True

@@ -15,7 +15,12 @@ _CHUNK = 64 * 1024
 
 def read_items(file: BinaryIO) -> Iterator[Item]:
     """Everything in the file, in order, damage included."""
-    return decode_chunks(iter(lambda: file.read(_CHUNK), b""))
+    return decode_chunks(chunks_of(file))
+
+
+def chunks_of(file: BinaryIO) -> Iterator[bytes]:
+    """The file's bytes from where it stands."""
+    return iter(lambda: file.read(_CHUNK), b"")
 
 
 def decode_chunks(chunks: Iterable[bytes]) -> Iterator[Item]:
@@ -24,6 +29,11 @@ def decode_chunks(chunks: Iterable[bytes]) -> Iterator[Item]:
     for chunk in chunks:
         yield from decoder.feed(chunk)
     yield from decoder.finish()
+
+
+def opening(data: bytes) -> SessionMeta | None:
+    """The metadata in the first bytes of a recording; None when they do not hold it."""
+    return next((item for item in Decoder().feed(data) if isinstance(item, SessionMeta)), None)
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from pkgs.common.recording import frame, limits
 from pkgs.common.recording.frame import FrameType
 from pkgs.common.recording.ids import require_session_id
 from pkgs.common.recording.model import ExecResult, Footer, Mark, Output, Resize, SessionMeta, TimedEvent
+from pkgs.common.recording.seal import Seal, message
 
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -114,7 +115,10 @@ class RecordingWriter:
         self._raw = 0
         self._stored = 0
         self._finished = False
-        self._write_frame(FrameType.META, _ENCODER.encode(_bounded_meta(meta)), prefix=frame.HEADER)
+        meta = _bounded_meta(meta)
+        self._size = (meta.cols, meta.rows)
+        self._batches = 0
+        self._write_frame(FrameType.META, _ENCODER.encode(meta), prefix=frame.HEADER)
 
     @property
     def head(self) -> str:
@@ -143,6 +147,7 @@ class RecordingWriter:
         clamped = Resize(
             self._ms(now), min(max(cols, 1), limits.MAX_COLS), min(max(rows, 1), limits.MAX_ROWS)
         )
+        self._size = (clamped.cols, clamped.rows)
         self._add(clamped, 0, now)
 
     def mark(self, kind: str, text: str, now: float) -> None:
@@ -159,8 +164,8 @@ class RecordingWriter:
         if due is not None and (force or now >= due):
             self._write_batch()
 
-    def finish(self, now: float, *, ended: float) -> Footer:
-        """Write the rest and the footer, and close the sink. Nothing may follow."""
+    def finish(self, now: float, *, ended: float, seal: Seal | None = None) -> Footer:
+        """Write the rest and the footer, signed by `seal`, and close the sink. Nothing may follow."""
         self._write_batch()
         footer = Footer(
             ms=self._ms(now),
@@ -170,6 +175,11 @@ class RecordingWriter:
             frames=self._seq,
             exit_status=self._exit_status,
         )
+        if seal is not None:
+            signed = seal(message(self._chain, footer))
+            footer = msgspec.structs.replace(
+                footer, certificate=signed.certificate, signature=signed.signature
+            )
         self._write_frame(FrameType.FOOTER, _ENCODER.encode(footer))
         self._finished = True
         self._sink.close()
@@ -199,6 +209,9 @@ class RecordingWriter:
         # Emptied first: after a failed write the batch is lost and said to be, not kept and grown for ever.
         events, self._events, self._buffered, self._first_at = self._events, [], 0, None
         if events:
+            self._batches += 1
+            if self._batches % limits.SIZE_EVERY == 0:
+                events.insert(0, Resize(events[0].ms, *self._size))
             self._write_frame(FrameType.BATCH, _ENCODER.encode(events))
 
     def _write_frame(self, frame_type: FrameType, content: bytes, prefix: bytes = b"") -> None:

@@ -80,6 +80,8 @@ class RoleOptions(Spec, frozen=True, kw_only=True):
     create_host_user: bool | None = None
     create_host_user_mode: Literal["", "off", "keep", "insecure-drop"] = ""
     create_host_user_default_shell: str = ""
+    force_command: str = ""
+    """Run instead of whatever is asked for over SSH. Not of the field."""
     create_db_user: bool | None = None
     create_db_user_mode: Literal["", "off", "keep", "best_effort_drop"] = ""
     idp: IdpOptions = IdpOptions()
@@ -216,6 +218,13 @@ class TimeWindow(Spec, frozen=True, kw_only=True):
     """Name of the IANA time zone database: `Europe/Berlin`."""
 
 
+class SshConditions(Spec, frozen=True, kw_only=True):
+    """What SSH sessions may do beyond being opened. Not of the field."""
+
+    commands: list[str] = []
+    """Patterns of commands, and the words `shell` and `subsystem:NAME`."""
+
+
 class Conditions(Spec, frozen=True, kw_only=True):
     """One side (allow or deny) of a role.
 
@@ -259,6 +268,7 @@ class Conditions(Spec, frozen=True, kw_only=True):
     kubernetes_resources: list[KubernetesResource] = []
     windows_desktop_logins: list[str] = []
     desktop_groups: list[str] = []
+    ssh: SshConditions = SshConditions()
     host_groups: list[str] = []
     host_sudoers: list[str] = []
     aws_role_arns: list[str] = []

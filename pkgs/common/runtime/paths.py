@@ -53,6 +53,11 @@ def upload_dir(data_dir: Path) -> Path:
     return data_dir / "log" / "upload"
 
 
+def host_users_dir(data_dir: Path) -> Path:
+    """Notes of the accounts that the SSH Service has made or changed for those who are logged in now."""
+    return data_dir / "host-users"
+
+
 def open_sessions_dir(data_dir: Path) -> Path:
     """Which sessions an agent has open, for its next start should it be killed."""
     return data_dir / "log" / "open"

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explaining.explain import why_not
+from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.access.locks import Interaction, lock_reason, lock_text, matching_lock
 from pkgs.common.access.types import Decision, Environment, See, Subject
+from pkgs.common.access.visiting import may_knock
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, DeniedError, LockedError, NotFoundError, UnavailableError
 from pkgs.common.events.codes import AUTH_FAIL, CLIENT_DISCONNECT, SESSION_CONNECT
@@ -127,7 +129,8 @@ class Connector:
         except DeniedError as exc:
             return Decision(False, (exc.message, *exc.reasons))
         now_known = self._cache.nodes.get(node.name, node)
-        return decide(subject, See(now_known, login), self._environment(client_addr, live=True))
+        env = self._environment(client_addr, live=True)
+        return _may_reach(subject, now_known, login, env, visits=login == JOIN_LOGIN)
 
     async def _check_locks(self, identity: Identity, client_addr: str, login: str) -> None:
         """A locked user is told so whatever they ask for (attack A14)."""
@@ -156,7 +159,9 @@ class Connector:
         found = find(target, cache.nodes.values(), networking)
         subject = Subject(identity, cache.roles_of(identity))
         env = self._environment(client_addr)
-        decisions = [(node, decide(subject, See(node, login), env)) for node in found]
+        # Whoever comes to join a session names its server by id, and need not see it.
+        visits = login == JOIN_LOGIN and [node.name for node in found] == [target.host]
+        decisions = [(node, _may_reach(subject, node, login, env, visits=visits)) for node in found]
         visible = [node for node, decision in decisions if decision]
         if found and not visible:
             reasons = tuple(dict.fromkeys(reason for _, decision in decisions for reason in decision.reasons))
@@ -277,3 +282,9 @@ class Connector:
         except AccessError as exc:
             # The answer is no in any case.
             raise DeniedError("access denied", detail=exc.message) from exc
+
+
+def _may_reach(subject: Subject, node: Node, login: str, env: Environment, *, visits: bool) -> Decision:
+    """Whether a user's stream may pass to a server. Which sessions somebody may join there, and whether they
+    may do anything else, is the server's to decide."""
+    return may_knock(subject, node, env) if visits else decide(subject, See(node, login), env)

@@ -14,6 +14,7 @@ from pkgs.common.access.types import Environment, See, SshLogin, UseRule
 from pkgs.common.access.validate import validate
 from pkgs.common.errors import InputError
 from pkgs.common.resources.role import Conditions, TimeWindow
+from tests.harness.examples import examples
 from tests.unit.access.access_kit import NOW, ask, role_text, server
 
 OFFICE = "when: [{days: [mon-fri], hours: '08:00-18:00', timezone: Europe/Berlin}]"
@@ -194,7 +195,7 @@ def _naive(windows: list[TimeWindow], now: float) -> bool:
 
 
 @given(_WINDOWS, st.integers(1_700_000_000, 1_900_000_000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_windows_mean_what_their_words_say(windows: list[TimeWindow], now: int) -> None:
     compiled = compile_circumstances(Conditions(when=windows), "allow")
     assert compiled is not None

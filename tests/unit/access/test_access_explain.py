@@ -25,6 +25,7 @@ from pkgs.common.resources.kinds import (
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec, Rule
+from tests.harness.examples import examples
 
 NOW = 1_800_000_000.0
 ENV = Environment(now=NOW)
@@ -296,7 +297,7 @@ def _granted(roles: list[Role], steps: tuple[Missing, ...], target: Target) -> l
 
 
 @given(_ROLES, _TARGETS, st.booleans(), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_the_verdict_is_the_decision_and_the_steps_lead_to_a_yes(
     roles: list[Role], target: Target, mfa: bool, rnd: Any
 ) -> None:
@@ -358,7 +359,7 @@ def _naive(roles: list[Role], labels: dict[str, str], login: str) -> bool:
 
 
 @given(_ROLES, _LABELS, st.sampled_from(["root", "deploy"]), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_compiled_and_naive_decisions_agree_in_any_order(
     roles: list[Role], labels: dict[str, str], login: str, rnd: Any
 ) -> None:
@@ -371,7 +372,7 @@ def test_compiled_and_naive_decisions_agree_in_any_order(
 
 
 @given(_ROLES, _TARGETS, _side(_SELECTORS))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_deny_always_wins(roles: list[Role], target: Target, deny: Any) -> None:
     """Another deny never widens; and what a role denies, no other role gives back."""
     before = bool(decide(subject(roles, mfa=True), target, ENV))

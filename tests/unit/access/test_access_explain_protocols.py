@@ -28,6 +28,7 @@ from pkgs.common.access.types import (
     UseRule,
 )
 from pkgs.common.resources.role import Role, Rule, TimeWindow
+from tests.harness.examples import examples
 from tests.unit.access.access_kit import (
     ENV,
     EVERY,
@@ -211,7 +212,7 @@ def _met(roles: list[Role], steps: tuple[Missing, ...]) -> list[Role]:
 
 
 @given(_ROLES, _TARGETS, st.randoms(use_true_random=False))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_the_verdict_is_the_decision_and_the_steps_lead_to_a_yes(
     roles: list[Role], target: Access, rnd: Any
 ) -> None:
@@ -226,7 +227,7 @@ def test_the_verdict_is_the_decision_and_the_steps_lead_to_a_yes(
 
 
 @given(_ROLES, _LABELS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_what_is_worth_asking_holds_everything_that_is_allowed(
     roles: list[Role], labels: dict[str, str]
 ) -> None:

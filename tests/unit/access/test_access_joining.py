@@ -29,6 +29,7 @@ from pkgs.common.resources.kinds import AuthPreference, AuthPreferenceSpec
 from pkgs.common.resources.kinds.settings import DeviceTrust
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import JoinPolicy, RequirePolicy, Role
+from tests.harness.examples import examples
 from tests.unit.access.access_kit import role
 from tests.unit.access.role_kit import only
 
@@ -379,7 +380,7 @@ def session_of(sets: list[Any]) -> Session:
 
 
 @given(SETS, PEOPLE)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_against_a_naive_reading(sets: list[Any], people: list[Any]) -> None:
     def met(count: int, modes: list[str], picky: bool) -> bool:
         able = {

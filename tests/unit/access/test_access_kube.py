@@ -18,6 +18,7 @@ from pkgs.common.access.types import (
 )
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.role import Role
+from tests.harness.examples import examples
 from tests.unit.access.access_kit import (
     ENV,
     NOW,
@@ -255,7 +256,7 @@ def _naive(roles: list[Role], labels: dict[str, str], user: str, name: str, mfa:
 
 
 @given(_ROLES, _LABELS, st.sampled_from(["app", "root"]), st.booleans(), st.randoms(use_true_random=False))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_compiled_and_naive_decisions_agree_in_any_order(
     roles: list[Role], labels: dict[str, str], user: str, mfa: bool, rnd: Any
 ) -> None:
@@ -268,7 +269,7 @@ def test_compiled_and_naive_decisions_agree_in_any_order(
 
 
 @given(_ROLES, _LABELS, _SIDE)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_a24_another_deny_never_widens(roles: list[Role], labels: dict[str, str], deny: Any) -> None:
     target = ConnectDatabase(database(labels), "app", "app")
     if not ask(roles, target):

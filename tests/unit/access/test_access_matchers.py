@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pkgs.common.access.matching.matchers import allows, compile_matcher
 from pkgs.common.access.matching.patterns import compile_pattern, compile_regex
 from pkgs.common.errors import InputError
+from tests.harness.examples import examples
 from tests.harness.pace import assert_takes_under
 
 NAMES = ("dev", "devops", "dev-1", "dev-2", "prod", "test", "pretest", "a.b", "aXb", "x-dev-y", "x-prod-y")
@@ -136,7 +137,7 @@ def test_globs_against_a_naive_reading(parts: list[str], text: str) -> None:
 
 @pytest.mark.fuzz
 @given(st.text(max_size=60), st.text(max_size=20))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_any_entry_compiles_or_is_refused(entry: str, text: str) -> None:
     for candidate in (entry, "{{regexp.match(" + entry + ")}}", '{{regexp.not_match("' + entry + '")}}'):
         try:

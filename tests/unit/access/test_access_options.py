@@ -35,6 +35,7 @@ from pkgs.common.resources.role import (
     SshPortForwarding,
     TimeWindow,
 )
+from tests.harness.examples import examples
 
 STAR = {"*": "*"}
 TRAITS = {"logins": ("root", "deploy", "bad name", "*"), "email": ("al@example.com",)}
@@ -299,7 +300,7 @@ class TestTemplates:
 
     @pytest.mark.fuzz
     @given(st.text(max_size=60), st.text(max_size=20))
-    @settings(max_examples=100)
+    @settings(max_examples=examples(100))
     def test_any_text_expands_or_is_refused(self, text: str, value: str) -> None:
         for entry in (text, "{{" + text + "}}", "{{regexp.replace(external.x, " + text + ")}}"):
             try:

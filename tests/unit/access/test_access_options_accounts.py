@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pkgs.common.access.options.desktop import desktop_options
 from pkgs.common.access.options.hostuser import NO_HOST_USER, host_user
 from pkgs.common.errors import InputError
+from tests.harness.examples import examples
 from tests.unit.access.access_kit import role
 from tests.unit.access.role_kit import only
 
@@ -164,7 +165,7 @@ MAKERS = st.lists(
 
 
 @given(MAKERS)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_against_a_naive_reading(drawn: list[Any]) -> None:
     """Matches the labels?, mode, desktop?, what it gives, what it denies, in force?"""
     roles = []

@@ -35,6 +35,7 @@ from pkgs.common.resources.role import (
     Role,
     SamlIdpOption,
 )
+from tests.harness.examples import examples
 from tests.unit.access.access_kit import role
 from tests.unit.access.role_kit import modes, only
 
@@ -240,7 +241,7 @@ GRANTS += ("clipboard", "directory_sharing", "saml")
 
 
 @given(ROLES, NAMES, PREFERENCES, NETWORKS)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_every_merge_is_what_the_table_says(
     roles: list[Role], names: set[str], preference: AuthPreference, networking: NetworkingConfig
 ) -> None:

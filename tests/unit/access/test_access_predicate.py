@@ -19,6 +19,7 @@ from pkgs.common.access.predicate.lexer import tokens
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import CommandLabel, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
+from tests.harness.examples import examples
 from tests.harness.pace import assert_takes_under
 
 TRAITS = {
@@ -362,7 +363,7 @@ def naive(text: str, traits: Mapping[str, tuple[str, ...]], labels: Mapping[str,
     st.dictionaries(st.sampled_from(["env", "team"]), st.sampled_from(["prod", "blue", ""])),
     st.sampled_from([TRAITS, {}, {"team": ("prod",)}, {"team": ("", "blue")}]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_compiled_and_naive_evaluation_agree(
     text: str, labels: dict[str, str], traits: dict[str, tuple[str, ...]]
 ) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pkgs.common.access.options.principals import PrincipalKind, logins_for, principals_for
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.resources.role import Role
+from tests.harness.examples import examples
 from tests.unit.access.access_kit import role
 from tests.unit.access.role_kit import only
 
@@ -102,7 +103,7 @@ TTLS = st.sampled_from(["0", "1h", "8h"])
     st.lists(st.tuples(ENTRIES, ENTRIES, TTLS, st.booleans()), max_size=4),
     st.sampled_from([60.0, 7200.0]),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_against_a_naive_reading(kind: PrincipalKind, drawn: list[Any], ttl_s: float) -> None:
     roles: list[Role] = [
         role(f"r{i}", {kind: allow}, {kind: deny}, max_session_ttl=ttl)

@@ -13,6 +13,7 @@ from pkgs.common.access.types import Environment, See, Subject, UseRule
 from pkgs.common.errors import InputError
 from pkgs.common.resources.codec import load_documents
 from pkgs.common.resources.role import Role, Rule
+from tests.harness.examples import examples
 from tests.harness.pace import assert_takes_under
 from tests.unit.access.test_access_decide import (
     ACCESS,
@@ -138,7 +139,7 @@ LOGINS = st.sampled_from(["root", "deploy", "alice"])
 
 
 @given(ROLES, LABELS, LOGINS, st.randoms(use_true_random=False))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_order_of_roles_never_matters(roles: list[Role], labels: dict[str, str], name: str, rnd: Any) -> None:
     shuffled = list(roles)
     rnd.shuffle(shuffled)
@@ -146,14 +147,14 @@ def test_order_of_roles_never_matters(roles: list[Role], labels: dict[str, str],
 
 
 @given(ROLES, DENIES, LABELS, LOGINS)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_another_deny_never_widens(roles: list[Role], deny: Any, labels: dict[str, str], name: str) -> None:
     if login([*roles, role("d", deny=deny)], labels, name):
         assert login(roles, labels, name)
 
 
 @given(ROLES, LABELS, LOGINS)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_deny_wins_over_everything(roles: list[Role], labels: dict[str, str], name: str) -> None:
     wide = role("w", {"logins": ["root", "deploy", "alice"], "node_labels": STAR})
     assert not login([*roles, wide, role("d", deny={"logins": [name]})], labels, name)
@@ -174,7 +175,7 @@ def test_deny_wins_over_everything(roles: list[Role], labels: dict[str, str], na
         },
     ),
 )
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_restrictions_only_shrink(roles: list[Role], labels: dict[str, str], name: str, changes: Any) -> None:
     if login(roles, labels, name, **changes):
         assert login(roles, labels, name)
@@ -226,7 +227,7 @@ spec:
 
 
 @given(st.text(alphabet="ab*^$.\n", max_size=6), st.text(alphabet="ab*^$.\n", max_size=6))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_selectors_of_labels_agree_with_the_pattern_they_stand_for(pattern: str, value: str) -> None:
     """The short ways for plain values and prefixes mean what the regular expression means."""
     from pkgs.common.access.matching.labels import compile_selector

@@ -25,6 +25,7 @@ from pkgs.common.access.types import (
     resource_of,
 )
 from pkgs.common.resources.role import KubernetesResource, RequirePolicy, Role
+from tests.harness.examples import examples
 from tests.unit.access.access_kit import (
     NOW,
     STAR,
@@ -153,7 +154,7 @@ def _env(source: str) -> Environment:
 
 
 @given(_ROLES, _uses(), _TRAITS, _SOURCES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_whoever_may_use_a_resource_may_see_it(
     roles: list[Role], target: Access, traits: Any, source: str
 ) -> None:
@@ -163,7 +164,7 @@ def test_whoever_may_use_a_resource_may_see_it(
 
 
 @given(_ROLES, _SIDE, _uses(), _TRAITS, _SOURCES, st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a24_another_deny_gives_nothing(
     roles: list[Role], deny: Any, target: Access, traits: Any, source: str, mfa: bool
 ) -> None:
@@ -180,7 +181,7 @@ def test_a24_another_deny_gives_nothing(
 
 
 @given(_ROLES, _SIDE, _uses(), _TRAITS, _SOURCES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_another_allow_takes_nothing(
     roles: list[Role], allow: Any, target: Access, traits: Any, source: str
 ) -> None:
@@ -255,7 +256,7 @@ def _denies(rule: KubernetesResource, wanted: KubeObject) -> bool:
 
 
 @given(_ROLES, _OBJECTS, st.sampled_from(["", "ada"]), st.sampled_from([(), ("view",)]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_kubernetes_as_the_words_say_it(
     found: list[Role], wanted: KubeObject, user: str, groups: tuple[str, ...]
 ) -> None:
@@ -279,7 +280,7 @@ def test_kubernetes_as_the_words_say_it(
 
 
 @given(_ROLES, st.sampled_from(["/id/a", "/ID/B", "/id/c"]), st.sampled_from(["", "arn:a", "arn:b"]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_applications_as_the_words_say_it(found: list[Role], azure: str, aws: str) -> None:
     roles = [_plain(one, "app_labels") for one in found]
     granting = [

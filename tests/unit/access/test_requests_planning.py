@@ -17,6 +17,7 @@ from pkgs.common.access.validate import validate
 from pkgs.common.errors import AccessError, DeniedError, InputError, LimitExceededError
 from pkgs.common.resources.kinds.requests import AccessRequestSpec, ResourceId
 from pkgs.common.resources.role import Role, Threshold
+from tests.harness.examples import examples
 from tests.unit.access.requests_roles import asks, role
 
 NOW = 1_800_000_000.0
@@ -309,7 +310,7 @@ STATIC = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     STATIC, st.permutations([0, 1, 2, 3]), st.lists(st.sampled_from(["ops", "dba"]), min_size=1, max_size=2)
 )
@@ -330,7 +331,7 @@ def test_the_order_of_roles_does_not_matter(static: list[Role], order: list[int]
     assert meaning(static) == meaning(shuffled)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(STATIC, NAMES, st.sampled_from(["ops", "dba"]))
 def test_one_more_deny_never_allows(static: list[Role], denied: str, wanted: str) -> None:
     more = [*static, role("no", deny={"request": {"roles": [denied]}})]

@@ -16,6 +16,7 @@ from pkgs.common.access.types import Environment
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.resources.kinds.requests import AccessRequestSpec, IndexSet, Review, RoleThresholds
 from pkgs.common.resources.role import Threshold
+from tests.harness.examples import examples
 from tests.unit.access.requests_roles import role
 
 ENV = Environment(now=1_800_000_000.0)
@@ -225,7 +226,7 @@ SHAPES = THRESHOLDS.flatmap(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(SHAPES)
 def test_the_outcome_is_the_naive_one_in_any_order(shape: Any) -> None:
     thresholds, sets, votes = shape
@@ -239,7 +240,7 @@ def test_the_outcome_is_the_naive_one_in_any_order(shape: Any) -> None:
         ) == outcome(of)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(SHAPES)
 def test_a_denial_never_approves_and_an_approval_never_denies(shape: Any) -> None:
     thresholds, sets, votes = shape

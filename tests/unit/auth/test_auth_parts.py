@@ -22,6 +22,8 @@ from pkgs.common.api import (
     recordings,
     requests,
     resources,
+    semaphores,
+    sessions,
     system,
 )
 from pkgs.common.errors import InputError, LimitExceededError
@@ -126,6 +128,8 @@ def test_every_call_of_the_api_has_a_handler() -> None:
         value.__name__
         for module in (
             *(access, accesslists, system, login, join, bots, resources, audit, recordings, requests),
+            sessions,
+            semaphores,
         )
         for value in vars(module).values()
         if isinstance(value, type)

@@ -19,6 +19,7 @@ from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import AccessRequest
 from pkgs.common.resources.kinds.requests import AccessRequestSpec, ResourceId
 from pkgs.common.resources.metadata import Metadata
+from tests.harness.examples import examples
 from tests.unit.access.requests_roles import role
 
 NOW = 1_800_000_000.0
@@ -240,7 +241,7 @@ REQUESTS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(st.tuples(REQUESTS, st.sets(st.sampled_from(["a", "b", "c"]))), max_size=4))
 def test_a34_no_chain_of_renewals_gains_more_than_its_requests(steps: list[Any]) -> None:
     """Whatever is assumed and dropped, in any order: each certificate has what stands and what its own

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pkgs.common.errors import ProtocolError
 from pkgs.common.net.clienthello import ClientHello, bytes_needed, parse_client_hello
 from pkgs.common.net.limits import HELLO_MAX
+from tests.harness.examples import examples
 
 
 def real_hello(sni: str | None, alpn: list[str]) -> bytes:
@@ -112,7 +113,7 @@ def test_a_hello_that_never_ends_is_refused_at_the_limit() -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(cut=st.integers(0, len(HELLO)), tail=st.binary(max_size=64), at=st.integers(0, len(HELLO) - 1))
 def test_no_bytes_break_the_parser(cut: int, tail: bytes, at: int) -> None:
     flipped = bytearray(HELLO)

@@ -13,6 +13,7 @@ from pkgs.common.api.tunnel import DialHeader, UserDial
 from pkgs.common.errors import ProtocolError, UnavailableError
 from pkgs.common.net.framing import decode_frame, encode_frame, read_frame
 from pkgs.common.net.stream import Stream, adopt
+from tests.harness.examples import examples
 
 DIAL = UserDial(target="node-1", login="root")
 
@@ -63,7 +64,7 @@ def test_an_end_inside_a_frame_is_no_frame() -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_decoder(body: bytes) -> None:
     with pytest.raises(ProtocolError):

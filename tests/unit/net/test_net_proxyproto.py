@@ -10,6 +10,7 @@ from pkgs.common.errors import AccessError, ProtocolError, TrustError
 from pkgs.common.net.proxyproto.header import V2_START, PlainHeaderReader, build_v2, header_length, packed
 from pkgs.common.net.proxyproto.signed import FOR_AUTH, HeaderSigner, ProxyVerifier
 from pkgs.common.pki.identity import SystemRole
+from tests.harness.examples import examples
 from tests.integration.proxy_kit import Authorities
 
 SHARED = Authorities()
@@ -125,7 +126,7 @@ def test_lengths_are_bounded() -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(tail=st.binary(max_size=120), cut=st.integers(0, 200))
 def test_no_bytes_break_the_readers(tail: bytes, cut: int) -> None:
     for header in (V2_START + tail, b"PROXY " + tail, signed()[:cut] + tail):

@@ -16,6 +16,7 @@ from pkgs.common.errors import InputError
 from pkgs.common.output import jsonout, times, yamlout
 from pkgs.common.output.progress import Progress
 from pkgs.common.output.table import display_width, render
+from tests.harness.examples import examples
 from tests.harness.pace import assert_takes_under
 
 
@@ -58,7 +59,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_yaml_reads_back_as_the_same_value(value: Any) -> None:
     text = yamlout.dumps(value)
     assert all(char == "\n" or char.isprintable() for char in text)

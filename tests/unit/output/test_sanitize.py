@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.output.sanitize import inert, inert_json, inert_lines
+from tests.harness.examples import examples
 
 HOSTILE = {
     "\x1b]52;c;ZXZpbA==\x07": "\\x1b]52;c;ZXZpbA==\\x07",
@@ -36,7 +37,7 @@ def test_ordinary_names_stay_as_they_are() -> None:
 
 @pytest.mark.fuzz
 @given(st.text(alphabet=st.characters(codec=None)))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_nothing_unprintable_ever_comes_out(text: str) -> None:
     shown = inert(text)
     assert shown.isprintable()
@@ -48,7 +49,7 @@ def test_later_lines_of_a_message_cannot_pose_as_ours() -> None:
 
 
 @given(st.text())
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_json_stays_the_same_value_without_raw_control_characters(text: str) -> None:
     document = json.dumps({"k": text}, ensure_ascii=False)
     shown = inert_json(document)

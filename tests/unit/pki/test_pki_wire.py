@@ -12,6 +12,7 @@ from pkgs.common.pki.ssh import key as sshkey
 from pkgs.common.pki.ssh import wire as sshwire
 from pkgs.common.pki.ssh.parse import parse_cert
 from pkgs.common.pki.ssh.wire import Reader, WireError
+from tests.harness.examples import examples
 from tests.security.cert_kit import NOW, TRUST, USER_KEY, Craft, options, plain_blob
 
 BLOB = Craft(
@@ -53,7 +54,7 @@ def test_trailing_bytes_and_bad_text() -> None:
 
 @pytest.mark.fuzz
 @given(st.integers(0, len(BLOB)), st.binary(max_size=60))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_cut_certificate_with_a_random_tail(cut: int, tail: bytes) -> None:
     try:
         parse_cert(BLOB[:cut] + tail)
@@ -65,7 +66,7 @@ def test_cut_certificate_with_a_random_tail(cut: int, tail: bytes) -> None:
 
 @pytest.mark.fuzz
 @given(st.lists(st.tuples(st.integers(0, len(BLOB) - 1), st.integers(0, 255)), min_size=1, max_size=6))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_changed_certificate_is_never_believed(edits: list[tuple[int, int]]) -> None:
     changed = bytearray(BLOB)
     for at, value in edits:
@@ -78,7 +79,7 @@ def test_changed_certificate_is_never_believed(edits: list[tuple[int, int]]) -> 
 
 @pytest.mark.fuzz
 @given(st.binary(max_size=400))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_random_bytes(raw: bytes) -> None:
     with pytest.raises(WireError):
         parse_cert(raw)

@@ -21,6 +21,7 @@ from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.signer import TlsSigner, signers_of
 from pkgs.common.pki.trust import Trust
+from tests.harness.examples import examples
 from tests.harness.pace import assert_takes_under
 
 NOW = 1_800_000_000.0
@@ -326,7 +327,7 @@ DER = Leaf(USER_CA, ALICE).der()
 
 @pytest.mark.fuzz
 @given(st.lists(st.tuples(st.integers(0, len(DER) - 1), st.integers(0, 255)), min_size=1, max_size=4))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_changed_bytes_are_never_believed(edits: list[tuple[int, int]]) -> None:
     changed = bytearray(DER)
     for at, value in edits:

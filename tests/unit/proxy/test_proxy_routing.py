@@ -12,6 +12,7 @@ from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.resources.kinds import CommandLabel, NetworkingSpec, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.proxy.connections.routing import Target, choose, find, parse_target
+from tests.harness.examples import examples
 
 PLAIN = NetworkingSpec()
 
@@ -109,7 +110,7 @@ def test_impossible_targets_are_refused(text: str) -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_parser(text: str) -> None:
     try:

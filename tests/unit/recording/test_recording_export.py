@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pkgs.common.recording.export import to_asciicast, to_json_lines, to_text
 from pkgs.common.recording.model import Damage, ExecResult, Mark, Output, Resize
 from pkgs.common.recording.plain import PlainText
+from tests.harness.examples import examples
 
 from .recordings import SID, items, meta, written
 
@@ -89,7 +90,7 @@ def test_plain_text(pieces, shown):
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(
         st.text(alphabet=st.sampled_from("\x1b\x07\x9b\x9d\x9c]P[\\0;mKJ\r\n\x08\tab\u202e"), max_size=40)

@@ -66,13 +66,13 @@ def test_the_writer_bounds_text_and_sizes():
     for _ in range(3000):
         writer.mark("\U0001f600" * 5000, "\U0001f600" * 5000, 0.0)
         break
-    writer.resize(10**9, -5, 0.0)
+    writer.resize(10**9, 10**9, 0.0)
     writer.output(b"y" * 100_000, -3.0)
     writer.finish(-5.0, ended=0.0)
     found = items(bytes(out))
     assert summarise(found).complete
     assert found[0].cols == 1000 and found[0].rows == 1
-    assert Resize(0, 1000, 1) in found
+    assert Resize(0, 1000, 1000) in found
     assert [o.ms for o in found if isinstance(o, Output)] == [0, 0, 0, 0]
     with pytest.raises(ValueError, match="finished"):
         writer.output(b"z", 0.0)

@@ -25,7 +25,7 @@ ITEMS = [
 
 
 def player(items=ITEMS, **options) -> Player:
-    return Player(lambda: iter(items), **options)
+    return Player(lambda _: iter(items), **options)
 
 
 def played(model: Player, now: float = 0.0) -> list[tuple[float, object]]:

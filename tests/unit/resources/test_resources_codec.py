@@ -25,6 +25,7 @@ from pkgs.common.resources.presets import preset_roles, with_missing_rules
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, Rule
 from pkgs.common.resources.strict import line_of, load_yaml_strict
 from pkgs.common.resources.validate import check_fields
+from tests.harness.examples import examples
 from tests.harness.pace import assert_takes_under
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -298,7 +299,7 @@ class TestA43HostileText:
 
     @pytest.mark.fuzz
     @given(st.text(max_size=200))
-    @settings(max_examples=100)
+    @settings(max_examples=examples(100))
     def test_a43_any_text(self, text: str) -> None:
         try:
             load_documents(text, "f")

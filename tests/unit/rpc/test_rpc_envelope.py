@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pkgs.common.errors import BY_CODE, DeniedError, InputError, InternalError, ProtocolError
 from pkgs.common.rpc import envelope
 from pkgs.common.rpc.calls import Request
+from tests.harness.examples import examples
 
 
 class Thing(Request[int], frozen=True, kw_only=True):
@@ -60,7 +61,7 @@ def test_a43_bodies_that_are_refused(name: str, raw: bytes) -> None:
 
 @pytest.mark.fuzz
 @given(st.binary(max_size=200))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_fuzz_bodies(raw: bytes) -> None:
     try:
         envelope.decode_body(decoder, raw)
@@ -70,7 +71,7 @@ def test_fuzz_bodies(raw: bytes) -> None:
 
 @pytest.mark.fuzz
 @given(st.binary(max_size=60))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_fuzz_headers(raw: bytes) -> None:
     try:
         header = envelope.parse_header(raw)

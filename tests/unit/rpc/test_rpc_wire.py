@@ -23,6 +23,7 @@ from pkgs.common.rpc.wire import (
     encode_ready,
     encode_refusal,
 )
+from tests.harness.examples import examples
 
 LIMITS = WireLimits(frame_bytes=1000, message_bytes=1500, parts=3, command_bytes=64)
 HELLO = GREETING + encode_ready("DEALER")
@@ -74,7 +75,7 @@ def test_messages_and_commands_come_in_order() -> None:
     messages=st.lists(st.lists(st.binary(max_size=400), min_size=1, max_size=3), max_size=5),
     cuts=st.lists(st.integers(0, 2000), max_size=12),
 )
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_cuts_change_nothing(messages: list[list[bytes]], cuts: list[int]) -> None:
     data = HELLO + b"".join(encode_message(parts) for parts in messages)
     cuts = [min(cut, len(data)) for cut in cuts]
@@ -93,7 +94,7 @@ def test_byte_by_byte() -> None:
     cuts=st.lists(st.integers(0, 400), max_size=5),
     body=st.binary(max_size=100),
 )
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_fuzz_only_events_or_protocol_error(tail: bytes, keep: int, cuts: list[int], body: bytes) -> None:
     """A valid conversation cut at a random point, then random bytes."""
     valid = HELLO + encode_message([body, body]) + encode_ping(b"abc")
@@ -108,7 +109,7 @@ def test_fuzz_only_events_or_protocol_error(tail: bytes, keep: int, cuts: list[i
 
 @pytest.mark.fuzz
 @given(st.binary(max_size=300))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_fuzz_after_the_handshake_memory_is_bounded(tail: bytes) -> None:
     into = reader()
     into.feed(HELLO)

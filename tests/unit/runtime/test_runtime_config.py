@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pkgs.common.errors import InputError
 from pkgs.common.runtime.config import Config, config_for, load_config, parse_config
 from pkgs.common.runtime.flags import parse_flags
+from tests.harness.examples import examples
 
 HUB = """
 version: v3
@@ -114,7 +115,9 @@ def test_one_or_several_values() -> None:
             "t.yaml:4: ssh_service.commands[0].command",
         ),
         ("ssh_service:\n  commands:\n  - command: [a]\n", "ssh_service.commands[0].name: missing"),
-        ("ssh_service: {pam: {enabled: yes}}\n", "ssh_service.pam.enabled"),
+        ("ssh_service: {pam: {use_pam_auth: yes}}\n", "ssh_service.pam.use_pam_auth"),
+        ("ssh_service: {pam: {service_name: ../x}}\n", "ssh_service.pam.service_name"),
+        ("ssh_service: {pam: {environment: {'A=B': x}}}\n", "ssh_service.pam.environment"),
         ("teleport:\n  ca_pin: abc\n", "sha256:<64 hex digits>"),
         ("auth_service: {client_idle_timeout: 3 days}", "a duration such as 30s"),
         ("auth_service: {cluster_name: 'a b'}", "auth_service.cluster_name"),
@@ -149,7 +152,7 @@ def test_a_disabled_service_of_the_field_may_keep_its_settings() -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     st.sampled_from([HUB, AGENT]),
     st.integers(0, 400),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.runtime import logging as ours
+from tests.harness.examples import examples
 
 NASTY = 'x\n2026-01-01T00:00:00.000Z ERROR [AUTH] faked\r\x1b[2J\x1b]52;c;aGk=\x07 "q" %n %s \u202e\u2028\x00'
 
@@ -88,7 +89,7 @@ def test_wrong_arguments_do_not_lose_the_record() -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.text(), st.text())
 def test_fuzz_every_record_is_one_printable_line(message: str, value: str) -> None:
     made = record("%s", args=(message,), value=value)

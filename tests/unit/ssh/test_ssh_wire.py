@@ -19,12 +19,13 @@ from pkgs.common.ssh.requests import (
     read_request,
 )
 from pkgs.common.ssh.signature import CERT_ALGORITHMS, is_certificate_offer, verify_login
+from tests.harness.examples import examples
 
 KINDS = ("pty-req", "env", "shell", "exec", "subsystem", "window-change", "signal", "x11-req", "nonsense")
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(KINDS))
 def test_requests_parse_or_say_why_not(data: bytes, kind: str) -> None:
     try:
@@ -34,7 +35,7 @@ def test_requests_parse_or_say_why_not(data: bytes, kind: str) -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=100))
 def test_forward_targets_parse_or_say_why_not(data: bytes) -> None:
     try:
@@ -45,7 +46,7 @@ def test_forward_targets_parse_or_say_why_not(data: bytes) -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=100), st.sampled_from((*CERT_ALGORITHMS, "x", "")))
 def test_nothing_made_up_verifies(blob: bytes, signature: bytes, algorithm: str) -> None:
     full = wire.string(algorithm) + blob

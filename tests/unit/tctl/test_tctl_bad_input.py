@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pkgs.clients.tctl.verbs.resources.create import check
 from pkgs.common.errors import AccessError, InputError
 from pkgs.common.resources.documents.places import load_placed
+from tests.harness.examples import examples
 from tests.harness.pace import assert_takes_under
 
 FRONT = "kind: user\nmetadata: {name: first}\nspec: {roles: [access]}\n---\n"
@@ -215,7 +216,7 @@ VALUES = st.recursive(
 
 @pytest.mark.fuzz
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_a43_any_tree_is_a_resource_or_an_error_of_ours(tree: dict[str, object]) -> None:
     try:
         for document in load_placed(json.dumps({"kind": "role", **tree}), "f.json"):
@@ -226,7 +227,7 @@ def test_a43_any_tree_is_a_resource_or_an_error_of_ours(tree: dict[str, object])
 
 @pytest.mark.fuzz
 @given(st.text(alphabet="{}internal.externallogins()\"'`,$*^ \\\u0130\x00|[]?", max_size=60))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_a43_any_template_is_one_or_an_error_with_its_place(text: str) -> None:
     tree = {"kind": "role", "metadata": {"name": "r"}, "spec": {"allow": {"logins": ["{{" + text, text]}}}
     try:

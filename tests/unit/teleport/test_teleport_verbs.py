@@ -18,6 +18,7 @@ from pkgs.common.output.tool import Group, Verb
 from pkgs.common.runtime.config import load_config, parse_config
 from pkgs.common.runtime.services import SERVICES, Service
 from pkgs.common.runtime.version import VERSION
+from tests.harness.examples import examples
 
 SETTINGS = UnitSettings(
     program_dir=Path("/opt/toolkit/bin"),
@@ -89,7 +90,7 @@ def test_an_agent_needs_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
 TEXT = st.text(min_size=1, max_size=30).filter(lambda text: text == text.strip() and not text.startswith("/"))
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(token=TEXT, labels=st.dictionaries(TEXT, TEXT, max_size=3))
 def test_whatever_is_asked_for_arrives_as_it_is(token: str, labels: dict[str, str]) -> None:
     text = render(Wishes(roles=frozenset({"node"}), proxy_server="p:1", token=token, node_labels=labels))

@@ -16,6 +16,8 @@ import signal
 import time
 from typing import Protocol
 
+import msgspec
+
 from pkgs.agents.ssh.limits import (
     DRAIN_S,
     EOF_HOLD_S,
@@ -26,10 +28,21 @@ from pkgs.agents.ssh.limits import (
     RESIZE_REST_S,
     TERMINAL_REST_S,
 )
-from pkgs.agents.ssh.session.env import ClientEnv
+from pkgs.agents.ssh.session.env import ClientEnv, asked_of_others
 from pkgs.agents.ssh.session.process import SIGNALS, Exit, Launched, Process
 from pkgs.agents.ssh.session.stdin import Stdin
-from pkgs.agents.ssh.session.terminal import set_size
+from pkgs.agents.ssh.session.terminal import redraw, set_size
+from pkgs.agents.ssh.together.limits import ANSWER_REST_S, TYPED_AHEAD
+from pkgs.agents.ssh.together.messages import (
+    Held,
+    Notice,
+    PeerInput,
+    Redraw,
+    SessionOver,
+    SessionStarted,
+    Waiting,
+)
+from pkgs.agents.ssh.together.room import Room
 from pkgs.common.ssh.channel import Channel, Reply
 from pkgs.common.ssh.limits import CHUNK
 from pkgs.common.ssh.process.loop import READ, WRITE, Loop, Timer
@@ -65,7 +78,7 @@ class Host(Protocol):
 
     def tell(self, message: Message) -> None: ...
 
-    def ask_session(self, request: OpenSession) -> SessionOpened | Refused: ...
+    def ask_session(self, request: OpenSession) -> SessionOpened | Waiting | Refused: ...
 
     def launch(self, session: Session, asked: OpenSession, opened: SessionOpened) -> Launched:
         """Start what was asked for. Raises OSError or LookupError with a text for the user."""
@@ -86,6 +99,7 @@ class Session:
         self.command = b""
         """What the client asked to run, to the byte."""
         self.opened_session: SessionOpened | None = None
+        self.room = Room(channel.number)
         self._host = host
         self._loop = host.loop
         self._started = False
@@ -127,7 +141,7 @@ class Session:
                 self._loop.call_soon(lambda: self._resize(size))
                 reply(True)
             case SignalRequest(name):
-                number = SIGNALS.get(name)
+                number = SIGNALS.get(name) if not self.room.is_closed else None
                 if number is not None and self._process is not None:
                     process = self._process
                     self._loop.call_soon(lambda: process.signal(number))
@@ -137,6 +151,11 @@ class Session:
 
     def data(self, data: bytes) -> None:
         self._received += len(data)
+        if self.room.is_closed:
+            if word := self.room.keys(data):
+                self._host.tell(word)
+            self.channel.consumed(len(data))
+            return
         if not self._stdin.write(data):
             self._loop.call_soon(self._watch_input)
 
@@ -166,7 +185,8 @@ class Session:
             return
         self.command = command
         shown = command[:MAX_SHOWN_COMMAND].decode(errors="backslashreplace")
-        self._start(OpenSession(channel=self.channel.number, kind=kind, command=shown), reply)
+        exact = shown.encode() == command
+        self._start(OpenSession(channel=self.channel.number, kind=kind, command=shown, exact=exact), reply)
 
     def _start(self, asked: OpenSession, reply: Reply) -> None:
         if self._started:
@@ -174,19 +194,25 @@ class Session:
             return
         self._started = True
         if self.pty is not None:
-            asked = OpenSession(
-                channel=asked.channel,
-                kind=asked.kind,
-                command=asked.command,
+            asked = msgspec.structs.replace(
+                asked,
                 pty=True,
                 columns=self.pty.size.columns,
                 rows=self.pty.size.rows,
                 term=self.pty.term,
+                **asked_of_others(self.env),
             )
         answer = self._host.ask_session(asked)
         if isinstance(answer, Refused):
             self._refuse(answer.text, reply)
-            return
+        elif isinstance(answer, Waiting):
+            self.room.waiting = asked
+            reply(True)
+            self._show(answer.text)
+        else:
+            self._run(asked, answer, reply)
+
+    def _run(self, asked: OpenSession, answer: SessionOpened, reply: Reply) -> None:
         self.opened_session = answer
         self._record = answer.record
         if asked.kind == "subsystem" and not answer.forced_command:
@@ -216,13 +242,53 @@ class Session:
     def _refuse(self, text: str, reply: Reply) -> None:
         # Granted and ended at once: after a refused request OpenSSH does not show the text.
         reply(True)
-        self.channel.send(text.encode() + b"\r\n", stderr=True)
+        if text:
+            self.channel.send(text.encode() + b"\r\n", stderr=True)
         self.channel.exit_status(255)
         self.channel.send_eof()
         self.channel.close()
         self._loop.call_soon(self._finish)
 
     # Called in the loop's thread.
+
+    def hear(self, message: Message) -> None:
+        """Word of the service about a session of several people."""
+        if self._over:
+            return
+        if self.opened_session is None and self.room.waiting is None:
+            # The answer that it follows is still on its way to the reading thread.
+            self._loop.after(ANSWER_REST_S, lambda: self.hear(message))
+            return
+        match message:
+            case SessionStarted(opened=opened) if self.room.waiting is not None:
+                asked, self.room.waiting = self.room.waiting, None
+                self._run(asked, opened, lambda ok: None)
+            case Notice(text=text):
+                self._show(text)
+            case Held(held=held):
+                self.room.held = held
+                self._unblock()
+            case PeerInput(data=data) if not self.room.is_closed:
+                self._stdin.inject(data, TYPED_AHEAD)
+                self._watch_input()
+            case Redraw() if self._master >= 0:
+                redraw(self._master)
+            case SessionOver(text=text):
+                self._told_over(text)
+
+    def _show(self, text: str) -> None:
+        """A line for the owner, which is no output of what runs."""
+        self.channel.send(text.encode())
+
+    def _told_over(self, text: str) -> None:
+        if self.room.waiting is not None:
+            self.room.waiting = None
+            self._show(text)
+            self._refuse("", lambda ok: None)
+            return
+        self._show(text)
+        if self._process is not None:
+            self._hang_up()
 
     def _attach(self, launched: Launched) -> None:
         self._process = Process(launched.pid, self._loop, self._exited)
@@ -267,7 +333,7 @@ class Session:
         """Move what there is, as far as the client's window allows, a bounded number of chunks."""
         stderr = self._outputs[fd]
         for _ in range(READS_PER_TURN):
-            room = self.channel.room()
+            room = self.channel.room() if not self.room.held else 0
             if room == 0:
                 self._blocked.add(fd)
                 self._watch(fd)
@@ -384,7 +450,10 @@ class Session:
 
     def _vanished(self) -> None:
         self._gone = True
-        if self._process is not None and not self._over:
+        if word := self.room.give_up():
+            self._host.tell(word)
+            self._finish()
+        elif self._process is not None and not self._over:
             self._hang_up()
         elif not self._started:
             self._finish()

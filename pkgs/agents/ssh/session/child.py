@@ -19,12 +19,30 @@ from pathlib import Path
 from typing import Literal
 
 from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
-from pkgs.agents.ssh.messages import Account, ForwardAnswer, ForwardEnded, NoAccount, OpenForward, ToProcess
-from pkgs.agents.ssh.session import env, forward, process, terminal
+from pkgs.agents.ssh.messages import (
+    Account,
+    ForwardAnswer,
+    ForwardEnded,
+    Idle,
+    NoAccount,
+    OnTerminal,
+    OpenForward,
+    ToProcess,
+)
+from pkgs.agents.ssh.session import env, forward, pam, process, terminal
 from pkgs.agents.ssh.session.channel import Session
 from pkgs.agents.ssh.session.process import Launched
 from pkgs.agents.ssh.session.sftp import FileServer
 from pkgs.agents.ssh.session.transfer import Transfer
+from pkgs.agents.ssh.together.messages import (
+    PUSHED,
+    Joined,
+    JoinOutput,
+    JoinOver,
+    JoinSession,
+    Waiting,
+)
+from pkgs.agents.ssh.together.seat import Seat, become_nobody
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
@@ -84,11 +102,12 @@ class Child:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self._start = start
-        self._link = Link(monitor, _ANSWERS, self._told_to_end, (ForwardAnswer,), self._pushed)
+        self._link = Link(monitor, _ANSWERS, self._told_to_end, (ForwardAnswer, *PUSHED), self._pushed)
         self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._account: Account | None = None
         self._entry: pwd.struct_passwd | None = None
-        self._sessions: set[Session] = set()
+        self._pam: pam.PamSession | None = None
+        self._sessions: set[Session | Seat] = set()
         self._forwards: dict[int, tuple[Splice, DirectTcp]] = {}
         self._ended = False
 
@@ -116,7 +135,11 @@ class Child:
             raise LoginRefused(answer.text)
         assert isinstance(answer, Account)
         try:
-            self._entry = become(answer)
+            if answer.visits:
+                become_nobody(answer)
+            else:
+                client = self._start.client_addr.rpartition(":")[0].strip("[]")
+                self._entry, self._pam = become(answer, client)
         except (LookupError, OSError) as problem:
             self._link.tell(NoAccount(reason=str(problem)))
             raise LoginRefused(str(problem), final=True) from None
@@ -128,11 +151,14 @@ class Child:
     def open_session(self, channel: Channel) -> Owner:
         if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
             raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many sessions in one connection")
-        session = Session(self, channel)
+        visits = self._account is not None and self._account.visits
+        session = Seat(self, channel) if visits else Session(self, channel)
         self._sessions.add(session)
         return session
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
+        if self._account is None or self._account.visits:
+            raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
         splice = Splice(self.loop, channel, self._forward_over)
         self._forwards[channel.number] = (splice, target)
         self._link.tell(OpenForward(channel=channel.number, host=target.host, port=target.port))
@@ -149,13 +175,25 @@ class Child:
     def tell(self, message: Message) -> None:
         self._link.tell(message)
 
-    def ask_session(self, request: OpenSession) -> SessionOpened | Refused:
+    def ask_session(self, request: OpenSession) -> SessionOpened | Waiting | Refused:
         try:
-            answer: Message = self._link.call(request, SessionOpened, Refused)
+            answer: Message = self._link.call(request, SessionOpened, Waiting, Refused)
         except AccessError as problem:
             return Refused(text=problem.message)
-        assert isinstance(answer, SessionOpened | Refused)
+        assert isinstance(answer, SessionOpened | Waiting | Refused)
         return answer
+
+    def ask_join(self, request: JoinSession) -> Joined | Refused:
+        try:
+            answer: Message = self._link.call(request, Joined, Refused)
+        except AccessError as problem:
+            return Refused(text=problem.message)
+        assert isinstance(answer, Joined | Refused)
+        return answer
+
+    def seat_over(self, seat: Seat) -> None:
+        self._sessions.discard(seat)
+        self._maybe_exit()
 
     def launch(self, session: Session, asked: OpenSession, opened: SessionOpened) -> Launched:
         assert self._account is not None and self._entry is not None
@@ -175,6 +213,7 @@ class Child:
             tty=tty,
             term=session.pty.term if session.pty else "",
             original_command=os.fsdecode(session.command) if opened.forced_command else "",
+            of_pam=self._pam.environment if self._pam is not None else {},
         )
         login_shell = asked.kind == "shell" and not opened.forced_command
         argv: list[str | bytes] = [f"-{name}"] if login_shell else [name, "-c", command]
@@ -183,7 +222,9 @@ class Child:
                 pid, pipes = process.spawn_piped(shell, argv, variables)
                 return Launched(pid, pipes=pipes)
             pid = process.spawn_on_terminal(shell, argv, variables, tty)
-            return Launched(pid, _motd() if login_shell else b"", master)
+            self._link.tell(OnTerminal(channel=session.channel.number, terminal=tty, pid=pid))
+            greeting = self._greeting(Path(entry.pw_dir)) if login_shell else b""
+            return Launched(pid, greeting, master)
         except OSError as problem:
             if master >= 0:
                 os.close(master)
@@ -191,6 +232,12 @@ class Child:
         finally:
             if slave >= 0:
                 os.close(slave)
+
+    def _greeting(self, home: Path) -> bytes:
+        """What PAM's modules had to say, or the messages of the day: one of PAM's modules shows those."""
+        if self._pam is None:
+            return _motd(home)
+        return "".join(f"{text}\n" for text in self._pam.said).replace("\n", "\r\n").encode()
 
     def serve_subsystem(self, session: Session, asked: OpenSession) -> bool:
         channel = session.channel
@@ -242,6 +289,9 @@ class Child:
 
     def _pushed(self, message: Message, fds: list[int]) -> None:
         close_all(fds)
+        if isinstance(message, PUSHED):
+            self._about_session(message)
+            return
         assert isinstance(message, ForwardAnswer)
         splice, target = self._forwards.get(message.channel, (None, None))
         if splice is None or target is None:
@@ -251,6 +301,15 @@ class Child:
         else:
             # A name may take long to resolve, and a host to answer: not in the loop.
             threading.Thread(target=self._dial, args=(splice, target), daemon=True).start()
+
+    def _about_session(self, message: Message) -> None:
+        for session in tuple(self._sessions):
+            if session.channel.number != getattr(message, "channel", -1):
+                continue
+            if isinstance(session, Session):
+                session.hear(message)
+            elif isinstance(message, JoinOutput | JoinOver):
+                session.take(message)
 
     def _dial(self, splice: Splice, target: DirectTcp) -> None:
         try:
@@ -292,7 +351,7 @@ class Child:
         idle_s = time.monotonic() - self._connection.heard_at
         left = self._account.idle_timeout_s - idle_s
         if left <= 0:
-            self._connection.end(f"the client was idle for {self._account.idle_timeout_s:g} seconds")
+            self._link.tell(Idle())  # the service has it audited, and ends the connection
         else:
             self.loop.after(left, self._check_idle)
 
@@ -306,18 +365,28 @@ class Child:
             self.loop.stop()
 
 
-def become(account: Account) -> pwd.struct_passwd:
-    """Turn this process into the login's user, for good. Raises LookupError or OSError."""
+def become(account: Account, client: str = "") -> tuple[pwd.struct_passwd, pam.PamSession | None]:
+    """Turn this process into the login's user, for good, with a session of PAM where that is asked for.
+    Raises LookupError or OSError."""
+    opened = None
     try:
         entry = pwd.getpwnam(account.login)
     except KeyError:
         raise LookupError(f"there is no user {account.login} on this host") from None
     if entry.pw_name != account.login:
         raise LookupError("the host knows that login under another name")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
     if os.geteuid() == 0 and not account.single_user:
         if has_expired(entry.pw_name, time.time()):
             raise LookupError(f"the account {account.login} of this host has expired")
         os.initgroups(entry.pw_name, entry.pw_gid)
+        if entry.pw_uid != 0 and account.max_processes:
+            limit_processes(account.max_processes)
+        if account.pam_service:
+            opened = pam.open_session(
+                account.pam_service, account.login, client=client, facts=account.pam_facts
+            )
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
     if os.getresuid() != (entry.pw_uid,) * 3:
@@ -325,13 +394,20 @@ def become(account: Account) -> pwd.struct_passwd:
             f"this service runs as another user and can only serve its own, not {account.login}"
         )
     os.umask(0o022)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
     try:
         os.chdir(entry.pw_dir)
     except OSError:
         os.chdir("/")
-    return entry
+    return entry, opened
+
+
+def limit_processes(most: int) -> None:
+    """For whoever this process becomes: never more than it has now."""
+    soft, hard = (
+        most if bound == resource.RLIM_INFINITY else min(most, bound)
+        for bound in resource.getrlimit(resource.RLIMIT_NPROC)
+    )
+    resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
 
 
 def has_expired(name: str, now: float) -> bool:
@@ -347,7 +423,10 @@ def has_expired(name: str, now: float) -> bool:
     return False
 
 
-def _motd() -> bytes:
+def _motd(home: Path) -> bytes:
+    """The messages of the day, unless the user wants none: `~/.hushlogin`."""
+    if os.path.lexists(home / ".hushlogin"):
+        return b""
     out = b""
     for path in _MOTD:
         with suppress(OSError), path.open("rb") as source:

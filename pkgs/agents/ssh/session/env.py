@@ -7,9 +7,12 @@ refused. `TELEPORT_SESSION_REASON` and its like are read, not passed on.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pwd import struct_passwd
+from types import MappingProxyType
+from typing import Any
 
 from pkgs.agents.ssh.limits import MAX_ENV_VALUE, MAX_ENV_VARS, USER_ENV_BYTES, USER_ENV_LINES
 from pkgs.agents.ssh.messages import Account
@@ -53,6 +56,18 @@ class ClientEnv:
         return True
 
 
+def asked_of_others(client: ClientEnv) -> dict[str, Any]:
+    """What a client says about the company of a session, as fields of `OpenSession`."""
+    control = client.control
+    verbose = control.get("TELEPORT_SESSION_PARTICIPANT_REQUIREMENTS", "")
+    invited = control.get("TELEPORT_SESSION_INVITED_USERS", "").split(",")
+    return {
+        "reason": control.get("TELEPORT_SESSION_REASON", ""),
+        "invited": [name.strip() for name in invited if name.strip()],
+        "verbose_demands": verbose in ("true", "1", "yes"),
+    }
+
+
 def session_env(
     account: Account,
     entry: struct_passwd,
@@ -63,19 +78,21 @@ def session_env(
     tty: str = "",
     term: str = "",
     original_command: str = "",
+    of_pam: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """The whole environment of one session; nothing of the service's own leaks into it."""
     host, _, port = client_addr.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     env = {
         "LANG": "C.UTF-8",
+        **of_pam,
         **(user_env(Path(entry.pw_dir)) if account.permit_user_env else {}),
         **client.variables,
         "USER": entry.pw_name,
         "LOGNAME": entry.pw_name,
         "HOME": entry.pw_dir,
         "SHELL": entry.pw_shell or "/bin/sh",
-        "PATH": _ROOT_PATH if entry.pw_uid == 0 else _USER_PATH,
+        "PATH": of_pam.get("PATH") or (_ROOT_PATH if entry.pw_uid == 0 else _USER_PATH),
         "SSH_CLIENT": f"{host} {port or 0} 0",
         "SSH_CONNECTION": f"{host} {port or 0} 127.0.0.1 0",
         "SSH_TELEPORT_USER": account.user,

@@ -17,11 +17,12 @@ class Stdin:
         self._consumed = consumed
         self._lock = threading.Lock()
         self._kept: deque[bytes] = deque()
+        self._others: deque[bytes] = deque()
         self.fd = -1
 
     @property
     def pending(self) -> bool:
-        return bool(self._kept)
+        return bool(self._kept or self._others)
 
     def attach(self, fd: int) -> None:
         """The command is there; what came before it goes first, by `flush`."""
@@ -33,7 +34,15 @@ class Stdin:
         with self._lock:
             fd, self.fd = self.fd, -1
             self._kept.clear()
+            self._others.clear()
         return fd
+
+    def inject(self, data: bytes, limit: int) -> None:
+        """Input of somebody else than the client, which its window does not count; `flush` must be called.
+        What is over the limit is lost, as on a terminal that nobody reads."""
+        with self._lock:
+            if sum(map(len, self._others)) + len(data) <= limit:
+                self._others.append(data)
 
     def write(self, data: bytes) -> bool:
         """Take data. False when `flush` must be called once the descriptor can be written."""
@@ -56,13 +65,23 @@ class Stdin:
                     self._kept[0] = head[written:]
                     return
                 self._kept.popleft()
+            while self._others and self.fd >= 0:
+                head = self._others[0]
+                written = self._write(head)
+                if written < len(head):
+                    self._others[0] = head[written:]
+                    return
+                self._others.popleft()
 
     def _push(self, data: bytes) -> int:
+        written = self._write(data)
+        self._consumed(written)
+        return written
+
+    def _write(self, data: bytes) -> int:
         try:
-            written = os.write(self.fd, data)
+            return os.write(self.fd, data)
         except BlockingIOError:
             return 0
         except OSError:
-            written = len(data)  # the command reads no more; its input goes nowhere
-        self._consumed(written)
-        return written
+            return len(data)  # the command reads no more; its input goes nowhere

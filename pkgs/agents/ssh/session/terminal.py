@@ -84,6 +84,14 @@ def set_size(master: int, size: TerminalSize) -> None:
     )
 
 
+def redraw(master: int) -> None:
+    """Have the program in front paint its screen anew: its size changes for a moment."""
+    size = fcntl.ioctl(master, termios.TIOCGWINSZ, bytes(8))
+    rows, columns, width, height = struct.unpack("HHHH", size)
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", max(rows - 1, 1), columns, width, height))
+    fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+
+
 def _apply(slave: int, modes: bytes) -> None:
     """Set what the client asked for and is known here; the rest stays as the kernel made it."""
     attributes = termios.tcgetattr(slave)

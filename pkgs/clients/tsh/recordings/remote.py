@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from pkgs.common.api.recordings import DownloadRecording, ListRecordings, RecordingInfo
-from pkgs.common.errors import InputError
+from pkgs.common.errors import AlreadyExistsError, InputError
 from pkgs.common.output import formats, times
 from pkgs.common.output.argv import Flag, Parsed
 from pkgs.common.output.progress import Progress
@@ -25,6 +26,12 @@ WINDOW_FLAGS = (
     Flag("last", "The last so long, such as 5h30m", metavar="DURATION"),
     Flag("limit", "Most recordings listed", default="50", metavar="N"),
 )
+EXPORT_FLAGS = (
+    Flag("format", "asciicast, html, text, json or yaml", short="f", default="asciicast",
+         choices=("asciicast", "html", "text", "json", "yaml"), metavar="FORMAT"),
+    Flag("out", "File to write; standard output without it", short="o", metavar="FILE"),
+    Flag("overwrite", "Replace the file if it exists", is_bool=True),
+)  # fmt: skip
 DEFAULT_WINDOW_S = 24 * 3600.0
 DAY_S = 86_400.0
 DEADLINE_S = 60.0
@@ -94,3 +101,20 @@ def download_to(client: BlockingClient, session_id: str, file: BinaryIO) -> None
     for data in download(client, session_id):
         file.write(data)
     file.flush()
+
+
+def write_out(args: Parsed, pieces: Iterable[str]) -> int:
+    """Write an export where the flags say."""
+    if not args.text("out"):
+        sys.stdout.writelines(pieces)
+        return 0
+    out = Path(args.text("out"))
+    try:
+        with out.open("w" if args.on("overwrite") else "x") as target:
+            target.writelines(pieces)
+    except FileExistsError:
+        raise AlreadyExistsError(f"{out} exists", hint="add --overwrite") from None
+    except OSError as error:
+        raise InputError(f"--out: {out} can't be written: {error.strerror}") from None
+    sys.stdout.write(f"The recording has been written to {out}\n")
+    return 0

@@ -8,6 +8,7 @@ from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
 from pkgs.clients.tsh.login.relogin import current_or_relogin
 from pkgs.clients.tsh.profile.login import Login
+from pkgs.clients.tsh.sessions import company
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
@@ -27,6 +28,7 @@ SPEC = Spec(
     Flag("option", "An OpenSSH client option, Name=value", short="o", is_list=True, metavar="OPTION"),
     Flag("x11-untrusted", "Untrusted X11 forwarding", short="X", is_bool=True),
     Flag("x11-trusted", "Trusted X11 forwarding", short="Y", is_bool=True),
+    *company.FLAGS,
     CLUSTER,
     *RESUME,
     usage="[USER@]HOST [COMMAND...]",
@@ -95,6 +97,7 @@ def run(args: Parsed) -> int:
             openssh.program("ssh"),
             *openssh.locked_options(login, port=port),
             *words,
+            *company.options(args),
             *openssh.default_options(agent=args.on("forward-agent")),
             "-l",
             user,

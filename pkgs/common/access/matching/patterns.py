@@ -55,6 +55,17 @@ def compile_capturing(value: str) -> Any:
     return _compiled(value, value if _is_regex(value) else _of_glob(value, "(.*)"))
 
 
+@lru_cache(maxsize=1024)
+def compile_glob(value: str, star: str) -> Any:
+    """A glob whose `*` is what the expression `star` says; for `fullmatch`."""
+    return _compiled(value, _of_glob(checked(value), star))
+
+
+def is_regex(value: str) -> bool:
+    """Whether a value is written as a regular expression."""
+    return _is_regex(value)
+
+
 def _is_regex(value: str) -> bool:
     return value.startswith("^") and value.endswith("$")
 

@@ -124,6 +124,8 @@ class RecordingSpec(Spec, frozen=True, kw_only=True):
     mode: Literal["node", "node-sync", "proxy", "proxy-sync", "off"] = "node"
     proxy_checks_host_keys: bool = True
     encryption: RecordingEncryption | None = None
+    retention: str = ""
+    """Recordings older than this (`2160h`, `90d`) are deleted; empty: none is. Not of the field."""
 
 
 class RecordingConfig(Base, frozen=True, kw_only=True, tag="session_recording_config"):

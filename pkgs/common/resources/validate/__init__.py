@@ -66,6 +66,7 @@ _CHECKS: dict[type[Base], Callable[[Any, str], None]] = {
     kinds.AccessMonitoringRule: governance.check_monitoring,
     kinds.AuthPreference: clusters.check_preference,
     kinds.NetworkingConfig: clusters.check_networking,
+    kinds.RecordingConfig: clusters.check_recording,
     kinds.UiConfig: clusters.check_ui,
     kinds.VnetConfig: clusters.check_vnet,
     kinds.TrustedCluster: clusters.check_trusted,

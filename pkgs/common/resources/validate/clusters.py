@@ -19,6 +19,7 @@ from pkgs.common.resources.kinds import (
     MaintenanceConfig,
     NetworkingConfig,
     Oidc,
+    RecordingConfig,
     RemoteCluster,
     Saml,
     StaticHostUser,
@@ -32,6 +33,7 @@ from pkgs.common.resources.validate import words
 from pkgs.common.resources.validate.roles import check_mfa
 
 _VERSION = re.compile(r"v?[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}(?:[-+][0-9A-Za-z.+-]{1,40})?", re.ASCII)
+_LEAST_RETENTION_S = 3600.0
 _BLOCKS = {"aws-oidc": "aws_oidc", "azure-oidc": "azure_oidc", "github": "github", "aws-ra": "aws_ra"}
 
 
@@ -50,6 +52,12 @@ def check_networking(config: NetworkingConfig, where: str) -> None:
     words.durations(config.spec, (*names, "proxy_ping_interval", "ssh_dial_timeout"), where)
     words.prose(config.spec.client_idle_timeout_message, f"{where}: spec.idle_timeout_message")
     words.at_least(config.spec.keep_alive_count_max, 0, f"{where}: spec.keep_alive_count_max")
+
+
+def check_recording(config: RecordingConfig, where: str) -> None:
+    words.durations(config.spec, ("retention",), where)
+    if 0 < parse_duration(config.spec.retention) < _LEAST_RETENTION_S:
+        raise InputError(f"{where}: spec.retention: at least an hour", hint="leave it out to keep recordings")
 
 
 def check_ui(config: UiConfig, where: str) -> None:

@@ -55,6 +55,8 @@ def _check_options(role: Role, where: str) -> None:
         parse_duration(getattr(options, name), f"{where}: spec.options.{name}")
     for name in ("max_sessions", "max_connections", "max_kubernetes_connections"):
         words.at_least(getattr(options, name), 0, f"{where}: spec.options.{name}")
+    if options.force_command and not (options.force_command.strip() and options.force_command.isprintable()):
+        raise InputError(f"{where}: spec.options.force_command: not one printable line")
     words.prose(options.request_prompt, f"{where}: spec.options.request_prompt")
     check_mfa(options.require_session_mfa, f"{where}: spec.options.require_session_mfa")
     names = [extension.name for extension in options.cert_extensions]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pkgs.common.runtime.config import checks
 from pkgs.common.runtime.config.values import Problem, Section, as_list
+
+_PAM_SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 
 
 class CommandLabel(Section, frozen=True, kw_only=True):
@@ -27,10 +31,16 @@ class EnhancedRecording(Section, frozen=True, kw_only=True):
 
 
 class Pam(Section, frozen=True, kw_only=True):
-    """PAM for sessions; not built yet, so only `enabled: no` is accepted."""
+    """PAM for sessions: its account and session modules. Needs root."""
 
     enabled: bool = False
-    """Must be no."""
+    """Whether it is asked."""
+    service_name: str = "sshd"
+    """Its file below `/etc/pam.d`."""
+    use_pam_auth: bool = False
+    """Must be no: its authentication modules are not run."""
+    environment: dict[str, str] = {}
+    """Variables that modules see; values may be templates, as in roles."""
 
 
 class X11(Section, frozen=True, kw_only=True):
@@ -86,6 +96,15 @@ class SshService(Section, frozen=True, kw_only=True):
             if not label.command:
                 yield Problem(f"{where}.command", "an empty list", "a program and its arguments")
             yield from checks.duration(f"{where}.period", label.period, least_s=1)
-        for name in ("enhanced_recording", "pam", "x11"):
+        if not _PAM_SERVICE.fullmatch(self.pam.service_name):
+            yield Problem(
+                f"{path}.pam.service_name", repr(self.pam.service_name), "a file name in /etc/pam.d"
+            )
+        for variable in self.pam.environment:
+            if not _VARIABLE.fullmatch(variable):
+                yield Problem(f"{path}.pam.environment", repr(variable), "the name of a variable")
+        if self.pam.use_pam_auth:
+            yield from checks.not_built(f"{path}.pam.use_pam_auth", found="yes", allowed="no")
+        for name in ("enhanced_recording", "x11"):
             if getattr(self, name).enabled:
                 yield from checks.not_built(f"{path}.{name}.enabled", found="yes", allowed="no")

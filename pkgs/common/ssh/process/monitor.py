@@ -15,7 +15,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -73,6 +73,14 @@ class Service(Protocol):
         """The process is gone. Called once, whatever happened."""
 
 
+@runtime_checkable
+class Pushing(Protocol):
+    """A service that tells its process things unasked."""
+
+    def can_push(self, push: Callable[[Message], bool]) -> None:
+        """`push` sends one message at once; False: the process does not take any now, or is gone."""
+
+
 Answer = Callable[..., Awaitable[None]]
 """`await answer(message, fds=())`."""
 
@@ -109,6 +117,8 @@ class Monitor:
         self._unproven: tuple[str, Verdict] | None = None
         """The last offer that was refused: clients do not sign after that, so it is all there is to audit."""
         self.authenticated = False
+        if isinstance(service, Pushing):
+            service.can_push(self._push)
 
     async def run(self) -> None:
         """Until the process is gone. Never raises for what the process does."""
@@ -147,6 +157,13 @@ class Monitor:
             self._sock.send(self._encoder.encode(End(text=text)))
         except OSError:
             self._log.debug("connection's process is gone before it could be told to end")
+
+    def _push(self, message: Message) -> bool:
+        try:
+            self._sock.send(self._encoder.encode(message))
+        except OSError:  # its queue is full, or it is gone
+            return False
+        return True
 
     async def answer(self, message: Message, fds: tuple[int, ...] = ()) -> None:
         data = self._encoder.encode(message)

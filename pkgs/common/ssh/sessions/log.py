@@ -101,6 +101,8 @@ class SessionLog:
         self._now = now
         self._log = log
         self._recording: Recording | None = None
+        self._participants = [parties.identity.name]
+        self._kept = False
         self._started = now()
         self._index = 0
         self._flush: asyncio.TimerHandle | None = None
@@ -121,6 +123,7 @@ class SessionLog:
             if self._recording is None:
                 mode = "off"
         self._unfinished.keep(self.session_id, self._end_event())
+        self._kept = True
         try:
             await self.emit(
                 codes.SESSION_START,
@@ -153,7 +156,7 @@ class SessionLog:
         event = self._event(
             codes.SESSION_END,
             _LAST_INDEX,
-            participants=[self._parties.identity.name],
+            participants=list(self._participants),
             interactive=self._request.pty,
             enhanced_recording=False,
             session_start=rfc3339(self._started),
@@ -168,6 +171,18 @@ class SessionLog:
     async def output(self, data: bytes) -> None:
         if self._recording is not None:
             await self._record(lambda recording, now: recording.writer.output(data, now))
+
+    async def mark(self, kind: str, text: str) -> None:
+        """Something worth knowing happens at this moment of the recording."""
+        if self._recording is not None:
+            await self._record(lambda recording, now: recording.writer.mark(kind, text, now))
+
+    def took_part(self, name: str) -> None:
+        """Somebody else is in the session: its end names them, and they may play it."""
+        if name not in self._participants:
+            self._participants.append(name)
+            if self._kept:
+                self._unfinished.keep(self.session_id, self._end_event())
 
     async def cut(self) -> None:
         """Output goes on, but is not recorded any more."""
@@ -248,7 +263,7 @@ class SessionLog:
             term=request.term,
             command=self._command,
             interactive=request.pty,
-            participants=[self._parties.identity.name],
+            participants=list(self._participants),
         )
         try:
             self._recording = self._recorder.open(meta)

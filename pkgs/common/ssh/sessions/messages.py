@@ -15,10 +15,18 @@ class OpenSession(Message, frozen=True, kw_only=True):
     channel: int
     kind: SessionKind
     command: str = ""
+    exact: bool = True
+    """`command` is all that was asked for, letter by letter: not cut, nothing replaced."""
     pty: bool = False
     columns: int = 0
     rows: int = 0
     term: str = ""
+    reason: str = ""
+    """Why, for those who are asked to join."""
+    invited: list[str] = []
+    """Users who are asked to join."""
+    verbose_demands: bool = False
+    """Tell who is waited for, not only that somebody is."""
 
 
 class SessionOpened(Message, frozen=True, kw_only=True):

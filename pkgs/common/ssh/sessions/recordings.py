@@ -19,6 +19,7 @@ from pkgs.common.errors import AccessError, InputError, NotFoundError, Unavailab
 from pkgs.common.recording.ids import is_session_id
 from pkgs.common.recording.model import SessionMeta
 from pkgs.common.recording.reader import read_items, summarise
+from pkgs.common.recording.seal import Seal
 from pkgs.common.recording.writer import BytesSink, FileSink, RecordingWriter
 from pkgs.common.rpc.calls import AsyncClient
 from pkgs.common.runtime.atomicfile import make_private_dir
@@ -37,15 +38,16 @@ _PART, _DONE, _BAD = ".part", ".rec", ".bad"
 class Recording:
     """One open recording."""
 
-    def __init__(self, writer: RecordingWriter) -> None:
+    def __init__(self, writer: RecordingWriter, seal: Seal) -> None:
         self.writer = writer
+        self._seal = seal
 
     async def keep_up(self) -> None:
         """Wait while the destination is behind. Raises UnavailableError when it is lost."""
 
     async def finish(self, now: float, ended: float) -> None:
         """Complete it. Raises UnavailableError."""
-        self.writer.finish(now, ended=ended)
+        self.writer.finish(now, ended=ended, seal=self._seal)
 
     def abandon(self, *, discard: bool = False) -> None:
         """Stop recording; what was written stays, unless nothing of it should."""
@@ -54,14 +56,16 @@ class Recording:
 
 
 class _FileRecording(Recording):
-    def __init__(self, path: Path, meta: SessionMeta, now: float, wake: Callable[[], None]) -> None:
-        super().__init__(RecordingWriter(FileSink(path), meta, now=now))
+    def __init__(
+        self, path: Path, meta: SessionMeta, now: float, seal: Seal, wake: Callable[[], None]
+    ) -> None:
+        super().__init__(RecordingWriter(FileSink(path), meta, now=now), seal)
         self._path = path
         self._wake = wake
 
     async def finish(self, now: float, ended: float) -> None:
         # Closing makes the file durable: a disk's time, not the loop's.
-        await asyncio.to_thread(self.writer.finish, now, ended=ended)
+        await asyncio.to_thread(self.writer.finish, now, ended=ended, seal=self._seal)
         try:
             self._path.rename(self._path.with_suffix(_DONE))
         except OSError as problem:
@@ -79,11 +83,11 @@ class _FileRecording(Recording):
 
 
 class _LiveRecording(Recording):
-    def __init__(self, client: AsyncClient, meta: SessionMeta, now: float) -> None:
+    def __init__(self, client: AsyncClient, meta: SessionMeta, now: float, seal: Seal) -> None:
         # Filled by `writer`, which cannot wait; `keep_up` does, after every write.
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Event()
-        super().__init__(RecordingWriter(BytesSink(self._queue.put_nowait), meta, now=now))
+        super().__init__(RecordingWriter(BytesSink(self._queue.put_nowait), meta, now=now), seal)
         request = UploadRecording(session_id=meta.session_id, live=True)
         self._task = asyncio.create_task(self._upload(client, request), name="recording stream")
 
@@ -97,7 +101,7 @@ class _LiveRecording(Recording):
 
     async def finish(self, now: float, ended: float) -> None:
         self._check()
-        self.writer.finish(now, ended=ended)
+        self.writer.finish(now, ended=ended, seal=self._seal)
         self._queue.put_nowait(None)
         try:
             async with asyncio.timeout(_RETRY_MOST_S):
@@ -133,12 +137,14 @@ class Recorder:
         folder: Path,
         client: AsyncClient,
         mode: Callable[[], str],
+        seal: Seal,
         monotonic: Callable[[], float],
         log: logging.Logger,
     ) -> None:
         self._folder = folder
         self._client = client
         self._mode = mode
+        self._seal = seal
         self._monotonic = monotonic
         self._log = log
         self._wake = asyncio.Event()
@@ -155,13 +161,13 @@ class Recorder:
         """Raises UnavailableError."""
         now = self._monotonic()
         if self.mode == "node-sync":
-            return _LiveRecording(self._client, meta, now)
+            return _LiveRecording(self._client, meta, now, self._seal)
         try:
             make_private_dir(self._folder)  # somebody may have cleared it away
         except OSError as problem:
             raise UnavailableError(f"there is no place for recordings: {problem.strerror}") from None
         path = self._folder / f"{meta.session_id}{_PART}"
-        return _FileRecording(path, meta, now, self._wake.set)
+        return _FileRecording(path, meta, now, self._seal, self._wake.set)
 
     def start(self) -> None:
         """Take up what an earlier process left, and begin to upload."""

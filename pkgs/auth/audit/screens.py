@@ -1,0 +1,118 @@
+"""The text of recorded screens, to be searched: written while recordings arrive, in a file of its own.
+
+It can be lost without loss: it holds nothing that the recordings do not. What of a session is indexed is
+bounded; the recording itself is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pkgs.auth import limits
+from pkgs.auth.backend.writer import SqliteFile
+from pkgs.common.errors import InputError, UnavailableError
+from pkgs.common.recording.decoder import Decoder
+from pkgs.common.recording.lines import Lines, ShownLine
+
+_log = logging.getLogger(__name__)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS lines (
+    id INTEGER PRIMARY KEY, sid TEXT NOT NULL, ms INTEGER NOT NULL, text TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS lines_sid ON lines (sid);
+CREATE VIRTUAL TABLE IF NOT EXISTS words
+    USING fts5(text, content='lines', content_rowid='id', tokenize='trigram');
+CREATE TRIGGER IF NOT EXISTS lines_in AFTER INSERT ON lines BEGIN
+    INSERT INTO words (rowid, text) VALUES (new.id, new.text); END;
+CREATE TRIGGER IF NOT EXISTS lines_out AFTER DELETE ON lines BEGIN
+    INSERT INTO words (words, rowid, text) VALUES ('delete', old.id, old.text); END;
+"""
+LEAST = 3
+"""Characters of a pattern: the index knows a line by its groups of three."""
+
+
+class Hit(NamedTuple):
+    id: int
+    session_id: str
+    ms: int
+    text: str
+
+
+class Screens:
+    def __init__(self, path: Path) -> None:
+        path.touch(mode=0o600)
+        try:
+            self._file = SqliteFile(path, _SCHEMA, synchronous="NORMAL")
+        except UnavailableError as problem:
+            _log.error("the index of recordings is made anew: %s", problem)
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            path.touch(mode=0o600)
+            self._file = SqliteFile(path, _SCHEMA, synchronous="NORMAL")
+
+    async def forget(self, session_id: str) -> None:
+        """Keep nothing of this session."""
+        await self._file.write(
+            lambda db: db.execute("DELETE FROM lines WHERE sid = ?", (session_id,)).rowcount
+        )
+
+    async def add(self, session_id: str, lines: Sequence[ShownLine]) -> None:
+        rows = [(session_id, line.ms, line.text) for line in lines]
+        await self._file.write(
+            lambda db: db.executemany("INSERT INTO lines (sid, ms, text) VALUES (?, ?, ?)", rows).rowcount
+        )
+
+    async def search(self, pattern: str, *, before: int, limit: int) -> list[Hit]:
+        """Lines that contain the pattern, whatever its case, newest first, with ids below `before`."""
+        phrase = '"' + pattern.replace('"', '""') + '"'
+        rows = await self._file.read(
+            lambda db: db.execute(
+                "SELECT id, sid, ms, lines.text FROM words JOIN lines ON lines.id = words.rowid"
+                " WHERE words MATCH ? AND words.rowid < ? ORDER BY words.rowid DESC LIMIT ?",
+                (phrase, before, limit),
+            ).fetchall()
+        )
+        return [Hit(*row) for row in rows]
+
+    async def close(self) -> None:
+        await self._file.close()
+
+
+def check_pattern(pattern: str) -> None:
+    """InputError for one that cannot be searched for."""
+    if len(pattern.strip()) < LEAST:
+        raise InputError(f"a pattern has at least {LEAST} characters")
+    if len(pattern) > limits.SCREEN_PATTERN_MAX or not pattern.isprintable():
+        raise InputError(f"a pattern is one line of at most {limits.SCREEN_PATTERN_MAX} characters")
+
+
+class Reading:
+    """The lines of one recording as its bytes come in, up to the limits."""
+
+    def __init__(self) -> None:
+        self._decoder = Decoder()
+        self._lines = Lines()
+        self._room = limits.SCREEN_TEXT_MAX
+
+    def feed(self, chunk: bytes) -> list[ShownLine]:
+        """What `chunk` completes. CPU time in proportion to it: not for the event loop."""
+        return self._bounded(self._lines.feed(self._decoder.feed(chunk))) if self._room > 0 else []
+
+    def finish(self) -> list[ShownLine]:
+        if self._room <= 0:
+            return []
+        return [
+            *self._bounded(self._lines.feed(self._decoder.finish())),
+            *self._bounded(self._lines.finish()),
+        ]
+
+    def _bounded(self, lines: Iterable[ShownLine]) -> list[ShownLine]:
+        taken: list[ShownLine] = []
+        for line in lines:
+            self._room -= len(line.text) + limits.SCREEN_LINE_COST
+            if self._room <= 0:
+                break
+            taken.append(line)
+        return taken

@@ -1,0 +1,148 @@
+"""The calls about live sessions: agents report and listen, people list and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from pkgs.auth.audit.journal import Journal
+from pkgs.auth.chunks import chunked
+from pkgs.auth.permissions import Permissions
+from pkgs.auth.sessions import limits
+from pkgs.auth.sessions.trackers import Trackers
+from pkgs.common.access.joining import MODES, Participant, PolicySet, Session, may_join
+from pkgs.common.access.matching import resource_ids
+from pkgs.common.access.options.merge import serving
+from pkgs.common.access.types import UseRule
+from pkgs.common.api.login import Done
+from pkgs.common.api.sessions import (
+    KillSession,
+    ListSessions,
+    ReportSessions,
+    SessionChunk,
+    SessionOrder,
+    SessionOrders,
+    SessionTracker,
+)
+from pkgs.common.errors import DeniedError, LimitExceededError, NotFoundError, UnavailableError
+from pkgs.common.events.codes import SESSION_TERMINATE
+from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.recording.ids import require_session_id
+from pkgs.common.resources.role import Role
+from pkgs.common.rpc.calls import Caller
+
+KIND = "session_tracker"
+
+
+class SessionHandlers:
+    def __init__(self, trackers: Trackers, permissions: Permissions, journal: Journal, cluster: str) -> None:
+        self._trackers = trackers
+        self._permissions = permissions
+        self._journal = journal
+        self._cluster = cluster
+
+    # Agents.
+
+    async def report(self, caller: Caller, request: ReportSessions) -> Done:
+        """Kept under the caller's own host id, whatever the sessions say (attack A39)."""
+        self._trackers.report(_agent(caller), request.sessions, first=request.first, last=request.last)
+        return Done()
+
+    async def orders(self, caller: Caller, request: SessionOrders) -> AsyncIterator[SessionOrder]:
+        host_id = _agent(caller)
+        queue = self._trackers.listen(host_id)
+        try:
+            yield SessionOrder(session_id="")
+            while True:
+                try:
+                    async with asyncio.timeout(limits.IDLE_S):
+                        order = await queue.get()
+                except TimeoutError:
+                    self._permissions.admit(caller)  # the host may have been locked since
+                    continue
+                yield order
+        finally:
+            self._trackers.forget(host_id, queue)
+
+    # People.
+
+    async def list(self, caller: Caller, request: ListSessions) -> AsyncIterator[SessionChunk]:
+        found = [
+            session
+            for session in self._trackers.all()
+            if (not request.kind or session.kind == request.kind)
+            and (not request.session_id or session.session_id == request.session_id)
+        ]
+        roles: tuple[Role, ...] = ()
+        if caller.identity is not None and caller.identity.kind is PeerKind.USER:
+            roles = self._permissions.roles(caller.identity.roles)
+        for part in chunked([s for s in found if self._may_see(caller, roles, s)]):
+            yield SessionChunk(part)
+
+    def _may_see(self, caller: Caller, roles: tuple[Role, ...], session: SessionTracker) -> bool:
+        """By the rule, because it is theirs, or because they may join it."""
+        if self._permissions.decide(caller, _rule("list", session)):
+            return True
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER:
+            return False
+        if (identity.name, identity.cluster) == (session.host_user, session.owner_cluster):
+            return True
+        ids = identity.allowed_resources
+        if ids is not None and not resource_ids.allows(ids, self._cluster, "node", session.host_id):
+            return False
+        owner = Identity(kind=PeerKind.USER, name=session.host_user, cluster=session.owner_cluster)
+        about = Session(session.kind, owner, tuple(PolicySet(name) for name in session.host_roles))
+        env = self._permissions.environment(caller)
+        return any(
+            may_join(about, Participant(identity, roles, mode), in_force=serving(env)) for mode in MODES
+        )
+
+    async def kill(self, caller: Caller, request: KillSession) -> Done:
+        """By the verb `delete`. Answered once the order is on its way; the server says how it went in the
+        audit log."""
+        self._permissions.require(caller, KIND, "delete", any_object=True)
+        session = self._trackers.find(require_session_id(request.session_id))  # attack A60
+        if session is None or not self._permissions.decide(caller, _rule("delete", session)):
+            raise NotFoundError("there is no such session", hint="`tctl sessions ls` lists them")
+        if len(request.reason) > limits.MAX_REASON:
+            raise LimitExceededError(f"a reason may have {limits.MAX_REASON} characters")
+        if not self._trackers.reachable(session.host_id):
+            raise UnavailableError(
+                "the server of this session is not connected to the Auth Service now",
+                hint="`tctl lock --user` ends what somebody does as soon as the server is back",
+            )
+        actor = self._journal.actor(caller)
+        await self._journal.write(
+            self._journal.event(
+                SESSION_TERMINATE,
+                sid=session.session_id,
+                user=session.host_user,
+                login=session.login,
+                server_id=session.host_id,
+                server_hostname=session.target_hostname,
+                updated_by=actor,
+                reason=request.reason or None,
+            )
+        )
+        order = SessionOrder(session_id=session.session_id, reason=request.reason, by=actor)
+        self._trackers.order(session.host_id, order)
+        return Done()
+
+
+def _agent(caller: Caller) -> str:
+    identity = caller.host()
+    if not identity.is_host(SystemRole.NODE):
+        raise DeniedError("only agents have sessions")
+    return identity.name
+
+
+def _rule(verb: str, session: SessionTracker) -> UseRule:
+    return UseRule(
+        kind=KIND,
+        verb=verb,
+        owner=session.host_user,
+        participants=tuple(who.user for who in session.participants),
+        login=session.login,
+        server_hostname=session.target_hostname,
+    )

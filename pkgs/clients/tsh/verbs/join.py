@@ -1,0 +1,52 @@
+"""`tsh join`: the system's OpenSSH, told to join a session instead of opening one."""
+
+from __future__ import annotations
+
+from pkgs.clients.tsh.connections import openssh
+from pkgs.clients.tsh.connections.dial import auth_client
+from pkgs.clients.tsh.flags import CLUSTER, RESUME
+from pkgs.clients.tsh.login.relogin import current_or_relogin
+from pkgs.clients.tsh.sessions import joining
+from pkgs.clients.tsh.verbs.ssh import execute
+from pkgs.common.errors import NotFoundError
+from pkgs.common.output.argv import Flag, Parsed, Spec
+
+SPEC = Spec(
+    "Join somebody's session: as an observer, who watches; as a moderator, who watches and may end it; as a"
+    " peer, who types too. Roles say who may join whose sessions, and as what.",
+    Flag("mode", "How to join", short="m", default="observer", choices=("observer", "moderator", "peer"),
+         metavar="MODE"),
+    CLUSTER,
+    *RESUME,
+    usage="ID",
+    least=1,
+    most=1,
+)  # fmt: skip
+
+
+def run(args: Parsed) -> int:
+    """Find the session's server, then replace this process by OpenSSH."""
+    from pkgs.clients.tsh.sessions import listing
+    from pkgs.common.recording.ids import require_session_id
+
+    session_id = require_session_id(args.words[0])
+    login = current_or_relogin(args)
+    client = auth_client(login)
+    try:
+        found = listing.fetch(client, session_id=session_id)
+    finally:
+        client.close()
+    if not found:
+        raise NotFoundError(
+            "there is no such session, or you may not join it",
+            hint="'tsh sessions ls' lists those you may join",
+        )
+    mode = args.text("mode")
+    argv = [
+        openssh.program("ssh"),
+        *joining.options(login, mode),
+        "--",
+        openssh.host_name(login, found[0].host_id),
+        session_id,
+    ]
+    return execute([argv], temporary=bool(login.identity_file))

@@ -1,0 +1,1 @@
+"""`tsh sessions`."""
