@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 import yaml
 
-from tests.harness.cluster import OS_USER, Cluster, Person
+from tests.harness.cluster import OS_USER, Cluster, Person, run
 from tests.harness.sshd import NAME, Sshd
 from tests.harness.wait import wait_for
 
@@ -78,3 +82,131 @@ def test_stock_ssh_jumps_there_with_input_and_a_terminal(world: Agentless) -> No
     assert done.out == "x" * 100_000, done.err
     shown = world.alice.ssh("-tt", f"{OS_USER}@{NAME}.demo", "tty; echo $TERM")
     assert "/dev/pts/" in shown.out, shown.err
+
+
+def test_files_go_through_sftp_and_rsync_and_are_audited(world: Agentless) -> None:
+    config, there = world.alice.ssh_config(), world.cluster.dir / "there"
+    source = world.cluster.dir / "file"
+    source.write_bytes(bytes(range(256)) * 8_000)
+    target = f"{OS_USER}@{NAME}.demo"
+    run("sftp", "-F", config, "-b", "-", target, env=world.alice.env, stdin=f"put {source} {there}\n").ok()
+    assert there.read_bytes() == source.read_bytes()
+    world.cluster.wait_event("subsystem", name="sftp", server_hostname=NAME)
+    done = run("scp", "-O", "-F", config, f"{target}:{there}", f"{there}.back", env=world.alice.env).ok()
+    assert there.with_suffix(".back").read_bytes() == source.read_bytes(), done.err
+    world.cluster.wait_event("scp", server_hostname=NAME, path=str(there))
+
+
+def test_a18_forwarding_is_for_those_whose_roles_allow_it(world: Agentless) -> None:
+    config, port = world.alice.ssh_config(), str(world.sshd.port)
+    jump = ("-W", f"127.0.0.1:{port}", f"{OS_USER}@{NAME}.demo")
+    done = run("ssh", "-F", config, *jump, env=world.alice.env, stdin="x\n")
+    assert done.out.startswith("SSH-2.0-OpenSSH"), done.err
+    world.cluster.wait_event("port", code="T3003I", addr=f"127.0.0.1:{port}")
+    closed = yaml.safe_dump(
+        {
+            "kind": "role",
+            "version": "v7",
+            "metadata": {"name": "closed"},
+            "spec": {
+                "allow": {"logins": [OS_USER], "node_labels": {"env": "lab"}},
+                "options": {"port_forwarding": False, "ssh_file_copy": False},
+            },
+        }
+    )
+    world.cluster.tctl("create", stdin=closed).ok()
+    carol = world.cluster.login("carol", roles="closed")
+    refused = run("ssh", "-F", carol.ssh_config(), *jump, env=carol.env, stdin="x\n")
+    assert "SSH-2.0" not in refused.out and refused.code != 0
+    sftp = run("sftp", "-F", carol.ssh_config(), "-b", "-", jump[-1], env=carol.env, stdin="ls\n")
+    assert sftp.code != 0 and "file copying is not permitted" in sftp.err
+    assert carol.ssh(jump[-1], "echo in").out == "in\n"
+
+
+def test_who_may_not_gets_no_certificate_and_no_connection(world: Agentless) -> None:
+    mallory = world.cluster.login("mallory", logins="somebody")
+    before = len(world.cluster.events("cert.create"))
+    done = mallory.tsh("ssh", f"{OS_USER}@{NAME}", "true")
+    assert done.code != 0
+    assert not [e for e in world.cluster.events("cert.create")[before:] if "openssh" in str(e)]
+
+
+def test_a30_a_role_that_requires_company_opens_nothing_here(world: Agentless) -> None:
+    role = {
+        "kind": "role",
+        "version": "v7",
+        "metadata": {"name": "watched"},
+        "spec": {
+            "allow": {
+                "logins": [OS_USER],
+                "node_labels": {"*": "*"},
+                "require_session_join": [
+                    {"name": "one", "filter": 'contains(user.spec.roles, "auditor")', "kinds": ["ssh"],
+                     "modes": ["moderator"], "count": 1}
+                ],
+            }
+        },
+    }  # fmt: skip
+    world.cluster.tctl("create", stdin=yaml.safe_dump(role)).ok()
+    watched = world.cluster.login("watched", roles="watched")
+    assert watched.tsh("ssh", "-t", f"{OS_USER}@{NAME}", "echo in").out == ""
+
+
+def test_a14_a_lock_ends_what_goes_on(world: Agentless) -> None:
+    dave = world.cluster.login("dave")
+    argv = ["ssh", "-F", str(dave.ssh_config()), f"{OS_USER}@{NAME}.demo", "echo up; exec sleep 100"]
+    with subprocess.Popen(argv, env=dave.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as going:
+        assert going.stdout is not None and going.stderr is not None
+        assert going.stdout.readline() == b"up\n"
+        world.cluster.tctl("lock", "--user=dave", "--message=go home").ok()
+        assert going.wait(20) == 255
+        assert b"go home" in going.stderr.read()
+    world.cluster.wait_event("client.disconnect", user="dave")
+    world.cluster.wait_event("session.end", user="dave")
+
+
+def test_a03_a66_the_wrong_server_and_a_hostile_one_get_nobody_in(world: Agentless) -> None:
+    """One that shows a plain key, one with another's name, and one that never ends its first line."""
+    cluster = world.cluster
+    users = cluster.tctl("auth", "export", "--type=openssh").ok().out.strip()
+    certificate, pem = signed_host_key(cluster, "somebody-else.example.com")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def flood() -> None:
+            peer, _ = listener.accept()
+            with peer, contextlib.suppress(OSError):
+                while True:
+                    peer.sendall(b"x" * 65536)
+
+        thread = threading.Thread(target=flood, daemon=True)
+        thread.start()
+        with (
+            Sshd(cluster.dir / "plain", users) as plain,
+            Sshd(cluster.dir / "other", users, host_cert=certificate, host_pem=pem) as other,
+        ):
+            addrs = {
+                "plain.example.com": plain.addr,
+                "other.example.com": other.addr,
+                "flood.example.com": f"127.0.0.1:{listener.getsockname()[1]}",
+            }
+            for name, addr in addrs.items():
+                cluster.tctl("create", stdin=describe(str(uuid.uuid4()), addr, name)).ok()
+                wait_for(lambda name=name: name in world.alice.tsh("ls").out, what=name)  # type: ignore[misc]
+                done = world.alice.tsh("ssh", f"{OS_USER}@{name}", "echo in")
+                assert done.out == "" and done.code != 0, name
+        thread.join(20)
+        assert not thread.is_alive()
+    assert world.alice.tsh("ssh", f"{OS_USER}@{NAME}", "echo in").out == "in\n"
+
+
+def test_a21_the_server_cannot_be_reached_past_the_proxy(world: Agentless) -> None:
+    """Her own certificate is of another authority than the one that the server trusts."""
+    home = world.alice.home / ".tsh"
+    keys = [str(path) for path in home.rglob("*-cert.pub")]
+    assert keys
+    flags = [word for key in keys for word in ("-i", key.removesuffix("-cert.pub"))]
+    done = run(
+        "ssh", "-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+        "-o", "BatchMode=yes", "-p", str(world.sshd.port), *flags, f"{OS_USER}@127.0.0.1", "echo in",
+    )  # fmt: skip
+    assert done.out == "" and "Permission denied" in done.err
