@@ -19,6 +19,7 @@ from pkgs.common.api import (
     bots,
     join,
     login,
+    openssh,
     recordings,
     requests,
     resources,
@@ -130,6 +131,7 @@ def test_every_call_of_the_api_has_a_handler() -> None:
             *(access, accesslists, system, login, join, bots, resources, audit, recordings, requests),
             sessions,
             semaphores,
+            openssh,
         )
         for value in vars(module).values()
         if isinstance(value, type)
