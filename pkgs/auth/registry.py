@@ -18,6 +18,7 @@ from pkgs.auth.audit.searching import SearchHandlers
 from pkgs.auth.bots.machines import MachineHandlers
 from pkgs.auth.bots.manage import BotHandlers
 from pkgs.auth.explaining import ExplainHandlers
+from pkgs.auth.headless.calls import HeadlessHandlers
 from pkgs.auth.issuing.impersonating import ImpersonationHandlers
 from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
@@ -37,6 +38,7 @@ from pkgs.common.api import (
     accesslists,
     audit,
     bots,
+    headless,
     join,
     login,
     openssh,
@@ -88,6 +90,7 @@ class Handlers:
     sessions: SessionHandlers
     semaphores: SemaphoreHandlers
     openssh: OpensshHandlers
+    headless: HeadlessHandlers
 
 
 class Guarded:
@@ -177,6 +180,9 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(system.GetTrustAnchors, handlers.status.trust_anchors, MEMBERS)
 
     add(login.Login, handlers.login.login, PROVING)
+    add(headless.StartHeadless, handlers.headless.start, PROVING)
+    add(headless.GetHeadless, handlers.headless.get, Callers.USER)
+    add(headless.DecideHeadless, handlers.headless.decide, Callers.USER)
     add(login.GetSignup, handlers.signup.get_signup, PROVING)
     add(login.FinishSignup, handlers.signup.finish_signup, PROVING)
     add(login.CreateUser, handlers.signup.create_user, PEOPLE)

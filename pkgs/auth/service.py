@@ -33,6 +33,7 @@ from pkgs.auth.bots.machines import MachineHandlers
 from pkgs.auth.bots.manage import BotHandlers
 from pkgs.auth.explaining import ExplainHandlers
 from pkgs.auth.gate import Gate
+from pkgs.auth.headless.calls import HeadlessHandlers
 from pkgs.auth.issuing.authorities import Authorities
 from pkgs.auth.issuing.hosts import Hosts
 from pkgs.auth.issuing.impersonating import ImpersonationHandlers
@@ -134,7 +135,7 @@ class AuthService:
         journal = self.journal = Journal(log, self.cluster_name, self.host_id, self._now)
         self.pruning = Pruning(store, journal)
         accounts, attempts = Accounts(self.backend), AttemptLog(self.backend)
-        logins, invites = (Gate(limits.GUESSES_PER_MINUTE, limits.GUESSES_BURST) for _ in range(2))
+        logins, invites, headless = (Gate(limits.GUESSES_PER_MINUTE, limits.GUESSES_BURST) for _ in range(3))
         joins = Gate(limits.JOINS_PER_MINUTE, limits.JOINS_BURST)
         passwords = PasswordPool()
         self._closers.append(passwords.close)
@@ -177,6 +178,7 @@ class AuthService:
             requests=RequestHandlers(store, permissions, journal, self.cluster_name),
             deciding=DecidingHandlers(store, permissions, journal),
             sessions=SessionHandlers(Trackers(self._now), permissions, journal, self.cluster_name),
+            headless=HeadlessHandlers(store, accounts, attempts, permissions, issuer, journal, headless),
             semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
             openssh=OpensshHandlers(store, permissions, authorities, journal),
         )

@@ -38,6 +38,11 @@ def test_two_profiles_are_kept_apart(cluster: Cluster) -> None:
     assert json.loads(first.tsh("ls", "-R", "--format=json").ok().out) == []
     header = first.tsh("ls", "-R").ok().out.splitlines()[0].split()
     assert header[:2] == ["Proxy", "Cluster"]
+    blocks = [line for line in first.tsh("config").ok().out.splitlines() if line.startswith("Host ")]
+    assert blocks == [
+        "Host *.demo localhost", "Host *.demo !localhost", "Host *.demo 127.0.0.1", "Host *.demo !127.0.0.1"
+    ]  # fmt: skip
+    assert "localhost" not in first.tsh("config", "--proxy=127.0.0.1").ok().out
     # A login that still holds is switched to, not asked for.
     first.tsh("login", f"--proxy={cluster.proxy_addr}", "--insecure").ok()
     assert json.loads(first.tsh("status", "--format=json").ok().out)["active"]["username"] == "ann"

@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from pkgs.auth import limits
+from pkgs.auth.headless import calls
+from pkgs.auth.headless.waiting import Waiting
 from pkgs.common.api import (
     access,
     accesslists,
     audit,
     bots,
+    headless,
     join,
     login,
     openssh,
@@ -72,6 +75,8 @@ BY_RULE = frozenset({"impersonated", "boss", "bot's output", "admin"})
 """Whoever has the rules in an unrestricted certificate."""
 SELF = frozenset({"boss", "admin"})
 """Whoever has them and is here in person."""
+IN_PERSON = PEOPLE - {"impersonated"}
+"""Users with a login of their own."""
 PROVING = NOBODY | {PROXY} | USERS | ADMIN
 
 REFUSALS = frozenset({"denied", "locked", "untrusted"})
@@ -150,6 +155,21 @@ async def reviewing(w: World, peer: Peer) -> Any:
 
 async def deciding(w: World, _: Peer) -> Any:
     return requests.SetAccessRequestState(id=await w.request(), state="APPROVED")
+
+
+def own_headless(w: World, peer: Peer) -> headless.GetHeadless:
+    """A headless login that waits for this peer."""
+    key = new_keys()["ssh_public_key"]
+    waiting = Waiting(headless.headless_id(key), peer.name, key, "", "", w.kit.clock.now())
+    w.kit.service.handlers.headless._waiting._all[waiting.id] = waiting
+    return headless.GetHeadless(headless_id=waiting.id)
+
+
+def starting(_: World, __: Peer) -> Any:
+    keys = new_keys()
+    return headless.StartHeadless(
+        user="noor", headless_id=headless.headless_id(keys["ssh_public_key"]), **keys
+    )
 
 
 async def deleting(w: World, _: Peer) -> Any:
@@ -247,6 +267,13 @@ ROWS: list[Row] = [
     row(system.GetClusterStatus(), USERS | HOST | ADMIN),
     row(system.GetTrustAnchors(), USERS | HOST | ADMIN),
     Row("Login", login_of, PROVING),
+    Row("StartHeadless", each(starting), PROVING),
+    Row("GetHeadless", each(own_headless), IN_PERSON),
+    Row(
+        "DecideHeadless",
+        each(lambda w, p: headless.DecideHeadless(headless_id=own_headless(w, p).headless_id, approve=False)),
+        IN_PERSON,
+    ),
     Row("GetSignup", signup, PROVING),
     Row("FinishSignup", accepting, PROVING),
     Row("CreateUser", each(lambda w, p: login.CreateUser(name=w.fresh("made"), roles=["access"])), BY_RULE),
@@ -407,6 +434,9 @@ def test_every_call_has_a_row(short_tmp: Path) -> None:
 def test_each_call_is_for_those_it_is_for(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with auth(short_tmp) as kit:
+            monkeypatch.setattr(calls, "WAIT_S", 0.01)
+            monkeypatch.setattr(limits, "HEADLESS_OF_SOURCE", 100)
+            monkeypatch.setattr(limits, "HEADLESS_OF_USER", 100)
             # Many requests of one user, and of all callers one source.
             monkeypatch.setattr(limits, "PENDING_REQUESTS_PER_USER", limits.REQUESTS_PER_USER)
             w = await world(kit)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pkgs.agents.ssh.forwards import Forwards
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.holds import Holds
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
@@ -19,12 +20,14 @@ from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.messages import (
     Account,
-    ForwardAnswer,
     ForwardEnded,
     Idle,
+    ListenerClosed,
     NoAccount,
     OnTerminal,
+    OpenAgent,
     OpenForward,
+    OpenListener,
 )
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
@@ -100,6 +103,7 @@ class SshConnection:
         self._end = end
         self._on_closed = on_closed
         self._sessions: dict[int, SessionLog] = {}
+        self._forwards: Forwards | None = None
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
@@ -157,6 +161,9 @@ class SshConnection:
             self._visitor = visitor.Visitor(table, self._gate, self._parties, self._source, blob, self._push)
         else:
             self._own = OwnSessions(table, self._gate, self._push, self._end)
+            self._forwards = Forwards(
+                self._gate, identity, user, self._source, self._emit_mine, self._shared.log
+            )
             self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
             visits=user == JOIN_LOGIN,
@@ -227,15 +234,14 @@ class SshConnection:
                 await session.end(message)
             case GaveUp(channel=channel):
                 await self._own.gave_up(channel)
-            case OpenForward():
-                await answer(await self._open_forward(message))
-            case ForwardEnded():
-                await self._forward_ended(message)
             case OnTerminal(channel=channel):
                 self._session(channel)  # ended ones have no terminal
                 self._holds.on_terminal(self.login, message, self._source)
             case Idle():
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
+            case OpenForward() | ForwardEnded() | OpenListener() | ListenerClosed() | OpenAgent():
+                assert self._forwards is not None
+                await self._forwards.handle(message, answer)
             case _:
                 raise ProtocolError("message is not one of a connection's process")
 
@@ -259,6 +265,11 @@ class SshConnection:
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
         self._holds.release()
+        try:
+            if self._forwards is not None:
+                await self._forwards.close()
+        except AccessError as problem:
+            self._shared.log.error("the end of a forwarding is not audited: %s", problem)
         self._on_closed(self)
 
     # While it lasts.
@@ -286,6 +297,8 @@ class SshConnection:
             self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
         elif authorities and not self._gate.still_trusts(self._blob, identity, self.login, self._source):
             self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
+        elif self._forwards is not None and self._forwards.too_much():
+            self.end("forwarding is no longer permitted")
         elif self._own is not None:
             self._own.review()
 
@@ -387,34 +400,6 @@ class SshConnection:
             record_limit=RECORD_HEAD,
         )
 
-    async def _open_forward(self, request: OpenForward) -> ForwardAnswer:
-        assert self.identity is not None
-        decision = self._gate.decide(self.identity, self.login, self._source)
-        options = self._gate.options(self.identity, self.login, self._source) if decision else None
-        if (
-            options is None
-            or not self._gate.may_forward(self.identity, options)
-            or self._gate.is_forced(self.identity, self.login, self._source)
-        ):
-            text = decision.text or "port forwarding is not permitted"
-            why = text if decision else "; ".join(decision.reasons)
-            await self._forward_ended(
-                ForwardEnded(host=request.host, port=request.port, what="failed", error=why)
-            )
-            return ForwardAnswer(channel=request.channel, refusal=text)
-        return ForwardAnswer(channel=request.channel)
-
-    async def _forward_ended(self, message: ForwardEnded) -> None:
-        assert self._parties is not None
-        kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
-        fields: dict[str, FieldValue] = {
-            **self._parties.fields(),
-            "addr": f"{message.host}:{message.port}",
-            "success": message.what != "failed",
-            "error": message.error or None,
-        }
-        await self._emit(kind[message.what], fields)
-
     async def _file_operation(self, message: FileOperation) -> None:
         kind, action = codes.sftp_kind(message.operation, ok=not message.error)
         await self._session(message.channel).emit(
@@ -431,6 +416,10 @@ class SshConnection:
             codes.SESSION_REJECTED,
             {**self._parties.fields(), "reason": reason, "max": most, "command": request.command or None},
         )
+
+    async def _emit_mine(self, kind: codes.Kind, fields: dict[str, FieldValue]) -> None:
+        assert self._parties is not None
+        await self._emit(kind, {**self._parties.fields(), **fields})
 
     async def _emit(self, kind: codes.Kind, fields: dict[str, FieldValue]) -> None:
         event = new_event(

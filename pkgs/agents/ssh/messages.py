@@ -78,10 +78,40 @@ class ForwardAnswer(Message, frozen=True, kw_only=True):
 class ForwardEnded(Message, frozen=True, kw_only=True):
     """How a forwarding began or ended; for the audit."""
 
+    channel: int
     host: str
     port: int
     what: Literal["started", "stopped", "failed"]
     error: str = ""
+
+
+class OpenListener(Message, frozen=True, kw_only=True):
+    """A client wants connections to a port of this host, which is bound and not yet listened on. Answered by
+    a ListenerAnswer, after the audit."""
+
+    host: str
+    """As the client wrote it."""
+    port: int
+
+
+class ListenerAnswer(Message, frozen=True, kw_only=True):
+    refusal: str = ""
+
+
+class ListenerClosed(Message, frozen=True, kw_only=True):
+    """It is listened on no more, or could not be bound."""
+
+    host: str
+    port: int
+    error: str = ""
+
+
+class OpenAgent(Message, frozen=True, kw_only=True):
+    """A session asks for the client's authentication agent. Answered by an AgentAnswer, after the audit."""
+
+
+class AgentAnswer(Message, frozen=True, kw_only=True):
+    refusal: str = ""
 
 
 FromProcess = (
@@ -97,6 +127,19 @@ FromProcess = (
     | SessionEnded
     | OpenForward
     | ForwardEnded
+    | OpenListener
+    | ListenerClosed
+    | OpenAgent
     | FromTogether
 )
-ToProcess = Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAnswer | ToTogether
+ToProcess = (
+    Signature
+    | OfferAnswer
+    | Refused
+    | Account
+    | SessionOpened
+    | ForwardAnswer
+    | ListenerAnswer
+    | AgentAnswer
+    | ToTogether
+)

@@ -138,7 +138,7 @@ class LoginHandler:
             return Proof(None, "this user is a machine")
         if attempts.locked(now):
             return Proof(None, "user is locked after too many failed attempts")
-        if _is_locked(user, now):
+        if is_locked(user, now):
             return Proof(None, "user is locked by an administrator")
         if not right_password:
             return Proof(None, "wrong password" if stored else "user has not set a password yet")
@@ -201,6 +201,7 @@ class LoginHandler:
         await asyncio.gather(*self._background, return_exceptions=True)
 
 
-def _is_locked(user: User, now: float) -> bool:
+def is_locked(user: User, now: float) -> bool:
+    """Whether an administrator has locked the user's record."""
     status = user.spec.status
     return status.is_locked and (status.lock_expires is None or status.lock_expires.timestamp() > now)

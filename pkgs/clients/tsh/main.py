@@ -25,6 +25,7 @@ TOOL = Tool(
             {"ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join")},
             {"list": "ls"},
         ),
+        "resolve": Verb(_VERBS + "resolve", "Show the server that a name or labels mean"),
         "scp": Verb(_VERBS + "scp", "Copy files to and from a server"),
         "config": Verb(_VERBS + "config", "Print a configuration for OpenSSH"),
         "proxy": Group(
@@ -42,6 +43,10 @@ TOOL = Tool(
                 "search": Verb(_VERBS + "request.search", "Find what you could ask for"),
             },
             {"list": "ls"},
+        ),
+        "headless": Group(
+            "Logins on other machines.",
+            {"approve": Verb(_VERBS + "headless.approve", "Approve a login started with --headless")},
         ),
         "play": Verb(_VERBS + "recordings.play", "Replay a recorded session"),
         "recordings": Group(

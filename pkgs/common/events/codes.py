@@ -18,6 +18,10 @@ class Kind(NamedTuple):
 # Users and logins.
 USER_LOGIN_OK = Kind("user.login", "T1000I")
 USER_LOGIN_FAIL = Kind("user.login", "T1000W")
+HEADLESS_REQUESTED = Kind("user.login", "T1012I")
+HEADLESS_APPROVED = Kind("user.login", "T1013I")
+HEADLESS_FAILED = Kind("user.login", "T1013W")
+HEADLESS_REJECTED = Kind("user.login", "T1014W")
 USER_CREATE = Kind("user.create", "T1002I")
 USER_UPDATE = Kind("user.update", "T1003I")
 USER_DELETE = Kind("user.delete", "T1004I")

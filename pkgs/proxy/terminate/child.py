@@ -22,6 +22,7 @@ from pkgs.common.ssh.client.connection import connect
 from pkgs.common.ssh.client.hosts import ByAuthority, trust_in_hosts
 from pkgs.common.ssh.client.login import UserKey
 from pkgs.common.ssh.connection import Connection
+from pkgs.common.ssh.forwarding import RemoteForward
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
@@ -156,16 +157,16 @@ class Child:
             raise OpenRefused(OPEN_PROHIBITED, answer.refusal)
 
         def failed(text: str, code: int) -> None:
-            self._tell_forward(target, "failed", inert(text))
+            self._tell_forward(channel, target, "failed", inert(text))
             refused = code or OPEN_CONNECT_FAILED
             self.loop.call_soon(lambda: channel.refuse(refused, inert(text)))
 
         def over(relay: ForwardRelay, was_open: bool) -> None:
             self._forwards.discard(relay)
             if was_open:
-                self._tell_forward(target, "stopped")
+                self._tell_forward(channel, target, "stopped")
 
-        relay = ForwardRelay(channel, lambda: self._tell_forward(target, "started"), failed, over)
+        relay = ForwardRelay(channel, lambda: self._tell_forward(channel, target, "started"), failed, over)
         self._forwards.add(relay)
         try:
             relay.far = self._there().open_direct_tcp(target, relay.far_owner)
@@ -173,6 +174,9 @@ class Child:
             self._forwards.discard(relay)
             raise OpenRefused(OPEN_RESOURCE_SHORTAGE, problem.message) from None
         return relay
+
+    def remote_forward(self, asked: RemoteForward) -> None:
+        """Nothing listens on a server without an agent."""
 
     def ended(self, reason: str) -> None:
         self.loop.call_soon(self._lost)
@@ -224,9 +228,15 @@ class Child:
         self.loop.after(FAREWELL_S, lambda: self._connection.end("the server closed the connection"))
 
     def _tell_forward(
-        self, target: DirectTcp, what: Literal["started", "stopped", "failed"], error: str = ""
+        self,
+        channel: Channel,
+        target: DirectTcp,
+        what: Literal["started", "stopped", "failed"],
+        error: str = "",
     ) -> None:
-        self._link.tell(ForwardEnded(host=target.host, port=target.port, what=what, error=error))
+        self._link.tell(
+            ForwardEnded(channel=channel.number, host=target.host, port=target.port, what=what, error=error)
+        )
 
     def _keep_alive(self) -> None:
         silent = self._connection.keep_alive()

@@ -86,6 +86,8 @@ class Terminated:
         self._proof: LoginProof | None = None
         self._signed: tuple[bytes, str, bytes] = (b"", "", b"")
         self._sessions: dict[int, SessionLog] = {}
+        self._forwards: set[int] = set()
+        """Channels whose forwarding was allowed."""
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
@@ -238,6 +240,8 @@ class Terminated:
             self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
         elif authorities and not self._gate.still_trusts(self._blob, identity, self._login, self._source):
             self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
+        elif self._forwards and not self._gate.may_forward(identity, self._login, self._source, live=True):
+            self._disconnect("port forwarding is no longer allowed", NO_LONGER)
         elif self._gate.now() >= (
             identity.previous_expires_at or identity.expires_at
         ) and self._gate.ends_expired(identity):
@@ -326,16 +330,21 @@ class Terminated:
         assert self.identity is not None
         decision = self._gate.decide(self.identity, self._login, self._source)
         if decision and self._gate.may_forward(self.identity, self._login, self._source):
+            self._forwards.add(request.channel)
             return ForwardAnswer()
         text = decision.text or "port forwarding is not permitted"
         why = text if decision else "; ".join(decision.reasons)
         await self._forward_ended(
-            ForwardEnded(host=request.host, port=request.port, what="failed", error=why)
+            ForwardEnded(
+                channel=request.channel, host=request.host, port=request.port, what="failed", error=why
+            )
         )
         return ForwardAnswer(refusal=text)
 
     async def _forward_ended(self, message: ForwardEnded) -> None:
         assert self._parties is not None
+        if message.what != "started":
+            self._forwards.discard(message.channel)
         kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
         fields: dict[str, FieldValue] = {
             **self._parties.fields(),

@@ -79,7 +79,9 @@ class Gate:
             return False
         return True
 
-    def options(self, identity: Identity, login: str, source_addr: str) -> SessionOptions:
+    def options(
+        self, identity: Identity, login: str, source_addr: str, *, live: bool = False
+    ) -> SessionOptions:
         """What the roles say about the session now. Raises DeniedError."""
         return merge_options(
             self.cache.roles_of(identity),
@@ -87,7 +89,7 @@ class Gate:
             traits=identity.traits,
             networking=self.cache.networking,
             auth_preference=self.cache.auth_preference,
-            in_force=serving(self._environment(source_addr)),
+            in_force=serving(self._environment(source_addr, live=live)),
         )
 
     def confinement(self, identity: Identity, login: str, source_addr: str) -> Confinement:
@@ -107,11 +109,11 @@ class Gate:
         roles = self.cache.roles_of(identity)
         return merge_options(roles, auth_preference=self.cache.auth_preference).disconnect_expired_cert
 
-    def may_forward(self, identity: Identity, login: str, source_addr: str) -> bool:
+    def may_forward(self, identity: Identity, login: str, source_addr: str, *, live: bool = False) -> bool:
         """Local forwarding: roles and certificate must both allow it (attack A18)."""
         try:
             return (
-                self.options(identity, login, source_addr).port_forward_local
+                self.options(identity, login, source_addr, live=live).port_forward_local
                 and "permit-port-forwarding" in identity.extensions
                 and not identity.force_command
                 and not self.confinement(identity, login, source_addr).forced

@@ -55,6 +55,7 @@ class ForwardAnswer(Message, frozen=True, kw_only=True):
 
 
 class ForwardEnded(Message, frozen=True, kw_only=True):
+    channel: int
     host: str
     port: int
     what: Literal["started", "stopped", "failed"]

@@ -18,6 +18,7 @@ import msgspec
 import segno
 from aiohttp import web
 
+from pkgs.common.api.headless import StartHeadless
 from pkgs.common.api.join import Join
 from pkgs.common.api.login import FinishSignup, GetSignup, Login, SignupForm, UserCerts
 from pkgs.common.errors import InputError, NotFoundError, UnavailableError
@@ -78,6 +79,13 @@ class _LoginFinish(msgspec.Struct, frozen=True):
     ttl: int = 0
 
 
+class _HeadlessLogin(msgspec.Struct, frozen=True):
+    user: str
+    headless_id: str
+    ssh_pub_key: str
+    tls_pub_key: str
+
+
 class _FinishSignup(msgspec.Struct, frozen=True):
     token: str
     password: str
@@ -113,6 +121,7 @@ class WebApi:
             router.add_post(f"{prefix}/webapi/mfa/login/begin", self.login_begin)
             router.add_post(f"{prefix}/webapi/mfa/login/finish", self.login_finish)
             router.add_post(f"{prefix}/webapi/ssh/certs", self.login_finish)
+            router.add_post(f"{prefix}/webapi/headless/login", self.headless_login)
             router.add_get(f"{prefix}/webapi/users/password/token/{{token}}", self.get_signup)
             router.add_put(f"{prefix}/webapi/users/password/token", self.finish_signup)
             router.add_post(f"{prefix}/webapi/users/password/token", self.finish_signup)
@@ -145,7 +154,9 @@ class WebApi:
             "second_factor": preference.second_factor,
             "preferred_local_mfa": "" if preference.second_factor == "off" else "otp",
             "allow_passwordless": False,
-            "allow_headless": False,
+            "allow_headless": preference.allow_headless is not False
+            and preference.second_factor != "off"
+            and preference.local_auth,
             "local": {"name": ""},
             "private_key_policy": "none",
             "piv_slot": "",
@@ -244,6 +255,23 @@ class WebApi:
             )
         )
         return json_response(user_certs(certs))
+
+    async def headless_login(self, request: web.Request) -> web.Response:
+        """Certificates once the user has approved; until then, again and again, `{"state": "pending"}`."""
+        body = await _decode(request, _HeadlessLogin)
+        answer = await self.call(
+            StartHeadless(
+                user=body.user,
+                headless_id=body.headless_id,
+                ssh_public_key=_text(body.ssh_pub_key, "ssh_pub_key"),
+                tls_public_key=_text(body.tls_pub_key, "tls_pub_key"),
+                client_addr=request[CLIENT_IP],
+                user_agent=request.headers.get("User-Agent", "")[:256],
+            )
+        )
+        if answer.certs is None:
+            return json_response({"state": "pending"})
+        return json_response({"state": "approved", "certs": user_certs(answer.certs)})
 
     # --- invitations
 

@@ -12,7 +12,7 @@ from pkgs.clients.tsh.main import TOOL
 from pkgs.clients.tsh.profile import home
 from pkgs.clients.tsh.profile.certfacts import CertFacts
 from pkgs.clients.tsh.profile.login import Login
-from pkgs.clients.tsh.verbs import scp, signup, ssh
+from pkgs.clients.tsh.verbs import config, scp, signup, ssh
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Parsed, Parser
 
@@ -144,3 +144,13 @@ def test_invitation_links() -> None:
     for bad in ("http://hub/web/invite/abcdef0123456789", "https://hub/web/invite/../x", "https://hub/web/invite/abcdefgh\nx",
                 "https://user@hub/web/invite/abcdef0123456789", "javascript:x", ""):  # fmt: skip
         assert not signup._LINK.match(bad)
+
+
+def test_a_shorter_clusters_block_does_not_take_the_hosts_of_a_longer() -> None:
+    def of(cluster: str, name: str) -> Login:
+        profile = home.Profile(name, f"{name}:3080", "alice", cluster)
+        facts = CertFacts("alice", ["root"], 0, 2**62, {})
+        return Login(home_dir="/h", profile=profile, paths=home.Paths("/h", profile), facts=facts)
+
+    logins = [of("corp", "one"), of("eu.corp", "two"), of("corp", "three")]
+    assert [login.profile_name for login in config.in_order(logins)] == ["two", "one", "three"]

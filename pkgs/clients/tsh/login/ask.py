@@ -12,11 +12,13 @@ from pkgs.common.output.sanitize import inert
 
 MAX_SECRET_CHARS = 4096
 
+OTP_STDIN = Flag(
+    "otp-stdin", "Read the one-time code from standard input, one line (after the password)", is_bool=True
+)
 SECRET_FLAGS = (
     Flag("password-stdin", "Read the password from standard input, one line", is_bool=True),
-    Flag("otp-stdin", "Read the one-time code from standard input, one line (after the password)",
-         is_bool=True),
-)  # fmt: skip
+    OTP_STDIN,
+)
 
 
 def password(args: Parsed, prompt: str) -> str:

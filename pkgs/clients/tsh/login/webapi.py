@@ -33,6 +33,7 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 class PingAuth(msgspec.Struct, frozen=True, kw_only=True):
     second_factor: str = "otp"
     has_motd: bool = False
+    allow_headless: bool = False
 
 
 class PingSsh(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +76,13 @@ class LoginAnswer(msgspec.Struct, frozen=True, kw_only=True):
     cert: str
     tls_cert: str
     host_signers: list[HostSigner] = []
+
+
+class HeadlessAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """`certs` is there once the login is approved."""
+
+    state: str = ""
+    certs: LoginAnswer | None = None
 
 
 class Invitation(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +131,18 @@ class WebApi:
             "ttl": ttl_s * 1_000_000_000,
         }
         return self._send("POST", "/webapi/mfa/login/finish", body, LoginAnswer)
+
+    def headless_login(
+        self, *, user: str, headless_id: str, ssh_public: str, tls_public: str
+    ) -> HeadlessAnswer:
+        """Certificates, once they are approved; waits a little."""
+        body = {
+            "user": user,
+            "headless_id": headless_id,
+            "ssh_pub_key": base64.b64encode(ssh_public.encode()).decode(),
+            "tls_pub_key": base64.b64encode(tls_public.encode()).decode(),
+        }
+        return self._send("POST", "/webapi/headless/login", body, HeadlessAnswer)
 
     def invitation(self, token: str) -> Invitation:
         """What a token is for, and the new second factor's secret."""

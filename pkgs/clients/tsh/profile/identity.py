@@ -67,11 +67,7 @@ def cluster_of(identity: IdentityFile) -> str:
 
 def unpack(identity: IdentityFile) -> str:
     """Write the parts to a new private folder; it is removed at exit."""
-    folder = Path(tempfile.mkdtemp(prefix="tsh-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # OpenSSH ends its ProxyCommand with SIGHUP.
-        signal.signal(number, _leave)
+    folder = Path(private_folder())
     for name, text in (
         ("key", identity.private_key.decode()),
         ("key-cert.pub", identity.ssh_cert + "\n"),
@@ -81,6 +77,16 @@ def unpack(identity: IdentityFile) -> str:
     ):
         write_atomic(folder / name, text.encode())
     return str(folder)
+
+
+def private_folder(where: Path | None = None) -> str:
+    """A new private folder that is removed when this process ends."""
+    folder = tempfile.mkdtemp(prefix="tsh-", dir=where)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # OpenSSH ends its ProxyCommand with SIGHUP.
+        signal.signal(number, _leave)
+    return folder
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

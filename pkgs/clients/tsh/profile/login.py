@@ -29,6 +29,7 @@ class Login:
         "ssh_cert",
         "ssh_key",
         "ssh_proxy_addr",
+        "temporary",
         "tls_cert",
         "tls_key",
         "user",
@@ -57,6 +58,8 @@ class Login:
         self.known_hosts = paths.known_hosts
         self.facts = facts
         self.identity_file = identity_file
+        self.temporary = bool(identity_file)
+        """Its files go away with this process, which must outlive the programs that use them."""
 
     @property
     def expires_at(self) -> float:
@@ -79,6 +82,10 @@ def current(args: Parsed) -> Login:
 
 def stored(args: Parsed) -> Login:
     """The same, expired or not."""
+    if args.on("headless") or args.text("auth") == "headless":
+        from pkgs.clients.tsh.login.headless import headless_login
+
+        return headless_login(args)
     if args.text("identity"):
         from pkgs.clients.tsh.profile.identity import login_of_identity
 
@@ -104,6 +111,16 @@ def of_profile(where: str, profile: home.Profile) -> Login:
             hint=f"run 'tsh login --proxy={profile.web_proxy_addr} --user={profile.user}'",
         ) from None
     return Login(home_dir=where, profile=profile, paths=paths, facts=read_cert(cert, paths.ssh_cert))
+
+
+def alive() -> list[Login]:
+    """Every stored login that has not expired; InputError when there is none."""
+    where = home.home_dir()
+    logins = [of_profile(where, home.load(where, name)) for name in home.profile_names(where)]
+    found = [login for login in logins if login.expires_at > time.time()]
+    if not found:
+        raise InputError("not logged in to any cluster", hint="run 'tsh login --proxy=<host:port>'")
+    return found
 
 
 def _check_cluster(args: Parsed, login: Login) -> None:

@@ -49,4 +49,4 @@ def run(args: Parsed) -> int:
         openssh.host_name(login, found[0].host_id),
         session_id,
     ]
-    return execute([argv], temporary=bool(login.identity_file))
+    return execute(argv, temporary=login.temporary)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 
 from pkgs.clients.tsh.flags import CLUSTER, VERBOSE
-from pkgs.clients.tsh.profile import home
-from pkgs.clients.tsh.profile.login import Login, current, of_profile
+from pkgs.clients.tsh.profile.login import Login, alive, current
 from pkgs.clients.tsh.servers import nodes
-from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 TYPE_CHECKING = False
@@ -31,7 +29,7 @@ SPEC = Spec(
 
 def run(args: Parsed) -> int:
     """Fetch, filter, print."""
-    logins = _all_logins() if args.on("all") else [current(args)]
+    logins = alive() if args.on("all") else [current(args)]
     labels = nodes.parse_labels(args.words[0]) if args.words else {}
     search = nodes.split_commas(args.text("search"))
     wanted = nodes.query_test(args.text("query"))
@@ -69,14 +67,3 @@ def _table(found: list[tuple[Login, Node]], *, several: bool, verbose: bool) -> 
             row.append(node.metadata.name)
         rows.append([*row, nodes.address(node), nodes.label_text(nodes.all_labels(node))])
     sys.stdout.write(render(headers, rows, width=None if verbose else terminal_width()))
-
-
-def _all_logins() -> list[Login]:
-    where = home.home_dir()
-    logins = [of_profile(where, home.load(where, name)) for name in home.profile_names(where)]
-    import time
-
-    alive = [login for login in logins if login.expires_at > time.time()]
-    if not alive:
-        raise InputError("not logged in to any cluster", hint="run 'tsh login --proxy=<host:port>'")
-    return alive

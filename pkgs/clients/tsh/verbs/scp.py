@@ -38,7 +38,7 @@ def run(args: Parsed) -> int:
             words.append(option)
     # Copies between two servers go through here: they do not know each other.
     words += ["-3", "--", *(place for _, place in places)]
-    return execute([words], temporary=bool(login.identity_file))
+    return execute(words, temporary=login.temporary)
 
 
 def _place(login: Login, args: Parsed, word: str) -> tuple[bool, str]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
 from pkgs.clients.tsh.login.relogin import current_or_relogin
+from pkgs.clients.tsh.many.limits import MAX_PARALLEL, PARALLEL
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.clients.tsh.sessions import company
-from pkgs.common.errors import InputError
+from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
     "Open a shell on a server, or run a command there. The host is a node's name, its id, an address, or"
-    " labels (env=prod) that match one node for a shell, or several for a command. The exit status is the"
-    " remote command's.",
+    " labels (env=prod) that match one node for a shell, or several for a command; without one you choose"
+    " from a list. The exit status is the remote command's; of several, that of the first server"
+    " in the order of 'tsh ls' that failed.",
     Flag("port", "SSH port on the remote host", short="p", metavar="PORT"),
     Flag("forward-agent", "Forward the local authentication agent", short="A", is_bool=True),
     Flag("forward", "Forward a local port: [bind:]port:host:port", short="L", is_list=True, metavar="SPEC"),
@@ -25,14 +28,21 @@ SPEC = Spec(
     Flag("no-remote-exec", "Run nothing on the server, only forward ports", short="N", is_bool=True),
     Flag("fork-after-authentication", "Go to the background once connected", short="f", is_bool=True),
     Flag("tty", "Allocate a terminal for a command", short="t", is_bool=True),
+    Flag("no-tty", "Allocate no terminal for a shell", short="T", is_bool=True),
+    Flag("quiet", "OpenSSH prints no warnings", short="q", is_bool=True),
+    Flag("verbose", "OpenSSH says what it does", short="v", is_bool=True),
+    Flag("compression", "Compress the connection, when the server does too", short="C", is_bool=True),
+    Flag("log-file", "Append OpenSSH's own messages to a file", short="E", metavar="FILE"),
     Flag("option", "An OpenSSH client option, Name=value", short="o", is_list=True, metavar="OPTION"),
     Flag("x11-untrusted", "Untrusted X11 forwarding", short="X", is_bool=True),
     Flag("x11-trusted", "Trusted X11 forwarding", short="Y", is_bool=True),
     *company.FLAGS,
+    Flag("parallel", "A command on several servers: how many at once", default=str(PARALLEL),
+         metavar="NUMBER"),
+    Flag("log-dir", "Write the output of each server to files in this folder", metavar="DIR"),
     CLUSTER,
     *RESUME,
-    usage="[USER@]HOST [COMMAND...]",
-    least=1,
+    usage="[[USER@]HOST] [COMMAND...]",
     most=1,
     command_after=1,
 )  # fmt: skip
@@ -80,34 +90,78 @@ SAFE_OPTIONS = frozenset(
 
 
 def run(args: Parsed) -> int:
-    """Replace this process by OpenSSH; with labels for several nodes, run it once for each."""
+    """Replace this process by OpenSSH; for a command on several nodes, run it once for each."""
+    if not args.words and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError("no server is named", hint="write tsh ssh user@host; 'tsh ls' lists the servers")
     login = current_or_relogin(args)
-    user, _, host = args.words[0].rpartition("@")
+    user, _, host = (args.words[0] if args.words else _picked(login)).rpartition("@")
     user = openssh.check_login(user or default_login(login, args))
     words = _words(args)
-    if "=" in host or ":" in host or host.replace(".", "").isdigit():
-        from pkgs.clients.tsh.servers.targets import node_ids
+    parallel = args.whole("parallel", least=1)
+    if parallel > MAX_PARALLEL:
+        raise InputError(f"--parallel is at most {MAX_PARALLEL}")
+    by_label = "=" in host or ":" in host or host.replace(".", "").isdigit()
+    if not by_label and not args.text("log-dir"):
+        argv = _argv(login, args, words, user, openssh.strip_cluster(login, host))
+        return execute(argv, temporary=login.temporary)
+    from pkgs.clients.tsh.servers import targets
 
-        hosts = node_ids(login, host, one=not args.command)
-    else:
-        hosts = [openssh.strip_cluster(login, host)]
-    port = str(args.whole("port") or openssh.PORT)
-    argvs = [
-        [
-            openssh.program("ssh"),
-            *openssh.locked_options(login, port=port),
-            *words,
-            *company.options(args),
-            *openssh.default_options(agent=args.on("forward-agent")),
-            "-l",
-            user,
-            "--",
-            openssh.host_name(login, name),
-            *args.command,
-        ]
-        for name in hosts
+    target = host if by_label else openssh.strip_cluster(login, host)
+    found = targets.matching(login, target)
+    if not args.command or "=" not in target:
+        # Only labels may mean several: a name that two servers bear is a mistake or an attempt at one.
+        found = [targets.the_one(target, found)]
+    if len(found) == 1 and not args.text("log-dir"):
+        argv = _argv(login, args, words, user, found[0].metadata.name)
+        return execute(argv, temporary=login.temporary)
+    _check_many(args)
+    from pkgs.clients.tsh.many import fanout, logs
+
+    servers = [(node.spec.hostname, node.metadata.name) for node in found]
+    jobs = [
+        fanout.Job(name, _argv(login, args, words, user, host_id))
+        for (_, host_id), name in zip(servers, logs.plain_names(servers), strict=True)
     ]
-    return execute(argvs, temporary=bool(login.identity_file))
+    return fanout.run_jobs(jobs, parallel=parallel, log_dir=args.text("log-dir"))
+
+
+def _picked(login: Login) -> str:
+    """The id of the server that the person at the terminal chooses from those that the login sees."""
+    from pkgs.clients.tsh.picker import screen
+    from pkgs.clients.tsh.servers import nodes
+
+    found = nodes.fetch(login, {}, [])
+    if not found:
+        raise NotFoundError("there is no server that you may see", hint="see 'tsh status' for your roles")
+    lines = [f"{node.spec.hostname}  {nodes.label_text(nodes.all_labels(node))}" for node in found]
+    return found[screen.choose(lines)].metadata.name
+
+
+def _argv(login: Login, args: Parsed, words: list[str], user: str, name: str) -> list[str]:
+    return [
+        openssh.program("ssh"),
+        *openssh.locked_options(login, port=str(args.whole("port") or openssh.PORT)),
+        *words,
+        *company.options(args),
+        *openssh.default_options(agent=args.on("forward-agent")),
+        "-l",
+        user,
+        "--",
+        openssh.host_name(login, name),
+        *args.command,
+    ]
+
+
+def _check_many(args: Parsed) -> None:
+    """A command for several servers has no terminal and no input, and its ports would be taken twice."""
+    if not args.command:
+        raise InputError("--log-dir is for a command", hint="write tsh ssh --log-dir=DIR user@host COMMAND")
+    for name in ("tty", "no-remote-exec", "fork-after-authentication"):
+        if args.on(name):
+            raise InputError(f"--{name} is for one server", hint="name one server, and leave out --log-dir")
+    for name in ("forward", "remote-forward", "dynamic-forward"):
+        if args.texts(name):
+            raise InputError(f"--{name} is for one server", hint="name one server, and leave out --log-dir")
 
 
 def default_login(login: Login, args: Parsed) -> str:
@@ -121,18 +175,15 @@ def default_login(login: Login, args: Parsed) -> str:
     return local
 
 
-def execute(argvs: list[list[str]], *, temporary: bool) -> int:
-    """Become the one program; or run several in turn and answer with the first status that is not 0."""
-    if len(argvs) == 1 and not temporary:
+def execute(argv: list[str], *, temporary: bool) -> int:
+    """Become the one program; with `temporary` (files that must go afterwards) run it and wait."""
+    if not temporary:
         # Nothing of us stays in memory, and the status is the program's own.
-        os.execv(argvs[0][0], argvs[0])  # noqa: S606
+        os.execv(argv[0], argv)  # noqa: S606
     import subprocess
 
-    first = 0
-    for argv in argvs:
-        status = subprocess.run(argv, check=False).returncode
-        first = first or (status if status >= 0 else 128 - status)
-    return first
+    status = subprocess.run(argv, check=False).returncode
+    return status if status >= 0 else 128 - status
 
 
 def _words(args: Parsed) -> list[str]:
@@ -145,11 +196,19 @@ def _words(args: Parsed) -> list[str]:
         ("no-remote-exec", "-N"),
         ("fork-after-authentication", "-f"),
         ("tty", "-t"),
+        ("no-tty", "-T"),
+        ("quiet", "-q"),
+        ("verbose", "-v"),
+        ("compression", "-C"),
         ("x11-untrusted", "-X"),
         ("x11-trusted", "-Y"),
     ):
         if args.on(name):
             words.append(option)
+    if args.on("tty") and args.on("no-tty"):
+        raise InputError("--tty and --no-tty exclude each other")
+    if args.text("log-file"):
+        words += ["-E", args.text("log-file")]
     for option in args.texts("option"):
         name = option.replace("=", " ").split(" ", 1)[0].lower()
         if name not in SAFE_OPTIONS:
