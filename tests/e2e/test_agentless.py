@@ -84,7 +84,7 @@ def test_stock_ssh_jumps_there_with_input_and_a_terminal(world: Agentless) -> No
     assert "/dev/pts/" in shown.out, shown.err
 
 
-def test_files_go_through_sftp_and_rsync_and_are_audited(world: Agentless) -> None:
+def test_files_go_through_sftp_and_scp_and_are_audited(world: Agentless) -> None:
     config, there = world.alice.ssh_config(), world.cluster.dir / "there"
     source = world.cluster.dir / "file"
     source.write_bytes(bytes(range(256)) * 8_000)
@@ -149,7 +149,10 @@ def test_a30_a_role_that_requires_company_opens_nothing_here(world: Agentless) -
     }  # fmt: skip
     world.cluster.tctl("create", stdin=yaml.safe_dump(role)).ok()
     watched = world.cluster.login("watched", roles="watched")
-    assert watched.tsh("ssh", "-t", f"{OS_USER}@{NAME}", "echo in").out == ""
+    wait_for(lambda: NAME in watched.tsh("ls").out, what="the server in tsh ls")
+    done = watched.tsh("ssh", "-t", f"{OS_USER}@{NAME}", "echo in")
+    assert done.out == "" and done.code != 0
+    world.cluster.wait_event("auth", user="watched", login=OS_USER)
 
 
 def test_a14_a_lock_ends_what_goes_on(world: Agentless) -> None:
