@@ -33,6 +33,7 @@ from pkgs.agents.ssh.together.messages import GaveUp, Waiting
 from pkgs.agents.ssh.together.owner import OwnSessions
 from pkgs.agents.ssh.together.table import Table
 from pkgs.agents.ssh.together.viewer import Push
+from pkgs.agents.ssh.transfers import Transfers
 from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.errors import AccessError, InputError, ProtocolError
 from pkgs.common.events import codes
@@ -109,6 +110,7 @@ class SshConnection:
         self._in_company = False
         """Whether nothing was granted here but what waits for the company that roles require."""
         self._idle_timeout_s = 0.0
+        self._transfers = Transfers(end, shared.log)
         self._holds = Holds(shared.leases, shared.host_users, shared.book)
 
     def can_push(self, push: Push) -> None:
@@ -215,12 +217,12 @@ class SshConnection:
                 await self._session(channel).resize(columns, rows)
                 self._own.resized(channel, columns, rows)
             case FileOperation():
-                await self._file_operation(message)
+                await self._transfers.operation(self._session(message.channel), message)
             case FileSummary():
-                stats = f"{message.path}: {message.read} read, {message.written} written"
-                await self._session(message.channel).emit(codes.SFTP_SUMMARY, file_transfer_stats=[stats])
+                await self._transfers.summary(self._session(message.channel), message)
             case SessionEnded():
                 session = self._session(message.channel)
+                await self._transfers.settle(message.channel)
                 del self._sessions[message.channel]
                 await self._own.ended(message.channel)
                 self._holds.off_terminal(message.channel)
@@ -250,6 +252,7 @@ class SshConnection:
                 self._shared.log.error("the end of a session is not audited: %s", problem)
         for session in list(self._sessions.values()):
             ended = SessionEnded(channel=session.channel, status=255, error=why)
+            await self._transfers.settle(session.channel)
             try:
                 await session.end(ended)
             except AccessError as problem:
@@ -258,6 +261,7 @@ class SshConnection:
                 # The others' ends are still to be said.
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
+        self._transfers.close()
         self._holds.release()
         self._on_closed(self)
 
@@ -414,16 +418,6 @@ class SshConnection:
             "error": message.error or None,
         }
         await self._emit(kind[message.what], fields)
-
-    async def _file_operation(self, message: FileOperation) -> None:
-        kind, action = codes.sftp_kind(message.operation, ok=not message.error)
-        await self._session(message.channel).emit(
-            kind,
-            action=action,
-            path=message.path,
-            target_path=message.target_path or None,
-            error=message.error or None,
-        )
 
     async def _reject(self, request: OpenSession, reason: str, most: int | None = None) -> None:
         assert self._parties is not None
