@@ -43,7 +43,8 @@ from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
-from pkgs.common.ssh.sessions.log import Parties, SessionLog, scp_direction
+from pkgs.common.ssh.sessions.copies import copies_with
+from pkgs.common.ssh.sessions.log import Parties, SessionLog
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
     FileSummary,
@@ -57,6 +58,7 @@ from pkgs.common.ssh.sessions.messages import (
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 
+NO_COPIES = "file copying is not permitted"
 NO_LONGER = "access is no longer allowed"
 """What a user reads whose connection ends, where nothing more may be said."""
 
@@ -290,6 +292,10 @@ class SshConnection:
             self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
         elif authorities and not self._gate.still_trusts(self._blob, identity, self.login, self._source):
             self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
+        elif self._transfers.live and not self._gate.may_copy(
+            self._gate.options(identity, self.login, self._source)
+        ):
+            self._disconnect(NO_COPIES, NO_COPIES)
         elif self._own is not None:
             self._own.review()
 
@@ -330,9 +336,10 @@ class SshConnection:
         if why:
             await self._reject(request, why)
             return Refused(text=inert(why))
-        if not self._gate.may_copy(options) and not forced and is_copy(request):
-            await self._emit(codes.SCP_DISALLOWED, {**self._parties.fields(), "command": request.command})
-            return Refused(text="file copying is not permitted")
+        if not self._gate.may_copy(options) and not forced and (copies := is_copy(request)):
+            kind = codes.SFTP_DISALLOWED if copies == "sftp" else codes.SCP_DISALLOWED
+            await self._emit(kind, {**self._parties.fields(), "command": request.command, "error": NO_COPIES})
+            return Refused(text=NO_COPIES)
         command = forced or (request.command if request.kind == "exec" else "")
         session = SessionLog(
             self._parties,
@@ -384,6 +391,8 @@ class SshConnection:
             self._shared.log.error("no session without its record: %s", problem)
             return Refused(text=problem.message)
         self._sessions[request.channel] = session
+        if not forced and is_copy(request):
+            self._transfers.began(request.channel)
         return SessionOpened(
             session_id=session.session_id,
             forced_command=forced,
@@ -439,11 +448,14 @@ class SshConnection:
             raise ProtocolError("no session on that channel") from None
 
 
-def is_copy(request: OpenSession) -> bool:
-    """Whether a request is a file transfer: the sftp subsystem, or scp's own protocol."""
+def is_copy(request: OpenSession) -> str:
+    """What a request copies files with, empty for none: the sftp subsystem, or a command's far end of a copy.
+    A command that is not known letter by letter may hide one in what is missing (attack A13)."""
     if request.kind == "subsystem":
-        return request.command == "sftp"
-    return request.kind == "exec" and scp_direction(request.command) is not None
+        return "sftp" if request.command == "sftp" else ""
+    if request.kind != "exec":
+        return ""
+    return copies_with(request.command) or ("" if request.exact else "unknown")
 
 
 def _record_of(

@@ -36,6 +36,16 @@ class Transfers:
         self._files: dict[int, tuple[SessionLog, list[str]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._problem: BaseException | None = None
+        self._copying: set[int] = set()
+
+    @property
+    def live(self) -> bool:
+        """Whether a session that copies files goes on."""
+        return bool(self._copying)
+
+    def began(self, channel: int) -> None:
+        """The session of this channel copies files."""
+        self._copying.add(channel)
 
     async def operation(self, session: SessionLog, done: FileOperation) -> None:
         """Raises what kept an earlier one from being kept, UnavailableError for a full disk."""
@@ -65,6 +75,7 @@ class Transfers:
 
     async def settle(self, channel: int) -> None:
         """All of a session's events are kept, or never will be: what follows may tell of its end."""
+        self._copying.discard(channel)
         self._sum_up(channel)
         self._write()
         while self._unwritten:
