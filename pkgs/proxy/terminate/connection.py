@@ -22,7 +22,8 @@ from pkgs.common.resources.kinds import Node
 from pkgs.common.rpc.calls import AsyncClient
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
-from pkgs.common.ssh.sessions.log import Parties, SessionLog, scp_direction
+from pkgs.common.ssh.sessions.copies import is_copy
+from pkgs.common.ssh.sessions.log import Parties, SessionLog
 from pkgs.common.ssh.sessions.messages import (
     OpenSession,
     Output,
@@ -281,7 +282,7 @@ class Terminated:
         if why:
             await self._reject(request, why)
             return Refused(text=inert(why))
-        if not options.file_copy and not forced and _is_copy(request):
+        if not options.file_copy and not forced and is_copy(request):
             await self._emit(codes.SCP_DISALLOWED, {**self._parties.fields(), "command": request.command})
             return Refused(text="file copying is not permitted")
         command = forced or (request.command if request.kind == "exec" else "")
@@ -372,9 +373,3 @@ class Terminated:
             return self._sessions[channel]
         except KeyError:
             raise ProtocolError("no session on that channel") from None
-
-
-def _is_copy(request: OpenSession) -> bool:
-    if request.kind == "subsystem":
-        return request.command == _SFTP
-    return request.kind == "exec" and scp_direction(request.command) is not None

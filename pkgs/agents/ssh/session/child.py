@@ -37,9 +37,10 @@ from pkgs.agents.ssh.session.agent import AgentSocket
 from pkgs.agents.ssh.session.channel import Session
 from pkgs.agents.ssh.session.listening import Listening
 from pkgs.agents.ssh.session.process import Launched
-from pkgs.agents.ssh.session.sftp import FileServer
+from pkgs.agents.ssh.session.sftp.audited import Operation
+from pkgs.agents.ssh.session.sftp.server import FileServer
+from pkgs.agents.ssh.session.sftp.transfer import Transfer
 from pkgs.agents.ssh.session.streams import Streams
-from pkgs.agents.ssh.session.transfer import Transfer
 from pkgs.agents.ssh.together.messages import (
     PUSHED,
     Joined,
@@ -279,10 +280,16 @@ class Child:
         if asked.command != "sftp":
             return False
 
-        def audit(operation: str, path: str, target: str, error: str) -> None:
+        def tell(done: Operation) -> None:
             self.tell(
                 FileOperation(
-                    channel=channel.number, operation=operation, path=path, target_path=target, error=error
+                    channel=channel.number,
+                    operation=done.name,
+                    path=done.path,
+                    target_path=done.target,
+                    error=done.error,
+                    flags=done.flags,
+                    attributes=done.attributes,
                 )
             )
 
@@ -294,7 +301,8 @@ class Child:
                 SessionEnded(channel=channel.number, status=status, received=received, sent=sent, error=error)
             )
 
-        channel.owner = Transfer(channel, FileServer(audit, summary), over)
+        server = FileServer(tell, summary, lambda: not channel.sent_close)
+        channel.owner = Transfer(channel, server, over)
         return True
 
     def over(self, session: Session) -> None:
