@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -87,11 +86,8 @@ def test_ansible_visits_fifty_hosts_at_once(
         "ANSIBLE_REMOTE_USER": OS_USER,
         "ANSIBLE_LOCAL_TEMP": str(tmp_path / "ansible"),
         "ANSIBLE_FORKS": "50",
-        "ANSIBLE_PYTHON_INTERPRETER": str(shutil.which("python3")),
     }
     with multiplexer(alice):
         argv = ("ansible", "-i", inventory, "all", "-m", "raw", "-a", "hostname; echo visited")
         out = run(*argv, env=env, timeout=120).ok().out
         assert out.count("visited") == 50
-        one = run("ansible", "-i", inventory, fleet[0], "-m", "ping", env=env, timeout=120).ok().out
-        assert "SUCCESS" in one
