@@ -156,6 +156,9 @@ def mounted(alice: Person, config: Path, far: Path, at: Path) -> Iterator[None]:
 
 
 @pytest.mark.needs("sshfs", "fusermount3")
+@pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="the kernel offers no FUSE to this user"
+)
 def test_sshfs_is_a_file_system(alice: Person, config: Path, tree: Path, tmp_path: Path) -> None:
     far, at = tmp_path / "far", tmp_path / "at"
     far.mkdir()
