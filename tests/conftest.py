@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -48,8 +49,18 @@ def _keep_together(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
+def _free_logins() -> None:
+    """Where logins run pyenv, a shell that a test killed may leave its lock behind, and every later login
+    waits a minute for it. Held by a living shell it is a second old at most."""
+    lock = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "shims", ".pyenv-shim")
+    with contextlib.suppress(OSError):  # there is none, or another worker was faster
+        if time.time() - lock.stat().st_mtime > 5:
+            lock.unlink()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """In CI a missing program is a failure: a green run must have run everything."""
+    _free_logins()
     if IN_CI:
         missing = [
             name for mark in item.iter_markers("needs") for name in mark.args if not shutil.which(name)

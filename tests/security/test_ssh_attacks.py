@@ -6,13 +6,13 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import paramiko
 import pytest
 from paramiko.message import Message
 
-from pkgs.agents.ssh.session.forward import dial, refusal_of
+from pkgs.agents.ssh.destinations import refusal_of
 from pkgs.common.ssh import wire
 from tests.integration.ssh_kit import (
     SshNode,
@@ -134,7 +134,6 @@ def test_a18_other_ways_to_the_same_power(node: SshNode) -> None:
                 message.add_int(number)
             message.add_bytes(body)
             transport._send_user_message(message)
-        assert transport.global_request("tcpip-forward", ("127.0.0.1", 0)) is None
         assert transport.global_request("streamlocal-forward@openssh.com", ("/tmp/x",)) is None
         channel = transport.open_session()
         channel.exec_command("echo alive")
@@ -186,5 +185,30 @@ def test_a20_rules_by_address() -> None:
     ):
         assert refusal_of(address), address
     assert not refusal_of("198.51.100.7")
-    with pytest.raises(OSError, match="loopback"):
-        dial("127.0.0.1", 80)
+
+
+def _answer_an_open(node: SshNode, answer: Callable[[int], bytes]) -> bool:
+    """A client that lies about a channel the node opens; whether its connection ends."""
+    with node.user("liv").logged_in() as transport:
+        port = transport.request_port_forward("127.0.0.1", 0)
+        numbers: list[int] = []
+
+        def parse(message: Message) -> None:
+            message.get_text()
+            numbers.append(message.get_int())
+            reply = Message(answer(numbers[-1]))
+            transport._send_user_message(reply)
+
+        transport._handler_table = {**transport._handler_table, 90: parse}  # CHANNEL_OPEN
+        with socket.create_connection(("127.0.0.1", port), timeout=20):
+            return bool(wait_until(lambda: numbers and not transport.is_active(), "the connection ends"))
+
+
+@pytest.mark.parametrize("lie", ["packet size of nothing", "another channel", "data before"])
+def test_a66_lies_about_a_channel_that_the_node_opens(node: SshNode, lie: str) -> None:
+    answers = {
+        "packet size of nothing": lambda n: b"\x5b" + b"".join(map(wire.uint32, (n, 0, 1 << 20, 0))),
+        "another channel": lambda n: b"\x5b" + b"".join(map(wire.uint32, (n + 1, 0, 1 << 20, 1 << 15))),
+        "data before": lambda n: b"\x5e" + wire.uint32(n) + wire.string("x"),
+    }
+    assert _answer_an_open(node, answers[lie])

@@ -244,7 +244,7 @@ def _login_refusal(user: User, session_id: str) -> str:
     [
         {"allowed_resources": ("/demo/node/00000000-0000-4000-8000-000000000000",)},
         {"force_command": "id"},
-        {"valid_before": time.time() - 1},
+        {"valid_after": 1.7e9, "valid_before": 1.7e9 + 60},
         {"roles": ("gone",)},
     ],
     ids=["for other resources", "for one command", "expired", "with an unknown role"],

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pkgs.agents.ssh.forwards import Forwards
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.holds import Holds
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
@@ -19,12 +20,14 @@ from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.messages import (
     Account,
-    ForwardAnswer,
     ForwardEnded,
     Idle,
+    ListenerClosed,
     NoAccount,
     OnTerminal,
+    OpenAgent,
     OpenForward,
+    OpenListener,
 )
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
@@ -43,7 +46,7 @@ from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
-from pkgs.common.ssh.sessions.copies import copies_with
+from pkgs.common.ssh.sessions.copies import is_copy
 from pkgs.common.ssh.sessions.log import Parties, SessionLog
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
@@ -103,6 +106,7 @@ class SshConnection:
         self._end = end
         self._on_closed = on_closed
         self._sessions: dict[int, SessionLog] = {}
+        self._forwards: Forwards | None = None
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
@@ -161,6 +165,9 @@ class SshConnection:
             self._visitor = visitor.Visitor(table, self._gate, self._parties, self._source, blob, self._push)
         else:
             self._own = OwnSessions(table, self._gate, self._push, self._end)
+            self._forwards = Forwards(
+                self._gate, identity, user, self._source, self._emit_mine, self._shared.log
+            )
             self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
             visits=user == JOIN_LOGIN,
@@ -231,15 +238,14 @@ class SshConnection:
                 await session.end(message)
             case GaveUp(channel=channel):
                 await self._own.gave_up(channel)
-            case OpenForward():
-                await answer(await self._open_forward(message))
-            case ForwardEnded():
-                await self._forward_ended(message)
             case OnTerminal(channel=channel):
                 self._session(channel)  # ended ones have no terminal
                 self._holds.on_terminal(self.login, message, self._source)
             case Idle():
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
+            case OpenForward() | ForwardEnded() | OpenListener() | ListenerClosed() | OpenAgent():
+                assert self._forwards is not None
+                await self._forwards.handle(message, answer)
             case _:
                 raise ProtocolError("message is not one of a connection's process")
 
@@ -265,6 +271,11 @@ class SshConnection:
         self._sessions.clear()
         self._transfers.close()
         self._holds.release()
+        try:
+            if self._forwards is not None:
+                await self._forwards.close()
+        except AccessError as problem:
+            self._shared.log.error("the end of a forwarding is not audited: %s", problem)
         self._on_closed(self)
 
     # While it lasts.
@@ -292,6 +303,8 @@ class SshConnection:
             self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
         elif authorities and not self._gate.still_trusts(self._blob, identity, self.login, self._source):
             self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
+        elif self._forwards is not None and self._forwards.too_much():
+            self.end("forwarding is no longer permitted")
         elif self._transfers.live and not self._gate.may_copy(
             self._gate.options(identity, self.login, self._source)
         ):
@@ -400,40 +413,16 @@ class SshConnection:
             record_limit=RECORD_HEAD,
         )
 
-    async def _open_forward(self, request: OpenForward) -> ForwardAnswer:
-        assert self.identity is not None
-        decision = self._gate.decide(self.identity, self.login, self._source)
-        options = self._gate.options(self.identity, self.login, self._source) if decision else None
-        if (
-            options is None
-            or not self._gate.may_forward(self.identity, options)
-            or self._gate.is_forced(self.identity, self.login, self._source)
-        ):
-            text = decision.text or "port forwarding is not permitted"
-            why = text if decision else "; ".join(decision.reasons)
-            await self._forward_ended(
-                ForwardEnded(host=request.host, port=request.port, what="failed", error=why)
-            )
-            return ForwardAnswer(channel=request.channel, refusal=text)
-        return ForwardAnswer(channel=request.channel)
-
-    async def _forward_ended(self, message: ForwardEnded) -> None:
-        assert self._parties is not None
-        kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
-        fields: dict[str, FieldValue] = {
-            **self._parties.fields(),
-            "addr": f"{message.host}:{message.port}",
-            "success": message.what != "failed",
-            "error": message.error or None,
-        }
-        await self._emit(kind[message.what], fields)
-
     async def _reject(self, request: OpenSession, reason: str, most: int | None = None) -> None:
         assert self._parties is not None
         await self._emit(
             codes.SESSION_REJECTED,
             {**self._parties.fields(), "reason": reason, "max": most, "command": request.command or None},
         )
+
+    async def _emit_mine(self, kind: codes.Kind, fields: dict[str, FieldValue]) -> None:
+        assert self._parties is not None
+        await self._emit(kind, {**self._parties.fields(), **fields})
 
     async def _emit(self, kind: codes.Kind, fields: dict[str, FieldValue]) -> None:
         event = new_event(
@@ -446,16 +435,6 @@ class SshConnection:
             return self._sessions[channel]
         except KeyError:
             raise ProtocolError("no session on that channel") from None
-
-
-def is_copy(request: OpenSession) -> str:
-    """What a request copies files with, empty for none: the sftp subsystem, or a command's far end of a copy.
-    A command that is not known letter by letter may hide one in what is missing (attack A13)."""
-    if request.kind == "subsystem":
-        return "sftp" if request.command == "sftp" else ""
-    if request.kind != "exec":
-        return ""
-    return copies_with(request.command) or ("" if request.exact else "unknown")
 
 
 def _record_of(

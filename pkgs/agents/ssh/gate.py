@@ -18,10 +18,11 @@ from pkgs.common.access.explaining.explain import why_not
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.options import SessionOptions, merge_options
 from pkgs.common.access.options.commands import Confinement, confinement
+from pkgs.common.access.options.forwarding import ANYWHERE, Destinations, destinations
 from pkgs.common.access.options.hostuser import HostUser, host_user
 from pkgs.common.access.options.merge import refusing, serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
-from pkgs.common.errors import AccessError, DeniedError
+from pkgs.common.errors import AccessError, DeniedError, InputError
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.sshcert import unverified_facts, verify_user_cert
@@ -49,6 +50,20 @@ class Cache(Protocol):
     @property
     def stale_for_s(self) -> float: ...
     def roles_of(self, identity: Identity) -> tuple[Role, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingRights:
+    """What a connection may forward; with nothing allowed, why for the audit and a text for the user."""
+
+    local: bool = False
+    """To destinations of the client's choice."""
+    remote: bool = False
+    """From ports of this host."""
+    agent: bool = False
+    to: Destinations = ANYWHERE
+    why: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +197,39 @@ class Gate:
     def may_copy(self, options: SessionOptions) -> bool:
         return self.file_copy and options.file_copy
 
-    def may_forward(self, identity: Identity, options: SessionOptions) -> bool:
-        """Local forwarding: the host, the roles and the certificate must all allow it (attack A18)."""
-        return (
-            self.port_forwarding
-            and options.port_forward_local
-            and "permit-port-forwarding" in identity.extensions
-            and not identity.force_command
+    def forwarding(
+        self, identity: Identity, login: str, source_addr: str, *, live: bool = False
+    ) -> ForwardingRights:
+        """What may be forwarded now: the host, the roles and the certificate must all allow it (attack A18).
+        Who may run one command only forwards nothing (attack A13)."""
+        decision = self.decide(identity, login, source_addr, live=live)
+        if not decision:
+            return ForwardingRights(why="; ".join(decision.reasons), text=decision.text)
+        try:
+            forced = self.is_forced(identity, login, source_addr)
+            to = self._destinations(identity, login, source_addr)
+        except InputError as problem:
+            return ForwardingRights(why=problem.message)
+        if forced:
+            return ForwardingRights(why="only one command may run")
+        options = self.options(identity, login, source_addr)
+        ports = self.port_forwarding and "permit-port-forwarding" in identity.extensions
+        return ForwardingRights(
+            local=ports and options.port_forward_local,
+            remote=ports and options.port_forward_remote,
+            agent=options.forward_agent and "permit-agent-forwarding" in identity.extensions,
+            to=to,
+        )
+
+    def _destinations(self, identity: Identity, login: str, source_addr: str) -> Destinations:
+        environment = self.environment(source_addr)
+        return destinations(
+            self.cache.roles_of(identity),
+            labels_of(self.node()),
+            login,
+            identity.traits,
+            in_force=serving(environment),
+            refusing=refusing(environment),
         )
 
     @staticmethod

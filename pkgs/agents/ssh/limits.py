@@ -29,6 +29,11 @@ MOTD_LIMIT = 16 * 1024
 USER_ENV_LINES = 1000
 USER_ENV_BYTES = 256 * 1024
 FORWARD_DIAL_S = 10.0
+MAX_ADDRESSES = 16
+"""Of a name that is forwarded to."""
+MAX_LISTENERS = 16
+"""Remote forwardings of one connection."""
+LISTEN_BACKLOG = 64
 FAREWELL_S = 0.25
 """For a client to show why its connection ends, before it does."""
 EXIT_WAIT_S = 15.0

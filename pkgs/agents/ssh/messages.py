@@ -65,23 +65,59 @@ class OpenForward(Message, frozen=True, kw_only=True):
 
     channel: int
     host: str
+    """As the client wrote it."""
     port: int
+    addresses: list[str]
+    """What the host is called; none when it is not known."""
 
 
 class ForwardAnswer(Message, frozen=True, kw_only=True):
-    """Whether the roles allow forwarding; where to is still checked by address."""
+    """Which of the addresses may be connected to, or why none."""
 
     channel: int
+    addresses: list[str] = []
     refusal: str = ""
+    unreachable: bool = False
+    """It is not forbidden, but leads nowhere."""
 
 
 class ForwardEnded(Message, frozen=True, kw_only=True):
     """How a forwarding began or ended; for the audit."""
 
+    channel: int
     host: str
     port: int
     what: Literal["started", "stopped", "failed"]
     error: str = ""
+
+
+class OpenListener(Message, frozen=True, kw_only=True):
+    """A client wants connections to a port of this host, which is bound and not yet listened on. Answered by
+    a ListenerAnswer, after the audit."""
+
+    host: str
+    """As the client wrote it."""
+    port: int
+
+
+class ListenerAnswer(Message, frozen=True, kw_only=True):
+    refusal: str = ""
+
+
+class ListenerClosed(Message, frozen=True, kw_only=True):
+    """It is listened on no more, or could not be bound."""
+
+    host: str
+    port: int
+    error: str = ""
+
+
+class OpenAgent(Message, frozen=True, kw_only=True):
+    """A session asks for the client's authentication agent. Answered by an AgentAnswer, after the audit."""
+
+
+class AgentAnswer(Message, frozen=True, kw_only=True):
+    refusal: str = ""
 
 
 FromProcess = (
@@ -97,6 +133,19 @@ FromProcess = (
     | SessionEnded
     | OpenForward
     | ForwardEnded
+    | OpenListener
+    | ListenerClosed
+    | OpenAgent
     | FromTogether
 )
-ToProcess = Signature | OfferAnswer | Refused | Account | SessionOpened | ForwardAnswer | ToTogether
+ToProcess = (
+    Signature
+    | OfferAnswer
+    | Refused
+    | Account
+    | SessionOpened
+    | ForwardAnswer
+    | ListenerAnswer
+    | AgentAnswer
+    | ToTogether
+)

@@ -13,6 +13,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from paramiko import transport
@@ -24,6 +25,8 @@ from paramiko.common import (
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_OPEN,
+    MSG_CHANNEL_OPEN_FAILURE,
+    MSG_CHANNEL_OPEN_SUCCESS,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_SUCCESS,
     MSG_CHANNEL_WINDOW_ADJUST,
@@ -38,7 +41,8 @@ from paramiko.ssh_exception import SSHException
 
 from pkgs.common.ssh import algorithms, wire
 from pkgs.common.ssh.auth import CertificateAuth
-from pkgs.common.ssh.channel import Channel
+from pkgs.common.ssh.channel import Channel, Owner
+from pkgs.common.ssh.forwarding import Opening, Waiting, read_remote_forward
 from pkgs.common.ssh.limits import (
     BANNER_TIMEOUT_S,
     CHANNEL_PACKET,
@@ -67,6 +71,7 @@ from pkgs.common.ssh.signature import PLAIN_ALGORITHMS
 _OPEN_CONFIRMATION = b"\x5b"
 _OPEN_FAILURE = b"\x5c"
 _GLOBAL_REQUEST = b"\x50"
+_REQUEST_SUCCESS = b"\x51"
 _REQUEST_FAILURE = b"\x52"
 _DISCONNECT = b"\x01"
 _BY_APPLICATION = 11
@@ -148,6 +153,8 @@ class _Transport(_Base):
             {
                 MSG_EXT_INFO: self._parse_ignored,
                 MSG_CHANNEL_OPEN: self._parse_channel_open,
+                MSG_CHANNEL_OPEN_SUCCESS: self._parse_opened,
+                MSG_CHANNEL_OPEN_FAILURE: self._parse_not_opened,
                 MSG_GLOBAL_REQUEST: self._parse_global_request,
                 MSG_REQUEST_SUCCESS: self._parse_alive,
                 MSG_REQUEST_FAILURE: self._parse_alive,
@@ -158,6 +165,8 @@ class _Transport(_Base):
         self._deferred: list[RawMessage] = []
         self._deferred_bytes = 0
         self._opens = 0
+        self._opening = Opening()
+        self._numbering = threading.Lock()
         self._global_requests = 0
         for key in keys:
             self.server_key_dict[key.algorithm] = _HostKey(key, owner)
@@ -207,12 +216,57 @@ class _Transport(_Base):
 
     def _parse_global_request(self, m: Message) -> None:
         reader = _reader(m)
-        if reader.string() != _KEEP_ALIVE:  # these come for as long as a connection stands, weeks even
+        kind = reader.string()
+        if kind != _KEEP_ALIVE:  # these come for as long as a connection stands, weeks even
             self._global_requests += 1
         if self._global_requests > MAX_GLOBAL_REQUESTS:
             raise SSHException("too many global requests")
-        if reader.boolean():
+        want_reply = reader.boolean()
+        forward = read_remote_forward(kind.decode(errors="replace"), reader)
+        port = self.owner.remote_forward(forward) if forward is not None else None
+        if not want_reply:
+            return
+        if forward is None or port is None:
             self.post(_REQUEST_FAILURE)
+        else:
+            # The port is told to a client that left it open (RFC 4254, 7.1).
+            told = wire.uint32(port) if forward.port == 0 and not forward.cancel else b""
+            self.post(_REQUEST_SUCCESS + told)
+
+    def open_channel_for(
+        self, kind: str, body: bytes, opened: Callable[[Channel], Owner], failed: Callable[[], None]
+    ) -> bool:
+        """Ask the peer for a channel; False when too many are open or asked for."""
+        with self._numbering:
+            self._opens += 1
+            if self._opens > MAX_CHANNEL_OPENS or len(self._channels) >= MAX_CHANNELS:
+                return False
+            number = self._next_channel()
+
+        def confirmed(remote: int, window: int, packet: int) -> None:
+            if packet < MIN_REMOTE_PACKET:  # attack A66
+                raise SSHException("maximum packet size is too small")
+            channel = Channel(self.post, number, remote, window, min(packet, CHANNEL_PACKET))
+            channel.forget, channel.touched = self._channels.delete, self._touched
+            channel.owner = opened(channel)
+            self._channels.put(number, channel)
+            self.channels_seen[number] = True
+
+        message = self._opening.ask(kind, number, body, Waiting(confirmed, failed))
+        if message:
+            self.post(message)
+        return bool(message)
+
+    def _touched(self) -> None:
+        self.heard_at = time.monotonic()
+
+    def _parse_opened(self, m: Message) -> None:
+        reader = _reader(m)
+        waiting = self._opening.take(reader.uint32())
+        waiting.confirmed(reader.uint32(), reader.uint32(), reader.uint32())
+
+    def _parse_not_opened(self, m: Message) -> None:
+        self._opening.take(_reader(m).uint32()).failed()
 
     def _parse_channel_open(self, m: Message) -> None:
         reader = wire.Reader(m.get_remainder())
@@ -240,7 +294,9 @@ class _Transport(_Base):
             channel.confirm()
 
     def _new_channel(self, remote: int, window: int, packet: int) -> Channel:
-        channel = Channel(self.post, self._next_channel(), remote, window, packet)
+        with self._numbering:
+            number = self._next_channel()
+        channel = Channel(self.post, number, remote, window, packet)
 
         def confirm() -> None:
             head = _OPEN_CONFIRMATION + wire.uint32(remote) + wire.uint32(channel.number)
@@ -253,11 +309,8 @@ class _Transport(_Base):
             channel.discard()
             self._channels.delete(channel.number)
 
-        def touched() -> None:
-            self.heard_at = time.monotonic()
-
         channel.forget, channel.confirm, channel.refuse = self._channels.delete, confirm, refuse
-        channel.touched = touched
+        channel.touched = self._touched
         return channel
 
     def _refuse_open(self, remote: int, code: int, text: str) -> None:
@@ -347,6 +400,13 @@ class Connection:
         self._transport.unanswered += 1
         self._transport.post(_GLOBAL_REQUEST + wire.string(_KEEP_ALIVE) + wire.boolean(True))
         return self._transport.unanswered
+
+    def open_channel(
+        self, kind: str, body: bytes, opened: Callable[[Channel], Owner], failed: Callable[[], None]
+    ) -> bool:
+        """Ask the peer for a channel. Any thread; `opened` and `failed` come in the reading thread, one of
+        them, once. False: too many channels, and neither is called."""
+        return self._transport.open_channel_for(kind, body, opened, failed)
 
     def end(self, text: str) -> None:
         """Tell the peer why, and hang up."""

@@ -22,6 +22,10 @@ MAX_CHANNELS = 256
 """Open at once in one connection."""
 MAX_CHANNEL_OPENS = 100_000
 """In the life of one connection."""
+MAX_PENDING_OPENS = 64
+"""Channels that this side asked for and the peer has not answered."""
+MAX_BIND_HOST = 1024
+"""Characters of the address that a client wants listened on."""
 MAX_REQUESTS_PER_CHANNEL = 100_000
 MAX_GLOBAL_REQUESTS = 100_000
 MAX_REQUEST = 192 * 1024

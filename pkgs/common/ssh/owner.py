@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from pkgs.common.ssh.channel import Channel, Owner
+from pkgs.common.ssh.forwarding import RemoteForward
 from pkgs.common.ssh.requests import DirectTcp
 
 OPEN_PROHIBITED = 1
@@ -57,6 +58,9 @@ class ConnectionOwner(Protocol):
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
         """Whoever it returns calls the channel's `confirm` or `refuse` when it knows. Raises OpenRefused."""
+
+    def remote_forward(self, asked: RemoteForward) -> int | None:
+        """Begin or stop listening for the client; the port, or None to refuse."""
 
     def ended(self, reason: str) -> None:
         """The connection is gone."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pkgs.common.ssh.channel import Channel, Owner, Reply
 from pkgs.common.ssh.connection import Connection
+from pkgs.common.ssh.forwarding import RemoteForward
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
 from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, LoginRefused
 from pkgs.common.ssh.process.descriptors import close_all
@@ -101,6 +102,9 @@ class Gate:
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
         host = f"[{target.host}]" if ":" in target.host else target.host
         return self.dial(channel, f"{host}:{target.port}", "")
+
+    def remote_forward(self, asked: RemoteForward) -> None:
+        """The proxy listens for nobody."""
 
     def ended(self, reason: str) -> None:
         self.loop.call_soon(self._lost)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.agents.ssh.connection import is_copy
-from pkgs.common.ssh.sessions.copies import copies_with
+from pkgs.common.ssh.sessions.copies import copies_with, is_copy
 from pkgs.common.ssh.sessions.messages import OpenSession
 
 ENDS = {

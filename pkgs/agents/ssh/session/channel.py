@@ -48,6 +48,7 @@ from pkgs.common.ssh.limits import CHUNK
 from pkgs.common.ssh.process.loop import READ, WRITE, Loop, Timer
 from pkgs.common.ssh.process.messages import Message, Refused
 from pkgs.common.ssh.requests import (
+    AgentForwardRequest,
     ChannelRequest,
     EnvRequest,
     ExecRequest,
@@ -76,6 +77,9 @@ class Host(Protocol):
 
     def permits_pty(self) -> bool: ...
 
+    def forward_agent(self) -> bool:
+        """Whether the session may use the client's agent, whose socket is then there."""
+
     def tell(self, message: Message) -> None: ...
 
     def ask_session(self, request: OpenSession) -> SessionOpened | Waiting | Refused: ...
@@ -96,6 +100,7 @@ class Session:
         self.channel = channel
         self.env = ClientEnv()
         self.pty: PtyRequest | None = None
+        self.has_agent = False
         self.command = b""
         """What the client asked to run, to the byte."""
         self.opened_session: SessionOpened | None = None
@@ -131,6 +136,10 @@ class Session:
                 reply(self._take_pty(request))
             case EnvRequest(name, value):
                 reply(not self._started and self.env.accept(name, value))
+            case AgentForwardRequest():
+                if not self._started and not self.has_agent:
+                    self.has_agent = self._host.forward_agent()
+                reply(self.has_agent)
             case ShellRequest():
                 self._start(OpenSession(channel=self.channel.number, kind="shell"), reply)
             case ExecRequest(command):

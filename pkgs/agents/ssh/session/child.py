@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -21,20 +22,25 @@ from typing import Literal
 from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
 from pkgs.agents.ssh.messages import (
     Account,
+    AgentAnswer,
     ForwardAnswer,
     ForwardEnded,
     Idle,
     NoAccount,
     OnTerminal,
+    OpenAgent,
     OpenForward,
     ToProcess,
 )
 from pkgs.agents.ssh.session import env, forward, pam, process, terminal
+from pkgs.agents.ssh.session.agent import AgentSocket
 from pkgs.agents.ssh.session.channel import Session
+from pkgs.agents.ssh.session.listening import Listening
 from pkgs.agents.ssh.session.process import Launched
 from pkgs.agents.ssh.session.sftp.audited import Operation
 from pkgs.agents.ssh.session.sftp.server import FileServer
 from pkgs.agents.ssh.session.sftp.transfer import Transfer
+from pkgs.agents.ssh.session.streams import Streams
 from pkgs.agents.ssh.together.messages import (
     PUSHED,
     Joined,
@@ -47,6 +53,7 @@ from pkgs.agents.ssh.together.seat import Seat, become_nobody
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
+from pkgs.common.ssh.forwarding import RemoteForward
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
@@ -110,6 +117,9 @@ class Child:
         self._pam: pam.PamSession | None = None
         self._sessions: set[Session | Seat] = set()
         self._forwards: dict[int, tuple[Splice, DirectTcp]] = {}
+        self._streams = Streams(self.loop, self._connection.open_channel, self._maybe_exit)
+        self._listening = Listening(self.loop, self._link, self._streams)
+        self._agent = AgentSocket(self.loop, self._streams)
         self._ended = False
 
     def run(self) -> None:
@@ -119,6 +129,7 @@ class Child:
         signal.signal(signal.SIGTERM, lambda *_: self._terminated())
         self._connection.start()
         self.loop.run()
+        self._agent.remove()
 
     # What the connection asks, in its reading thread.
 
@@ -162,8 +173,20 @@ class Child:
             raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
         splice = Splice(self.loop, channel, self._forward_over)
         self._forwards[channel.number] = (splice, target)
-        self._link.tell(OpenForward(channel=channel.number, host=target.host, port=target.port))
+        self._beside(self._ask_where, channel.number, target)
         return splice
+
+    def _ask_where(self, number: int, target: DirectTcp) -> None:
+        addresses = forward.resolve(target.host, target.port)
+        self._link.tell(OpenForward(channel=number, host=target.host, port=target.port, addresses=addresses))
+
+    @staticmethod
+    def _beside(work: Callable[..., None], *args: object) -> None:
+        """A name may take long to resolve, and a host to answer: neither in the loop nor while reading."""
+        threading.Thread(target=work, args=args, daemon=True).start()
+
+    def remote_forward(self, asked: RemoteForward) -> int | None:
+        return self._listening.cancel(asked) if asked.cancel else self._listening.begin(asked)
 
     def ended(self, reason: str) -> None:
         self.loop.call_soon(self._lost)
@@ -172,6 +195,16 @@ class Child:
 
     def permits_pty(self) -> bool:
         return self._account is not None and self._account.permit_pty
+
+    def forward_agent(self) -> bool:
+        try:
+            if self._link.call(OpenAgent(), AgentAnswer).refusal:
+                return False
+            if not self._agent.path:
+                self._agent.open()
+        except (AccessError, OSError):
+            return False
+        return True
 
     def tell(self, message: Message) -> None:
         self._link.tell(message)
@@ -216,6 +249,8 @@ class Child:
             original_command=os.fsdecode(session.command) if opened.forced_command else "",
             of_pam=self._pam.environment if self._pam is not None else {},
         )
+        if session.has_agent:
+            variables["SSH_AUTH_SOCK"] = self._agent.path
         login_shell = asked.kind == "shell" and not opened.forced_command
         argv: list[str | bytes] = [f"-{name}"] if login_shell else [name, "-c", command]
         try:
@@ -287,6 +322,8 @@ class Child:
             # The time it takes to read why is not for going on.
             for splice, _ in tuple(self._forwards.values()):
                 splice.closed()
+            self._listening.end()
+            self._streams.end()
             self.loop.call_soon(lambda: self._end_soon(text))
         else:
             self._connection.end(text)
@@ -305,10 +342,9 @@ class Child:
         if splice is None or target is None:
             return  # the client gave up meanwhile
         if message.refusal:
-            splice.refuse(OPEN_PROHIBITED, message.refusal)
+            splice.refuse(OPEN_CONNECT_FAILED if message.unreachable else OPEN_PROHIBITED, message.refusal)
         else:
-            # A name may take long to resolve, and a host to answer: not in the loop.
-            threading.Thread(target=self._dial, args=(splice, target), daemon=True).start()
+            self._beside(self._dial, splice, target, message.addresses)
 
     def _about_session(self, message: Message) -> None:
         for session in tuple(self._sessions):
@@ -319,32 +355,40 @@ class Child:
             elif isinstance(message, JoinOutput | JoinOver):
                 session.take(message)
 
-    def _dial(self, splice: Splice, target: DirectTcp) -> None:
+    def _dial(self, splice: Splice, target: DirectTcp, addresses: list[str]) -> None:
         try:
-            sock = forward.dial(target.host, target.port)
+            sock = forward.dial(addresses, target.port)
         except OSError as problem:
             text = str(problem)
-            self._tell_forward(target, "failed", text)
+            self._tell_forward(splice, target, "failed", text)
             self.loop.call_soon(lambda: splice.refuse(OPEN_CONNECT_FAILED, text))
             return
-        self._tell_forward(target, "started")
+        self._tell_forward(splice, target, "started")
         self.loop.call_soon(lambda: splice.attach(sock))
 
     def _forward_over(self, splice: Splice) -> None:
         found = self._forwards.pop(splice.channel.number, None)
         if found is not None and splice.was_attached:
-            self._tell_forward(found[1], "stopped")
+            self._tell_forward(*found, "stopped")
         self._maybe_exit()
 
     def _tell_forward(
-        self, target: DirectTcp, what: Literal["started", "stopped", "failed"], error: str = ""
+        self,
+        splice: Splice,
+        target: DirectTcp,
+        what: Literal["started", "stopped", "failed"],
+        error: str = "",
     ) -> None:
-        self._link.tell(ForwardEnded(host=target.host, port=target.port, what=what, error=error))
+        number = splice.channel.number
+        self._link.tell(
+            ForwardEnded(channel=number, host=target.host, port=target.port, what=what, error=error)
+        )
 
     def _terminated(self) -> None:
         """The service did not see this process go in time: nothing of it stays behind."""
         for session in self._sessions:
             session.kill()
+        self._agent.remove()
         os._exit(1)
 
     def _keep_alive(self) -> None:
@@ -365,11 +409,13 @@ class Child:
 
     def _lost(self) -> None:
         self._ended = True
+        self._listening.end()
+        self._streams.end()
         self.loop.after(EXIT_WAIT_S, self.loop.stop)
         self._maybe_exit()
 
     def _maybe_exit(self) -> None:
-        if self._ended and not self._sessions and not self._forwards:
+        if self._ended and not self._sessions and not self._forwards and not self._streams:
             self.loop.stop()
 
 

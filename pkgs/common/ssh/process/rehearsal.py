@@ -16,6 +16,7 @@ from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
+from pkgs.common.ssh.forwarding import RemoteForward
 from pkgs.common.ssh.owner import OPEN_PROHIBITED, HostKey, OpenRefused
 from pkgs.common.ssh.requests import DirectTcp
 
@@ -44,6 +45,9 @@ class _Nobody:
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
         raise OpenRefused(OPEN_PROHIBITED, "")
+
+    def remote_forward(self, asked: RemoteForward) -> None:
+        """Nothing is listened on."""
 
     def ended(self, reason: str) -> None:
         self.over.set()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from pkgs.common.ssh.sessions.messages import OpenSession
+
 Program = Literal["scp", "sftp", "rsync", "git"]
 
 _HIDDEN = re.compile(r"\\\n|['\"\\]")
@@ -42,3 +44,13 @@ def copies_with(command: str) -> Program | None:
     if any(_SCP_END.match(word) for word in behind("scp")):
         return "scp"
     return None
+
+
+def is_copy(request: OpenSession) -> str:
+    """What a request copies files with, empty for none: the sftp subsystem, or a command's far end of a copy.
+    A command that is not known letter by letter may hide one in what is missing (attack A13)."""
+    if request.kind == "subsystem":
+        return "sftp" if request.command == "sftp" else ""
+    if request.kind != "exec":
+        return ""
+    return copies_with(request.command) or ("" if request.exact else "unknown")

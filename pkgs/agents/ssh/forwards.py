@@ -1,0 +1,161 @@
+"""The service's side of what one connection forwards: ports both ways, and the client's agent.
+
+Each is decided when it is asked for, and again while it lasts. What is no longer allowed ends with the whole
+connection: the process that forwards is the user's, and need not do what it is told (ADR 0080).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from pkgs.agents.ssh.destinations import refusal_of
+from pkgs.agents.ssh.gate import ForwardingRights, Gate
+from pkgs.agents.ssh.limits import MAX_ADDRESSES
+from pkgs.agents.ssh.listeners import Listeners
+from pkgs.agents.ssh.messages import (
+    AgentAnswer,
+    ForwardAnswer,
+    ForwardEnded,
+    ListenerAnswer,
+    ListenerClosed,
+    OpenAgent,
+    OpenForward,
+    OpenListener,
+)
+from pkgs.common.errors import AccessError, ProtocolError
+from pkgs.common.events import codes
+from pkgs.common.events.types import FieldValue
+from pkgs.common.pki.identity import Identity
+from pkgs.common.ssh.process.monitor import Answer
+
+NO_PORTS = "port forwarding is not permitted"
+UNKNOWN = "the name does not resolve"
+NO_AGENT = "agent forwarding is not permitted"
+
+Emit = Callable[[codes.Kind, dict[str, FieldValue]], Awaitable[None]]
+"""One event of the connection, with what all of its events carry. Raises AccessError."""
+
+
+class Forwards:
+    """Of one connection, whose login is `identity` as `login` from `source`."""
+
+    def __init__(
+        self, gate: Gate, identity: Identity, login: str, source: str, emit: Emit, log: logging.Logger
+    ) -> None:
+        self._gate = gate
+        self._identity = identity
+        self._login = login
+        self._source = source
+        self._emit = emit
+        self._log = log
+        self._streams: dict[int, tuple[OpenForward, list[str]]] = {}
+        """What was asked for, and which addresses of it were allowed, by channel."""
+        self._listeners = Listeners(self._audit)
+        self._agent = False
+
+    async def handle(
+        self, message: OpenForward | ForwardEnded | OpenListener | ListenerClosed | OpenAgent, answer: Answer
+    ) -> None:
+        match message:
+            case OpenForward():
+                await answer(await self._open_stream(message))
+            case ForwardEnded():
+                await self._stream_ended(message)
+            case OpenListener():
+                await answer(await self._open_listener(message))
+            case ListenerClosed(host=host, port=port, error=error):
+                await self._listeners.closed(host, port, error)
+            case OpenAgent():
+                await answer(await self._open_agent())
+
+    def too_much(self) -> bool:
+        """Whether something is forwarded that would be refused now (attack A14)."""
+        if not self._streams and not self._listeners and not self._agent:
+            return False
+        now = self._gate.forwarding(self._identity, self._login, self._source, live=True)
+        return (
+            bool(self._streams and not now.local)
+            or bool(self._listeners and not now.remote)
+            or (self._agent and not now.agent)
+            or any(
+                self._not_to(now, request, address)
+                for request, addresses in self._streams.values()
+                for address in addresses
+            )
+            or any(_not_from(now, OpenListener(host=host, port=port)) for host, port in self._listeners.open)
+        )
+
+    async def close(self) -> None:
+        """The process is gone, and all that it forwarded. Raises AccessError when that cannot be audited."""
+        await self._listeners.close()
+
+    async def _open_stream(self, request: OpenForward) -> ForwardAnswer:
+        permitted = self._gate.forwarding(self._identity, self._login, self._source)
+        if not permitted.local:
+            return await self._refuse(request, permitted.why or NO_PORTS, permitted.text or NO_PORTS)
+        if len(request.addresses) > MAX_ADDRESSES:
+            raise ProtocolError("more addresses than a name may have")
+        if not request.addresses:
+            return await self._refuse(request, UNKNOWN, UNKNOWN, unreachable=True)
+        reasons = {address: self._not_to(permitted, request, address) for address in request.addresses}
+        allowed = [address for address, why in reasons.items() if not why]
+        if not allowed:
+            why = next(iter(reasons.values()))
+            return await self._refuse(request, why, why)
+        self._streams[request.channel] = (request, allowed)
+        return ForwardAnswer(channel=request.channel, addresses=allowed)
+
+    async def _refuse(
+        self, request: OpenForward, why: str, text: str, *, unreachable: bool = False
+    ) -> ForwardAnswer:
+        await self._audit(codes.PORT_FAIL, f"{request.host}:{request.port}", why)
+        return ForwardAnswer(channel=request.channel, refusal=text, unreachable=unreachable)
+
+    @staticmethod
+    def _not_to(permitted: ForwardingRights, request: OpenForward, address: str) -> str:
+        """Why not to this address of what was asked for; empty: it may be (attack A20)."""
+        return permitted.to.refusal("local", request.host, request.port, address, own=refusal_of(address))
+
+    async def _stream_ended(self, message: ForwardEnded) -> None:
+        if message.what != "started":
+            self._streams.pop(message.channel, None)
+        kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
+        await self._audit(kind[message.what], f"{message.host}:{message.port}", message.error)
+
+    async def _open_listener(self, request: OpenListener) -> ListenerAnswer:
+        permitted = self._gate.forwarding(self._identity, self._login, self._source)
+        why = (permitted.why or NO_PORTS) if not permitted.remote else _not_from(permitted, request)
+        if why:
+            await self._listeners.refused(request.host, request.port, why)
+            return ListenerAnswer(refusal=permitted.text or NO_PORTS)
+        try:
+            await self._listeners.opened(request.host, request.port)
+        except AccessError as problem:
+            self._log.error("no forwarding without its audit: %s", problem)
+            return ListenerAnswer(refusal=problem.message)
+        return ListenerAnswer()
+
+    async def _open_agent(self) -> AgentAnswer:
+        permitted = self._gate.forwarding(self._identity, self._login, self._source)
+        why = "" if permitted.agent else permitted.why or NO_AGENT
+        try:
+            await self._emit(
+                codes.AGENT_FORWARD_FAIL if why else codes.AGENT_FORWARD,
+                {"success": not why, "error": why or None},
+            )
+        except AccessError as problem:
+            self._log.error("no agent without its audit: %s", problem)
+            return AgentAnswer(refusal=problem.message)
+        self._agent = self._agent or not why
+        return AgentAnswer(refusal=(permitted.text or NO_AGENT) if why else "")
+
+    async def _audit(self, kind: codes.Kind, addr: str, error: str) -> None:
+        ok = kind is not codes.PORT_FAIL
+        await self._emit(kind, {"addr": addr, "success": ok, "error": error or None})
+
+
+def _not_from(permitted: ForwardingRights, asked: OpenListener) -> str:
+    """Why not from this port of the host; empty: it may be. Only the loopback is ever listened on."""
+    address = "::1" if asked.host == "::1" else "127.0.0.1"
+    return permitted.to.refusal("remote", asked.host, asked.port, address)
