@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import time
 from collections.abc import Iterator
@@ -125,3 +126,17 @@ def test_a13_under_a_forced_command_there_is_no_file_server(node: SshNode, tmp_p
     assert done.returncode != 0
     assert not (tmp_path / "x").exists()
     assert not [event for event in node.events.named("sftp") if event.fields["user"] == "fiona"]
+
+
+def test_a57_a_clients_variables_change_nothing_for_the_file_server(node: SshNode, tmp_path: Path) -> None:
+    with node.user("enya").logged_in() as transport:
+        channel = transport.open_session()
+        channel.update_environment(
+            {"HOME": str(tmp_path), "LD_PRELOAD": "/x.so", "PATH": "/tmp", "LANG": "C"}
+        )
+        channel.invoke_subsystem("sftp")
+        sftp = paramiko.sftp_client.SFTPClient(channel)
+        kind, reply = sftp._request(200, "expand-path@openssh.com", "~")  # type: ignore[attr-defined]
+        assert kind == 104
+        assert reply.get_int() == 1
+        assert reply.get_text() == os.path.realpath(pwd.getpwuid(os.geteuid()).pw_dir)
