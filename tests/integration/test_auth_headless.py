@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pkgs.auth import limits
@@ -17,6 +18,7 @@ from pkgs.common.pki.keys import new_ssh_key, new_tls_key
 from pkgs.common.pki.sshcert import line_to_blob, verify_user_cert
 from pkgs.common.resources.kinds import AuthPreference, AuthPreferenceSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.rpc.calls import Caller
 from pkgs.common.rpc.client import RpcClient
 from tests.integration.auth_kit import Kit, User, auth, listed, run, stored
 
@@ -136,6 +138,41 @@ def test_a50_codes_are_needed_count_and_lock(short_tmp: Path) -> None:
                 await approve(kit, mira, client, request.headless_id)
             with pytest.raises(DeniedError):  # and the login is locked as well
                 await kit.login(mira)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "restriction",
+    [{"allowed_resources": ("/alpha.example/node/x",)}, {"force_command": "true"}],
+    ids=["to resources", "to a command"],
+)
+def test_a34_a_restricted_certificate_approves_no_unrestricted_one(
+    short_tmp: Path, restriction: dict[str, object]
+) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            mira = await kit.user("mira")
+            request = await started(kit)
+            handlers = kit.service.handlers.headless
+            assert mira.certs is not None
+            whole = verify_user_cert(
+                line_to_blob(mira.certs.ssh_cert),
+                trust=kit.service.authorities.trust,
+                login="root",
+                source_addr="127.0.0.1",
+                now=kit.clock.now(),
+            )
+            caller = Caller(identity=msgspec.structs.replace(whole, **restriction), remote_addr="127.0.0.1")
+            for call in (
+                handlers.get(caller, GetHeadless(headless_id=request.headless_id)),
+                handlers.decide(
+                    caller,
+                    DecideHeadless(headless_id=request.headless_id, approve=True, otp=mira.code(kit.clock)),
+                ),
+            ):
+                with pytest.raises(DeniedError, match="restricted"):
+                    await call
 
     run(main)
 

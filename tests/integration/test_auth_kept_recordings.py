@@ -119,10 +119,42 @@ def test_words_of_a_live_session_are_found_while_it_runs(short_tmp: Path) -> Non
             upload = asyncio.ensure_future(
                 kit.as_host(host).upload(UploadRecording(session_id=sid, live=True), stream())
             )
-            await until(lambda: kit.service.screens.search("while it runs", before=1 << 60, limit=1))
+            await until(lambda: found(kit.admin, "while it runs"))
             more.set()
             await upload
             assert len(await found(kit.admin, "while it runs")) == 1
+
+    run(main)
+
+
+def test_only_sessions_whose_lines_are_shown_are_told_of(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            host = await kit.join()
+            await kept(kit, host, "the same words\n")
+            newest = await kept(kit, host, "the same words\n")
+            assert len(await found(kit.admin, "same words", limit=1)) == 1
+            access = await stored(kit.admin, "session.recording.access")
+            assert [e.fields["sid"] for e in access] == [newest]
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize("live", [True, False])
+def test_a39_no_recording_that_names_another_session_however_it_is_cut(
+    short_tmp: Path, size: int, live: bool
+) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            host = await kit.join()
+            sid, other = await session(kit, host), await session(kit, host)
+            raw = recording(other, host.id, "words of another session\n")
+            parts = [raw[at : at + size] for at in range(0, len(raw), size)]
+            with pytest.raises(InputError, match="another session"):
+                await kit.as_host(host).upload(UploadRecording(session_id=sid, live=live), chunks(*parts))
+            assert await found(kit.admin, "words of another") == []
+            assert await recordings(kit.admin) == []
 
     run(main)
 

@@ -75,8 +75,8 @@ BY_RULE = frozenset({"impersonated", "boss", "bot's output", "admin"})
 """Whoever has the rules in an unrestricted certificate."""
 SELF = frozenset({"boss", "admin"})
 """Whoever has them and is here in person."""
-IN_PERSON = PEOPLE - {"impersonated"}
-"""Users with a login of their own."""
+IN_PERSON = PEOPLE - {"impersonated", "restricted"}
+"""Users with a whole login of their own."""
 PROVING = NOBODY | {PROXY} | USERS | ADMIN
 
 REFUSALS = frozenset({"denied", "locked", "untrusted"})

@@ -40,7 +40,7 @@ from pkgs.common.errors import (
 from pkgs.common.events.codes import SESSION_RECORDING_ACCESS, SESSION_UPLOAD
 from pkgs.common.recording.ids import is_session_id, require_session_id
 from pkgs.common.recording.lines import ShownLine
-from pkgs.common.recording.reader import opening
+from pkgs.common.recording.model import SessionMeta
 from pkgs.common.rpc.calls import Caller
 
 _log = logging.getLogger(__name__)
@@ -101,16 +101,20 @@ class RecordingHandlers:
             with file:
                 async for chunk in chunks:
                     if not size:
-                        _check_opening(chunk, sid, host_id)
                         await self._index(sid, None)
+                    lines = await asyncio.to_thread(reading.feed, chunk)
+                    _check_meta(reading.meta, sid, host_id)
                     size += len(chunk)
                     if size > limits.MAX_RECORDING_BYTES:
                         raise LimitExceededError(f"a recording may be {limits.MAX_RECORDING_BYTES:,} bytes")
                     await asyncio.to_thread(_write, file, chunk, live)
-                    await self._index(sid, await asyncio.to_thread(reading.feed, chunk))
+                    await self._index(sid, lines)
                 await self._index(sid, await asyncio.to_thread(reading.finish))
                 await asyncio.to_thread(_finish, file, part, self._path(sid, "rec"))
             complete = True
+        except InputError:
+            part.unlink(missing_ok=True)  # nothing of another session's is kept under this name
+            raise
         except OSError as error:
             raise UnavailableError("the recording cannot be stored", detail=f"{part}: {error}") from error
         finally:
@@ -222,9 +226,8 @@ class RecordingHandlers:
             before = (rows[-1].started, rows[-1].session_id)
 
 
-def _check_opening(chunk: bytes, sid: str, host_id: str) -> None:
+def _check_meta(meta: SessionMeta | None, sid: str, host_id: str) -> None:
     """A recording that says it is another session's, or another host's, is not taken in (attack A39)."""
-    meta = opening(chunk)
     if meta is not None and (meta.session_id != sid or meta.host_id != host_id):
         raise InputError("the recording is of another session", detail=f"{meta.session_id} of {meta.host_id}")
 

@@ -7,7 +7,7 @@ bounded; the recording itself is whole.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from pkgs.auth.backend.writer import SqliteFile
 from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.recording.decoder import Decoder
 from pkgs.common.recording.lines import Lines, ShownLine
+from pkgs.common.recording.model import Item, SessionMeta
 
 _log = logging.getLogger(__name__)
 _SCHEMA = """
@@ -92,13 +93,23 @@ class Reading:
     """The lines of one recording as its bytes come in, up to the limits."""
 
     def __init__(self) -> None:
+        self.meta: SessionMeta | None = None
+        """Whose recording it says it is, once that has come."""
         self._decoder = Decoder()
         self._lines = Lines()
         self._room = limits.SCREEN_TEXT_MAX
 
     def feed(self, chunk: bytes) -> list[ShownLine]:
         """What `chunk` completes. CPU time in proportion to it: not for the event loop."""
-        return self._bounded(self._lines.feed(self._decoder.feed(chunk))) if self._room > 0 else []
+        if self._room <= 0:
+            return []
+        return self._bounded(self._lines.feed(self._noting(self._decoder.feed(chunk))))
+
+    def _noting(self, items: Iterable[Item]) -> Iterator[Item]:
+        for item in items:
+            if isinstance(item, SessionMeta):
+                self.meta = item
+            yield item
 
     def finish(self) -> list[ShownLine]:
         if self._room <= 0:

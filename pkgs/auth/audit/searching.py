@@ -8,7 +8,7 @@ from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.audit.log import AuditLog, SessionRow
 from pkgs.auth.audit.recordings import RecordingHandlers
-from pkgs.auth.audit.screens import Screens, check_pattern
+from pkgs.auth.audit.screens import Hit, Screens, check_pattern
 from pkgs.common.api.recordings import FoundLine, FoundLines, SearchRecordings
 from pkgs.common.errors import LimitExceededError
 from pkgs.common.events.codes import SESSION_RECORDING_ACCESS
@@ -37,21 +37,12 @@ class SearchHandlers:
             scanned += len(hits)
             shown: list[FoundLine] = []
             for hit in hits:
+                if len(shown) == left:
+                    break
                 if hit.session_id not in known:
                     known[hit.session_id] = await self._seen(caller, request, hit.session_id)
-                row = known[hit.session_id]
-                if row is not None and len(shown) < left:
-                    shown.append(
-                        FoundLine(
-                            session_id=hit.session_id,
-                            ms=hit.ms,
-                            text=hit.text,
-                            user=row.user,
-                            login=row.login,
-                            hostname=row.hostname,
-                            started=row.started,
-                        )
-                    )
+                if (row := known[hit.session_id]) is not None:
+                    shown.append(_line(hit, row))
             if shown:
                 yield FoundLines(shown)
             left -= len(shown)
@@ -62,7 +53,7 @@ class SearchHandlers:
     async def _seen(self, caller: Caller, request: SearchRecordings, sid: str) -> SessionRow | None:
         """The session if its lines are to be shown; then that is in the audit log first."""
         row = await self._log.session(sid)
-        if row is None or row.size < 0 or not self._recordings.may_play(caller, row):
+        if row is None or not self._recordings.may_play(caller, row):
             return None
         if request.user not in ("", row.user) or row.started < request.since:
             return None
@@ -78,3 +69,15 @@ class SearchHandlers:
             )
         )
         return row
+
+
+def _line(hit: Hit, row: SessionRow) -> FoundLine:
+    return FoundLine(
+        session_id=hit.session_id,
+        ms=hit.ms,
+        text=hit.text,
+        user=row.user,
+        login=row.login,
+        hostname=row.hostname,
+        started=row.started,
+    )

@@ -127,6 +127,12 @@ class HeadlessHandlers:
             or identity.impersonator
         ):
             raise DeniedError("headless logins are approved by the user they are for")
+        if identity.allowed_resources is not None or identity.force_command:
+            # What it yields is restricted by neither (attack A34).
+            raise DeniedError(
+                "a restricted certificate approves no headless login",
+                hint="log in without the access request",
+            )
         return identity.name
 
     def _check_allowed(self) -> None:

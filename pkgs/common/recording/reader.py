@@ -31,11 +31,6 @@ def decode_chunks(chunks: Iterable[bytes]) -> Iterator[Item]:
     yield from decoder.finish()
 
 
-def opening(data: bytes) -> SessionMeta | None:
-    """The metadata in the first bytes of a recording; None when they do not hold it."""
-    return next((item for item in Decoder().feed(data) if isinstance(item, SessionMeta)), None)
-
-
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A recording at a glance."""
 
