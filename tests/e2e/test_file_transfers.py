@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.procfs import family, rss_mib
+from tests.bench.procfs import family, private_mib
 from tests.harness.cluster import OS_USER, Cluster, Person, run
 from tests.harness.wait import wait_for
 
@@ -252,21 +252,27 @@ def test_f14_a_slow_reader_holds_up_nobody_and_no_memory(
     )  # fmt: skip
     try:
         wait_for((tmp_path / "slow").exists, what="the slow copy to begin")
-        before = _memory_mib(cluster)
+        pids = _processes(cluster)
+        before = _memory_mib(pids)
         began = time.monotonic()
         run("scp", "-q", "-F", config, f"{HOST}:{source}", tmp_path / "fast", env=alice.env).ok()
         assert time.monotonic() - began < 30
         assert (tmp_path / "fast").stat().st_size == BIG
         assert (tmp_path / "slow").stat().st_size < BIG // 10
-        assert _memory_mib(cluster) - before < 32
+        wait_for(lambda: _processes(cluster) <= pids, what="the fast copy's process to end")
+        assert _memory_mib(pids) - before < 32
     finally:
         slow.terminate()
         slow.wait(10)
 
 
-def _memory_mib(cluster: Cluster) -> float:
-    pids = [pid for name in ("proxy", "ssh") for pid in family(cluster.daemons[name].pid)]
-    return sum(rss_mib(pid) for pid in pids)
+def _processes(cluster: Cluster) -> set[int]:
+    return {pid for name in ("proxy", "ssh") for pid in family(cluster.daemons[name].pid)}
+
+
+def _memory_mib(pids: set[int]) -> float:
+    """Private memory: what a fork shares with its parent is nobody's growth."""
+    return sum(private_mib(pid) for pid in pids)
 
 
 def test_f28_a_client_that_vanishes_leaves_no_transfer_behind(

@@ -69,6 +69,6 @@ def answers(person: Person) -> bool:
                     sock.connect(str(path))
                     sock.sendall(b"\0")
                     return bool(sock.recv(1))
-                except ConnectionRefusedError:
+                except ConnectionError:
                     return False
     return False

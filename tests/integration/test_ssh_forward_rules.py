@@ -87,7 +87,7 @@ def ask(port: int, data: bytes) -> bytes:
     def connected() -> socket.socket | None:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=20)
-        except ConnectionRefusedError:
+        except ConnectionError:
             return None
 
     with wait_for(connected, what="the client to listen") as sock:

@@ -99,7 +99,7 @@ def ask(port: int, data: bytes) -> bytes:
 def refused(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionRefusedError:
+    except ConnectionError:
         return True
     return False
 
