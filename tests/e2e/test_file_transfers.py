@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.procfs import family, private_mib
+from tests.harness.clients import stop
 from tests.harness.cluster import OS_USER, Cluster, Person, run
 from tests.harness.wait import wait_for
 
@@ -262,8 +263,7 @@ def test_f14_a_slow_reader_holds_up_nobody_and_no_memory(
         wait_for(lambda: _processes(cluster) <= pids, what="the fast copy's process to end")
         assert _memory_mib(pids) - before < 32
     finally:
-        slow.terminate()
-        slow.wait(10)
+        stop(slow)
 
 
 def _processes(cluster: Cluster) -> set[int]:

@@ -14,9 +14,10 @@ import pytest
 
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, SshConditions, SshForwardRule
+from tests.harness.clients import stop
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
-from tests.integration.ssh_kit import SshNode, User, ended, stop, wait_until
+from tests.integration.ssh_kit import SshNode, User, ended, wait_until
 
 pytestmark = [
     pytest.mark.needs("ssh", "ssh-keygen"),

@@ -16,8 +16,9 @@ import pytest
 
 from pkgs.agents.ssh.messages import ForwardAnswer, OpenForward
 from pkgs.common.errors import UnavailableError
+from tests.harness.clients import stop
 from tests.integration.os_user import OTHER
-from tests.integration.ssh_kit import SshNode, User, change_role, ended, stop, wait_until
+from tests.integration.ssh_kit import SshNode, User, change_role, ended, wait_until
 
 pytestmark = [
     pytest.mark.needs("ssh", "ssh-keygen"),

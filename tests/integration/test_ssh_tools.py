@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.clients import stop
 from tests.integration.ssh_kit import SshNode, User, ended, wait_until
 
 pytestmark = [
@@ -153,5 +154,4 @@ def test_many_sessions_share_a_connection(node: SshNode) -> None:
         assert ends == [(f"{i}\n".encode(), b"", i) for i in range(8)]
         assert node.pool.open_connections == 1
     finally:
-        master.terminate()
-        master.wait(10)
+        stop(master)
