@@ -86,9 +86,11 @@ class Pool:
         self._launch()
         await self._wait_ready(_START_DEADLINE_S)
 
-    async def serve(self, sock: socket.socket, client_addr: str) -> asyncio.Task[None]:
-        """Hand over a connection; `sock` is closed here. The task ends with the connection.
-        Raises LimitExceededError, UnavailableError."""
+    async def serve(
+        self, sock: socket.socket, client_addr: str, made: Callable[[Service], None] | None = None
+    ) -> asyncio.Task[None]:
+        """Hand over a connection; `sock` is closed here. The task ends with the connection. `made` is told
+        its service before that is asked anything. Raises LimitExceededError, UnavailableError."""
         with sock:
             source = source_of(split_host_port(client_addr)[0])
             self._check_starting(source)
@@ -117,6 +119,8 @@ class Pool:
                 self._handed_over[source] -= 1
                 self._handed_over += Counter()  # forgets what is 0
         service = self._make_service(start, lambda text: self.end(start.number, text))
+        if made is not None:
+            made(service)
         monitor = Monitor(ours, start, service, self._messages, self._sign, self._log, source)
         task = asyncio.create_task(monitor.run(), name=f"ssh connection {start.number}")
         self._monitors[start.number] = (monitor, task)
