@@ -43,7 +43,8 @@ class Forwards:
         self._gate = gate
         self._identity = identity
         self._login = login
-        self._source = source
+        self.source = source
+        """Changes when the client goes on from elsewhere."""
         self._emit = emit
         self._log = log
         self._streams: set[int] = set()
@@ -70,7 +71,7 @@ class Forwards:
         """Whether something is forwarded that would be refused now (attack A14)."""
         if not self._streams and not self._listeners and not self._agent:
             return False
-        now = self._gate.forwarding(self._identity, self._login, self._source, live=True)
+        now = self._gate.forwarding(self._identity, self._login, self.source, live=True)
         return (
             bool(self._streams and not now.local)
             or bool(self._listeners and not now.remote)
@@ -82,7 +83,7 @@ class Forwards:
         await self._listeners.close()
 
     async def _open_stream(self, request: OpenForward) -> ForwardAnswer:
-        permitted = self._gate.forwarding(self._identity, self._login, self._source)
+        permitted = self._gate.forwarding(self._identity, self._login, self.source)
         if not permitted.local:
             why = permitted.why or NO_PORTS
             await self._audit(codes.PORT_FAIL, f"{request.host}:{request.port}", why)
@@ -97,7 +98,7 @@ class Forwards:
         await self._audit(kind[message.what], f"{message.host}:{message.port}", message.error)
 
     async def _open_listener(self, request: OpenListener) -> ListenerAnswer:
-        permitted = self._gate.forwarding(self._identity, self._login, self._source)
+        permitted = self._gate.forwarding(self._identity, self._login, self.source)
         if not permitted.remote:
             await self._listeners.refused(request.host, request.port, permitted.why or NO_PORTS)
             return ListenerAnswer(refusal=permitted.text or NO_PORTS)
@@ -109,7 +110,7 @@ class Forwards:
         return ListenerAnswer()
 
     async def _open_agent(self) -> AgentAnswer:
-        permitted = self._gate.forwarding(self._identity, self._login, self._source)
+        permitted = self._gate.forwarding(self._identity, self._login, self.source)
         why = "" if permitted.agent else permitted.why or NO_AGENT
         try:
             await self._emit(
