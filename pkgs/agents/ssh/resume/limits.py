@@ -15,7 +15,7 @@ RESUMABLE_OF_SOURCE = 1024
 """Connections that are kept if their stream is lost; what comes beyond gets no offer."""
 HELD_TOTAL = 512 * 1024 * 1024
 """Bytes that all of them hold, for clients and for their own processes."""
-HELD_ALWAYS = 512 * 1024
+HELD_ALWAYS = 1024 * 1024
 """Bytes that each may hold whatever the others do. More than is acknowledged at a time, so that what is held
 always has an acknowledgement coming."""
 FAREWELL_S = 1.0

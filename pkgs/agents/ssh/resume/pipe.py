@@ -65,7 +65,7 @@ class Pipe:
         self._kept_s = kept_s
         self._stream: Stream | None = None
         self._parted: asyncio.Future[None] | None = None
-        self._inbox: deque[bytes] = deque()
+        self._inbox: deque[memoryview] = deque()
         self._inbox_size = 0
         self._reading = {"local": False, "stream": False}
         self._writing = {"local": False, "stream": False}
@@ -152,7 +152,10 @@ class Pipe:
                 return
 
     def _takes_more(self) -> bool:
-        return not self._inbox or self._budget.permits(self._held)
+        if not self._inbox:
+            return True
+        # The network holds back the client; but for an acknowledgement that we wait for, behind what it sent.
+        return not self._state.room and self._budget.permits(self._held)
 
     def _lose(self) -> None:
         """The stream is gone."""
@@ -195,10 +198,10 @@ class Pipe:
             sent = self._to_local(piece)
             self._state.consumed(sent)
         if sent < len(piece) and not self._deaf:
-            self._inbox.append(bytes(piece[sent:]))
+            self._inbox.append(memoryview(bytes(piece[sent:])))
             self._inbox_size += len(piece) - sent
 
-    def _to_local(self, data: memoryview | bytes) -> int:
+    def _to_local(self, data: memoryview) -> int:
         try:
             return self._local.send(data)
         except _WOULD_BLOCK:

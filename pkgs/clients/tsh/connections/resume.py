@@ -167,7 +167,10 @@ class _Pump:
 
     def _wait(self) -> dict[int, int]:
         poller = select.poll()
-        poller.register(self._stream, select.POLLIN | (select.POLLOUT if self._stream.blocked else 0))
+        # An acknowledgement that we wait for may be behind what our own reader does not take.
+        takes_more = not self._inbox or not self._state.room
+        events = (select.POLLIN if takes_more else 0) | (select.POLLOUT if self._stream.blocked else 0)
+        poller.register(self._stream, events)
         poller.register(self._signals, select.POLLIN)
         if self._reading and self._state.room and not self._stream.blocked:
             poller.register(self._source, select.POLLIN)

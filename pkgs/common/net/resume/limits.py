@@ -8,7 +8,7 @@ SEND_MAX = 4 * 1024 * 1024
 """Bytes kept until the peer has them. Less than the window: enough for 40 MB/s over 100 ms."""
 CHUNK = 256 * 1024
 """Most bytes of one frame that we send."""
-ACK_STEP = 128 * 1024
+ACK_STEP = 256 * 1024
 """Bytes passed on before the peer is told without having anything else to tell."""
 VARINT_MAX = 10
 """Bytes of the longest number of 64 bits."""
