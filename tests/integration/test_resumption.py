@@ -210,7 +210,7 @@ def test_a_client_who_does_not_come_back_is_not_waited_for(clients: Callable[...
         client = clients(echo.port)
         client.cut()
         wait_for(lambda: echo.sockets[0].fileno() == -1, what="the process to see the end")
-        assert echo.guests[0].abandoned_for == "its client did not come back"
+        assert echo.guests[0].abandoned_for == "its client did not come back in time"
         assert not client.resume()
 
 

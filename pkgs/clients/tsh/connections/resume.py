@@ -263,7 +263,8 @@ class _Pump:
     # Coming back.
 
     def _reconnect(self, lost: AccessError) -> bool:
-        """Carry on over another connection; False when nobody waits for it any more. Raises AccessError."""
+        """Carry on over another connection; False when we are told to end. Raises AccessError: among others
+        for a program that has said all, which is gone, or which the server takes for gone."""
         if not self._token or not self._reading:
             raise lost
         from pkgs.common.runtime.backoff import Backoff
@@ -272,7 +273,9 @@ class _Pump:
         began, pauses = time.monotonic(), Backoff(PAUSE_FIRST_S, PAUSE_MOST_S)
         problem = lost
         while (left := began + KEPT_S - time.monotonic()) > 0:
-            if not self._is_waited_for(min(left, pauses.next())):
+            if self._is_abandoned(min(left, pauses.next())):
+                raise lost
+            if self._signals.ending:
                 return False
             try:
                 self._stream = self._resumed(min(ATTEMPT_S, left))
@@ -289,19 +292,19 @@ class _Pump:
             return True
         raise UnavailableError(
             f"the connection was lost, and could not be resumed for a minute: {problem.message}",
-            hint="start again; what ran on the server was ended",
+            hint="start again; what runs on the server ends too",
         ) from problem
 
-    def _is_waited_for(self, pause_s: float) -> bool:
-        """Rest for a while; False when our user is gone."""
+    def _is_abandoned(self, pause_s: float) -> bool:
+        """Rest for a while; True when the program that uses us is gone."""
         until = time.monotonic() + pause_s
         poller = select.poll()
         poller.register(self._signals, select.POLLIN)
         poller.register(self._source, 0)
         while not self._signals.ending and (left := until - time.monotonic()) > 0:
             if any(fd == self._source for fd, _ in poller.poll(1000 * left)):
-                return False
-        return not self._signals.ending
+                return True
+        return False
 
     def _resumed(self, deadline_s: float) -> TlsStream:
         stream = self._dial(self._host_id, deadline_s)
@@ -311,9 +314,7 @@ class _Pump:
                 raise UnavailableError("the server takes up no connections at the moment")
             stream.write(ACCEPT + self._token)
             if stream.exactly(1) != KNOWN:
-                raise DeniedError(
-                    "the server does not let it go on", hint="start again; what ran on the server was ended"
-                )
+                raise DeniedError("the server does not let it go on", hint="start again")
         except BaseException:
             stream.close()
             raise

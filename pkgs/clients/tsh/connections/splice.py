@@ -71,8 +71,8 @@ class TlsStream:
         return self.exactly(size)
 
     def write(self, data: bytes) -> None:
-        """Send some bytes, all of them."""
-        self._tls.write(data)
+        """Send some bytes, all of them. UnavailableError when the connection is lost."""
+        self._encrypt(data)
         self._send_all()
 
     def exactly(self, count: int) -> bytes:
@@ -156,8 +156,15 @@ class TlsStream:
 
     def send(self, data: bytes) -> None:
         """Send, or keep for `flush`. UnavailableError when the connection is lost."""
-        self._tls.write(data)
+        self._encrypt(data)
         self._queue()
+
+    def _encrypt(self, data: bytes) -> None:
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            # The peer's end was read before.
+            raise UnavailableError("the proxy closed the connection", detail=str(error)) from error
 
     def _copy(self, source: int, sink: int, early: bytes) -> bool:
         net = self._sock.fileno()
