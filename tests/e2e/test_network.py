@@ -199,7 +199,7 @@ def test_f10_a_session_and_an_upload_go_on_when_the_network_drops_everything_for
     data = random.Random(10).randbytes(20_000_000)
     with shell, upload:
         try:
-            assert shell.stdin and shell.stdout and shell.stderr and upload.stdin and upload.stdout
+            assert shell.stdin and shell.stdout and upload.stdin and upload.stdout
             shell.stdin.write(b"before\n")
             shell.stdin.flush()
             assert shell.stdout.readline() == b"before\n"
@@ -214,20 +214,20 @@ def test_f10_a_session_and_an_upload_go_on_when_the_network_drops_everything_for
                 # Until the upload's client has given its connection up, and dials in vain.
                 wait_for(lambda: dialling(CLIENT), what="the client to connect again", deadline_s=40)
             finally:
-                run(*inside(CLIENT), "nft", "delete", "table", "inet", "drop").ok()
+                run(*inside(CLIENT), "nft", "delete", "table", "inet", "cut").ok()
             assert shell.stdout.readline() == b"meanwhile\n"
             writer.join(30)
             upload.stdin.close()
             assert upload.stdout.read().decode().split() == [hashlib.sha256(data).hexdigest(), "-"]
             shell.stdin.close()
             assert shell.wait(10) == upload.wait(10) == 0
-            assert b"is resumed after" in shell.stderr.read()
+            assert "a connection is resumed" in cluster.log("far")
         finally:
             shell.kill()
             upload.kill()
 
 
-DROP_ALL = """table inet drop {
+DROP_ALL = """table inet cut {
   chain in { type filter hook input priority -20; policy accept; iif != lo drop; }
   chain out { type filter hook output priority -20; policy accept; oif != lo drop; }
 }
@@ -236,4 +236,4 @@ DROP_ALL = """table inet drop {
 
 def dialling(namespace: str) -> bool:
     """Whether a connection there waits for its first answer."""
-    return b"SYN-SENT" in run(*inside(namespace), "ss", "-tn", "state", "syn-sent").ok().out.encode()
+    return bool(run(*inside(namespace), "ss", "-Htn", "state", "syn-sent").ok().out)

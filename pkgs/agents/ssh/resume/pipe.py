@@ -167,7 +167,8 @@ class Pipe:
         if self._state.peer_closed or not self._is_kept():
             self.close("")
         else:
-            self._timer = self._loop.call_later(self._kept_s, self.close, "its client did not come back in time")
+            why = "its client did not come back in time"
+            self._timer = self._loop.call_later(self._kept_s, self.close, why)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
