@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 
@@ -111,6 +112,27 @@ def _settle(ends: tuple[End, End], wires: tuple[Wire, Wire]) -> None:
             one.unread = 0
 
 
+def test_a_cut_at_every_byte_of_a_conversation() -> None:
+    """Each way, within every number and payload, and within what the ends say when they meet again."""
+    for sent, met in itertools.product(range(40), (0, 1, 2, 5, 1000)):
+        ends, wires = (End(), End()), (Wire(), Wire())
+        for one, text in zip(ends, (b"all that one says", b"and the other"), strict=True):
+            one.wrote += text
+            one.state.put(text[:5])
+            one.state.put(text[5:])
+        for amount in (sent, met):
+            for side, one in enumerate(ends):
+                one.push(wires[side])
+            for side, one in enumerate(ends):
+                one.take(wires[1 - side], amount)
+            for one, wire in zip(ends, wires, strict=True):
+                wire.data.clear()
+                one.state.lost()
+                one.state.attach()
+        _settle(ends, wires)
+        assert (ends[0].read, ends[1].read) == (ends[1].wrote, ends[0].wrote), (sent, met)
+
+
 @given(U64)
 def test_a_number_is_read_as_it_was_written(value: int) -> None:
     assert number_of(encode_number(value)) == value
@@ -200,6 +222,23 @@ def test_a66_what_was_acknowledged_cannot_be_asked_for_again() -> None:
     one.pull()
     with pytest.raises(ProtocolError):
         one.receive(memoryview(encode_number(50) + encode_number(limits.WINDOW)))
+
+
+def test_a66_what_was_sent_twice_counts_once() -> None:
+    one = Resumable()
+    one.put(b"z" * 100)
+    one.pull()
+    for _ in range(2):
+        one.lost()
+        one.attach()
+        one.pull()
+        one.receive(memoryview(encode_number(40) + encode_number(limits.WINDOW)))
+        assert one.pull() == b"\x00\x3c" + b"z" * 60
+    one.lost()
+    one.attach()
+    one.pull()
+    with pytest.raises(ProtocolError):
+        one.receive(memoryview(encode_number(101) + encode_number(limits.WINDOW)))
 
 
 def test_a66_windows_and_payloads_that_cannot_be_are_refused() -> None:
