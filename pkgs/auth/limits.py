@@ -50,6 +50,9 @@ SIGNED_USER_TTL_MAX_S = 10 * 365 * 24 * 3600.0
 """`tctl auth sign` on the Auth host, still capped by the roles."""
 GRANTS_REMEMBERED = 1024
 """Combinations of roles and traits whose merged options and logins are kept."""
+OPENSSH_CERT_TTL_S = 300.0
+"""Of the certificates that proxies log in to servers without an agent with."""
+OPENSSH_HOST_CERT_TTL_S = 24 * 3600.0
 HOST_CERT_TTL_S = 30 * 24 * 3600.0
 """Hosts renew at half of it by themselves."""
 MAX_PRINCIPALS = MAX_LOGINS

@@ -22,6 +22,7 @@ from pkgs.auth.headless.calls import HeadlessHandlers
 from pkgs.auth.issuing.impersonating import ImpersonationHandlers
 from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
+from pkgs.auth.openssh.calls import OpensshHandlers
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.requests.calls import RequestHandlers
 from pkgs.auth.requests.deciding import DecidingHandlers
@@ -40,6 +41,7 @@ from pkgs.common.api import (
     headless,
     join,
     login,
+    openssh,
     recordings,
     requests,
     resources,
@@ -87,6 +89,7 @@ class Handlers:
     deciding: DecidingHandlers
     sessions: SessionHandlers
     semaphores: SemaphoreHandlers
+    openssh: OpensshHandlers
     headless: HeadlessHandlers
 
 
@@ -226,6 +229,9 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(requests.GetRequestCapabilities, handlers.requests.capabilities, PEOPLE)
     add(requests.ReviewAccessRequest, handlers.deciding.review, PEOPLE)
     add(requests.SetAccessRequestState, handlers.deciding.set_state, PEOPLE)
+
+    add(openssh.IssueOpensshUserCert, handlers.openssh.user_cert, Callers.PROXY)
+    add(openssh.IssueOpensshHostCert, handlers.openssh.host_cert, Callers.PROXY)
 
     add(semaphores.AcquireLease, handlers.semaphores.acquire, Callers.NODE)
     add(semaphores.RenewLeases, handlers.semaphores.renew, Callers.NODE)

@@ -39,6 +39,7 @@ from pkgs.proxy.connections.dialgate import DialGate
 from pkgs.proxy.connections.tunnels import Tunnels
 from pkgs.proxy.router import Router, SshDoor
 from pkgs.proxy.sshgate.gate import SshGate
+from pkgs.proxy.terminate.service import Terminator
 from pkgs.proxy.web.api import ROUTES, Addresses, WebApi
 from pkgs.proxy.web.pages import PAGE_ROUTES, WebPages
 from pkgs.proxy.web.server import WebServer
@@ -106,11 +107,21 @@ class ProxyService:
             emitter=member.emitter,
             signer=lambda: self._signer,
             policy=lambda: self._policy,
+            terminate=lambda node, client_addr: self._terminator.connect(node, client_addr),
             host_id=member.identity.host_id,
             clock=process.clock,
             log=process.component_log("dial"),
         )
         self._reviews = Reviews(process.component_log("dial"), process.clock.monotonic, limits.REVIEW_EVERY_S)
+        self._terminator = Terminator(
+            member,
+            self.connector.dial_registered,
+            process.data_dir / "proxy-sessions",
+            process.clock,
+            self._reviews,
+            process.component_log("sessions"),
+            allow_ctr="aes256-ctr" in process.config.teleport.ciphers,
+        )
         registry = Registry()
         self.tunnels.register(registry)
         self._rpc = RpcServer(
@@ -128,6 +139,7 @@ class ProxyService:
             if self._config.proxy_service.listen_addr:
                 await self._gate.start()
         self._reviews.start()
+        await self._terminator.start()
         await self._rpc.start(self._process.data_dir)
         await self._web.start()
         self._router = router = Router(
@@ -374,6 +386,7 @@ class ProxyService:
             await listener.close()
         if self._gate is not None:
             await self._gate.close()
+        await self._terminator.close()
         with contextlib.suppress(AccessError):
             await self._rpc.close()
         await self._member.close()

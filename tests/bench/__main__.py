@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.bench.report import Row, publish
 
-AREAS = ("access", "reviews", "rpc", "net", "auth", "clients", "recordings", "ssh")
+AREAS = ("access", "reviews", "rpc", "net", "auth", "clients", "recordings", "ssh", "sftp", "ansible")
 
 
 def main() -> int:

@@ -60,13 +60,16 @@ def latency(sides: Sides, rounds: int, total: int) -> list[Row]:
             failures += code != 0
     ref50, ref99 = median(times["reference"]), percentile(times["reference"], 0.99)
     rows = []
-    for name, label, goal in (("ours", "ssh + tsh proxy ssh", 0.6), ("tsh", "tsh ssh", 0.8)):
+    for name, label, goal in (("ours", "ssh + tsh proxy ssh", 0.6), ("tsh", "tsh ssh", 0.6)):
         p50, p99 = median(times[name]), percentile(times[name], 0.99)
         rows.append(
             Row(f"new session, {label}, p50", p50 * 1e3, "ms", ref50 * 1e3, "ms ssh -J", f"<= {goal}x",
                 p50 <= goal * ref50)
         )  # fmt: skip
-        rows.append(Row(f"new session, {label}, p99", p99 * 1e3, "ms", ref99 * 1e3, "ms ssh -J"))
+        rows.append(
+            Row(f"new session, {label}, p99", p99 * 1e3, "ms", ref99 * 1e3, "ms ssh -J", "<= 1.0x",
+                p99 <= ref99)
+        )  # fmt: skip
     rows.append(
         Row(f"failures in {2 * rounds + left} new sessions", failures, "", goal="0", met=failures == 0)
     )
@@ -107,8 +110,8 @@ def bulk(sides: Sides, mb: int, rounds: int) -> list[Row]:
                     "MB/s",
                     b,
                     "MB/s ssh -J",
-                    ">= 0.7x",
-                    a >= 0.7 * b,
+                    ">= 0.8x",
+                    a >= 0.8 * b,
                 )
             )
     return rows

@@ -48,11 +48,16 @@ class ResumableNode(SshNode):
             sock.close()
 
     async def _begin(self, sock: socket.socket, addr: str) -> Guest:
-        made: list[Any] = []
-        await self.pool.serve(sock, addr, made.append)
-        connection = made[0]
-        assert isinstance(connection, SshConnection)
-        return connection
+        made: list[SshConnection] = []
+
+        def make(start: Any, end: Any) -> Any:
+            connection = self.pool._make_service(start, end)
+            assert isinstance(connection, SshConnection)
+            made.append(connection)
+            return connection
+
+        await self.pool.serve(sock, addr, make_service=make)
+        return made[0]
 
 
 def dial(port: int, source: str = "127.0.0.1") -> socket.socket:

@@ -442,6 +442,16 @@ def change_role(node: SshNode, name: str, **options: Any) -> None:
     node.state.roles[name] = msgspec.structs.replace(old, spec=spec)
 
 
+def stop(client: subprocess.Popen[bytes]) -> None:
+    """End a running OpenSSH client. Before 9.3 it may overlook a signal that comes just before it waits."""
+    client.terminate()
+    try:
+        client.communicate(timeout=2)
+    except subprocess.TimeoutExpired:
+        client.kill()
+        client.communicate(timeout=20)
+
+
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 20) -> Any:
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

@@ -238,6 +238,8 @@ def test_tokens_from_beginning_to_end(cluster: Cluster) -> None:
 def test_authorities_as_lines_that_openssh_takes(cluster: Cluster, tmp_path: Path) -> None:
     user = cluster.tctl("auth", "export", "--type=user").ok().out
     assert re.fullmatch(r"cert-authority ssh-ed25519 \S+ clustername=demo&type=user\n", user)
+    openssh = cluster.tctl("auth", "export", "--type=openssh").ok().out
+    assert openssh.startswith("ssh-") and openssh.split()[1] not in user
     host = cluster.tctl("auth", "export", "--type=host").ok().out
     assert re.fullmatch(r"@cert-authority \*\.demo,demo ssh-ed25519 \S+ clustername=demo&type=host\n", host)
     for kind in ("tls-host", "tls-user"):

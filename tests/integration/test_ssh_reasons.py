@@ -29,7 +29,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshNode]:
     node.max_processes = MOST
     with node:
         logins = ["root", OTHER]
-        node.state.roles["busy"] = role("busy", logins=logins, client_idle_timeout="1s")
+        node.state.roles["busy"] = role("busy", logins=logins, client_idle_timeout="4s")
         node.state.roles["timed"] = role("timed", logins=logins, disconnect_expired_cert=True)
         yield node
 
@@ -42,13 +42,13 @@ def terminal(user: User, command: str, login: str = "root") -> Terminal:
 def test_who_is_idle_reads_so(node: SshNode) -> None:
     screen = terminal(node.user("ida", roles=("busy",)), "echo here; cat")
     screen.expect("here")
-    screen.expect("\r\nthe client was idle for 1 seconds\r\n")
+    screen.expect("\r\nthe client was idle for 4 seconds\r\n")
     assert screen.end() != 0
-    assert ended(node, "ida", "client.disconnect").fields["reason"] == "the client was idle for 1 seconds"
+    assert ended(node, "ida", "client.disconnect").fields["reason"] == "the client was idle for 4 seconds"
 
 
 def test_whose_certificate_expires_reads_so(node: SshNode) -> None:
-    user = node.user("eda", roles=("timed",), valid_before=float(int(time.time()) + 3))
+    user = node.user("eda", roles=("timed",), valid_before=float(int(time.time()) + 6))
     screen = terminal(user, "echo here; cat")
     screen.expect("here")
     screen.expect("\r\nthe certificate has expired\r\n")

@@ -17,7 +17,7 @@ import pytest
 from pkgs.agents.ssh.messages import ForwardAnswer, OpenForward
 from pkgs.common.errors import UnavailableError
 from tests.integration.os_user import OTHER
-from tests.integration.ssh_kit import SshNode, User, change_role, ended, wait_until
+from tests.integration.ssh_kit import SshNode, User, change_role, ended, stop, wait_until
 
 pytestmark = [
     pytest.mark.needs("ssh", "ssh-keygen"),
@@ -82,8 +82,7 @@ class Forwarding:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(20)
+        stop(self.process)
 
 
 def ask(port: int, data: bytes) -> bytes:
@@ -218,7 +217,9 @@ def test_a14_a_local_forwarding_ends_too_and_a_plain_session_stays(node: SshNode
                 answers.append(message)
 
             (live,) = [each for each in node.reviews._live if each.identity.name == "loc"]  # type: ignore[attr-defined]
-            await live.handle(OpenForward(channel=9, host="192.0.2.1", port=80), answer)  # type: ignore[attr-defined]
+            await live.handle(
+                OpenForward(channel=9, host="192.0.2.1", port=80, addresses=["192.0.2.1"]), answer
+            )  # type: ignore[attr-defined]
 
         asyncio.run_coroutine_threadsafe(allow(), node.loop).result(10)
         assert [answer.refusal for answer in answers] == [""]

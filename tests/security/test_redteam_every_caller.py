@@ -24,6 +24,7 @@ from pkgs.common.api import (
     headless,
     join,
     login,
+    openssh,
     recordings,
     requests,
     resources,
@@ -35,6 +36,7 @@ from pkgs.common.errors import AccessError
 from pkgs.common.events import codes
 from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import SystemRole
+from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.sshcert import line_to_blob, sign_user_cert
 from pkgs.common.resources.kinds import (
     Bot,
@@ -56,6 +58,9 @@ from pkgs.common.rpc.calls import StreamRequest, UploadRequest
 from tests.integration.auth_kit import PASSWORD, TOKEN, auth, chunks, event, new_keys, role, run
 from tests.integration.lists_kit import access_list, member
 from tests.security.callers_kit import CLUSTER, HOSTS, Peer, World, world
+from tests.security.openssh_kit import asking as asking_for
+from tests.security.openssh_kit import certificate, proof
+from tests.security.openssh_kit import server as openssh_server
 
 LOCKED_OUT = frozenset({"locked", "gone"})
 PEOPLE = frozenset({"plain", "restricted", "impersonated", "boss"})
@@ -234,6 +239,18 @@ def leasing(w: World, _: Peer) -> Any:
     )
 
 
+async def logging_in(w: World, _: Peer) -> Any:
+    """Somebody who is there, and may."""
+    key = certificate(w.kit, new_ssh_key(), "noor", traits={"logins": ("root",)})
+    return asking_for(await openssh_server(w.kit), proof(key), "127.0.0.1:1")
+
+
+async def standing_for(w: World, _: Peer) -> Any:
+    return openssh.IssueOpensshHostCert(
+        node=await openssh_server(w.kit), ssh_public_key=new_keys()["ssh_public_key"]
+    )
+
+
 def rehearsal(resource: Any, admitted: frozenset[str]) -> Row:
     return row(resources.PutResource(resource=resource, dry_run=True), admitted)
 
@@ -356,6 +373,8 @@ ROWS: list[Row] = [
     Row("DeleteAccessRequest", deleting, BY_RULE),
     row(requests.SearchRequestable(kind="node"), frozenset({"plain", "boss"})),
     row(requests.GetRequestCapabilities(user="noor"), BY_RULE),
+    Row("IssueOpensshUserCert", logging_in, frozenset({PROXY})),
+    Row("IssueOpensshHostCert", standing_for, frozenset({PROXY})),
     Row("AcquireLease", each(leasing), frozenset({NODE})),
     row(semaphores.RenewLeases(leases=[]), frozenset({NODE})),
     row(semaphores.ReleaseLeases(leases=[]), frozenset({NODE})),

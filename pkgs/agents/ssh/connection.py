@@ -36,6 +36,7 @@ from pkgs.agents.ssh.together.messages import GaveUp, Waiting
 from pkgs.agents.ssh.together.owner import OwnSessions
 from pkgs.agents.ssh.together.table import Table
 from pkgs.agents.ssh.together.viewer import Push
+from pkgs.agents.ssh.transfers import Transfers
 from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.errors import AccessError, InputError, ProtocolError
 from pkgs.common.events import codes
@@ -45,7 +46,8 @@ from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
-from pkgs.common.ssh.sessions.log import Parties, SessionLog, scp_direction
+from pkgs.common.ssh.sessions.copies import is_copy
+from pkgs.common.ssh.sessions.log import Parties, SessionLog
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
     FileSummary,
@@ -59,6 +61,7 @@ from pkgs.common.ssh.sessions.messages import (
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 
+NO_COPIES = "file copying is not permitted"
 NO_LONGER = "access is no longer allowed"
 """What a user reads whose connection ends, where nothing more may be said."""
 
@@ -115,6 +118,7 @@ class SshConnection:
         self._in_company = False
         """Whether nothing was granted here but what waits for the company that roles require."""
         self._idle_timeout_s = 0.0
+        self._transfers = Transfers(end, shared.log)
         self._holds = Holds(shared.leases, shared.host_users, shared.book)
 
     def can_push(self, push: Push) -> None:
@@ -224,12 +228,12 @@ class SshConnection:
                 await self._session(channel).resize(columns, rows)
                 self._own.resized(channel, columns, rows)
             case FileOperation():
-                await self._file_operation(message)
+                await self._transfers.operation(self._session(message.channel), message)
             case FileSummary():
-                stats = f"{message.path}: {message.read} read, {message.written} written"
-                await self._session(message.channel).emit(codes.SFTP_SUMMARY, file_transfer_stats=[stats])
+                await self._transfers.summary(self._session(message.channel), message)
             case SessionEnded():
                 session = self._session(message.channel)
+                await self._transfers.settle(message.channel)
                 del self._sessions[message.channel]
                 await self._own.ended(message.channel)
                 self._holds.off_terminal(message.channel)
@@ -258,6 +262,7 @@ class SshConnection:
                 self._shared.log.error("the end of a session is not audited: %s", problem)
         for session in list(self._sessions.values()):
             ended = SessionEnded(channel=session.channel, status=255, error=why)
+            await self._transfers.settle(session.channel)
             try:
                 await session.end(ended)
             except AccessError as problem:
@@ -266,6 +271,7 @@ class SshConnection:
                 # The others' ends are still to be said.
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
+        self._transfers.close()
         self._holds.release()
         try:
             if self._forwards is not None:
@@ -301,6 +307,10 @@ class SshConnection:
             self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
         elif self._forwards is not None and self._forwards.too_much():
             self.end("forwarding is no longer permitted")
+        elif self._transfers.live and not self._gate.may_copy(
+            self._gate.options(identity, self.login, self._source)
+        ):
+            self._disconnect(NO_COPIES, NO_COPIES)
         elif self._own is not None:
             self._own.review()
 
@@ -373,9 +383,10 @@ class SshConnection:
         if why:
             await self._reject(request, why)
             return Refused(text=inert(why))
-        if not self._gate.may_copy(options) and not forced and is_copy(request):
-            await self._emit(codes.SCP_DISALLOWED, {**self._parties.fields(), "command": request.command})
-            return Refused(text="file copying is not permitted")
+        if not self._gate.may_copy(options) and not forced and (copies := is_copy(request)):
+            kind = codes.SFTP_DISALLOWED if copies == "sftp" else codes.SCP_DISALLOWED
+            await self._emit(kind, {**self._parties.fields(), "command": request.command, "error": NO_COPIES})
+            return Refused(text=NO_COPIES)
         command = forced or (request.command if request.kind == "exec" else "")
         session = SessionLog(
             self._parties,
@@ -427,21 +438,13 @@ class SshConnection:
             self._shared.log.error("no session without its record: %s", problem)
             return Refused(text=problem.message)
         self._sessions[request.channel] = session
+        if not forced and is_copy(request):
+            self._transfers.began(request.channel)
         return SessionOpened(
             session_id=session.session_id,
             forced_command=forced,
             record=_record_of(request, session, on_terminal),
             record_limit=RECORD_HEAD,
-        )
-
-    async def _file_operation(self, message: FileOperation) -> None:
-        kind, action = codes.sftp_kind(message.operation, ok=not message.error)
-        await self._session(message.channel).emit(
-            kind,
-            action=action,
-            path=message.path,
-            target_path=message.target_path or None,
-            error=message.error or None,
         )
 
     async def _reject(self, request: OpenSession, reason: str, most: int | None = None) -> None:
@@ -466,13 +469,6 @@ class SshConnection:
             return self._sessions[channel]
         except KeyError:
             raise ProtocolError("no session on that channel") from None
-
-
-def is_copy(request: OpenSession) -> bool:
-    """Whether a request is a file transfer: the sftp subsystem, or scp's own protocol."""
-    if request.kind == "subsystem":
-        return request.command == "sftp"
-    return request.kind == "exec" and scp_direction(request.command) is not None
 
 
 def _record_of(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.destinations import refusal_of
+from pkgs.agents.ssh.gate import ForwardingRights, Gate
+from pkgs.agents.ssh.limits import MAX_ADDRESSES
 from pkgs.agents.ssh.listeners import Listeners
 from pkgs.agents.ssh.messages import (
     AgentAnswer,
@@ -21,13 +23,14 @@ from pkgs.agents.ssh.messages import (
     OpenForward,
     OpenListener,
 )
-from pkgs.common.errors import AccessError
+from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.types import FieldValue
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.monitor import Answer
 
 NO_PORTS = "port forwarding is not permitted"
+UNKNOWN = "the name does not resolve"
 NO_AGENT = "agent forwarding is not permitted"
 
 Emit = Callable[[codes.Kind, dict[str, FieldValue]], Awaitable[None]]
@@ -47,8 +50,8 @@ class Forwards:
         """Changes when the client goes on from elsewhere."""
         self._emit = emit
         self._log = log
-        self._streams: set[int] = set()
-        """Channels whose destination was allowed."""
+        self._streams: dict[int, tuple[OpenForward, list[str]]] = {}
+        """What was asked for, and which addresses of it were allowed, by channel."""
         self._listeners = Listeners(self._audit)
         self._agent = False
 
@@ -76,6 +79,12 @@ class Forwards:
             bool(self._streams and not now.local)
             or bool(self._listeners and not now.remote)
             or (self._agent and not now.agent)
+            or any(
+                self._not_to(now, request, address)
+                for request, addresses in self._streams.values()
+                for address in addresses
+            )
+            or any(_not_from(now, OpenListener(host=host, port=port)) for host, port in self._listeners.open)
         )
 
     async def close(self) -> None:
@@ -85,22 +94,41 @@ class Forwards:
     async def _open_stream(self, request: OpenForward) -> ForwardAnswer:
         permitted = self._gate.forwarding(self._identity, self._login, self.source)
         if not permitted.local:
-            why = permitted.why or NO_PORTS
-            await self._audit(codes.PORT_FAIL, f"{request.host}:{request.port}", why)
-            return ForwardAnswer(channel=request.channel, refusal=permitted.text or NO_PORTS)
-        self._streams.add(request.channel)
-        return ForwardAnswer(channel=request.channel)
+            return await self._refuse(request, permitted.why or NO_PORTS, permitted.text or NO_PORTS)
+        if len(request.addresses) > MAX_ADDRESSES:
+            raise ProtocolError("more addresses than a name may have")
+        if not request.addresses:
+            return await self._refuse(request, UNKNOWN, UNKNOWN, unreachable=True)
+        reasons = {address: self._not_to(permitted, request, address) for address in request.addresses}
+        allowed = [address for address, why in reasons.items() if not why]
+        if not allowed:
+            why = next(iter(reasons.values()))
+            return await self._refuse(request, why, why)
+        self._streams[request.channel] = (request, allowed)
+        return ForwardAnswer(channel=request.channel, addresses=allowed)
+
+    async def _refuse(
+        self, request: OpenForward, why: str, text: str, *, unreachable: bool = False
+    ) -> ForwardAnswer:
+        await self._audit(codes.PORT_FAIL, f"{request.host}:{request.port}", why)
+        return ForwardAnswer(channel=request.channel, refusal=text, unreachable=unreachable)
+
+    @staticmethod
+    def _not_to(permitted: ForwardingRights, request: OpenForward, address: str) -> str:
+        """Why not to this address of what was asked for; empty: it may be (attack A20)."""
+        return permitted.to.refusal("local", request.host, request.port, address, own=refusal_of(address))
 
     async def _stream_ended(self, message: ForwardEnded) -> None:
         if message.what != "started":
-            self._streams.discard(message.channel)
+            self._streams.pop(message.channel, None)
         kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
         await self._audit(kind[message.what], f"{message.host}:{message.port}", message.error)
 
     async def _open_listener(self, request: OpenListener) -> ListenerAnswer:
         permitted = self._gate.forwarding(self._identity, self._login, self.source)
-        if not permitted.remote:
-            await self._listeners.refused(request.host, request.port, permitted.why or NO_PORTS)
+        why = (permitted.why or NO_PORTS) if not permitted.remote else _not_from(permitted, request)
+        if why:
+            await self._listeners.refused(request.host, request.port, why)
             return ListenerAnswer(refusal=permitted.text or NO_PORTS)
         try:
             await self._listeners.opened(request.host, request.port)
@@ -126,3 +154,9 @@ class Forwards:
     async def _audit(self, kind: codes.Kind, addr: str, error: str) -> None:
         ok = kind is not codes.PORT_FAIL
         await self._emit(kind, {"addr": addr, "success": ok, "error": error or None})
+
+
+def _not_from(permitted: ForwardingRights, asked: OpenListener) -> str:
+    """Why not from this port of the host; empty: it may be. Only the loopback is ever listened on."""
+    address = "::1" if asked.host == "::1" else "127.0.0.1"
+    return permitted.to.refusal("remote", asked.host, asked.port, address)

@@ -18,6 +18,7 @@ from pkgs.common.access.explaining.explain import why_not
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.options import SessionOptions, merge_options
 from pkgs.common.access.options.commands import Confinement, confinement
+from pkgs.common.access.options.forwarding import ANYWHERE, Destinations, destinations
 from pkgs.common.access.options.hostuser import HostUser, host_user
 from pkgs.common.access.options.merge import refusing, serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
@@ -60,6 +61,7 @@ class ForwardingRights:
     remote: bool = False
     """From ports of this host."""
     agent: bool = False
+    to: Destinations = ANYWHERE
     why: str = ""
     text: str = ""
 
@@ -205,6 +207,7 @@ class Gate:
             return ForwardingRights(why="; ".join(decision.reasons), text=decision.text)
         try:
             forced = self.is_forced(identity, login, source_addr)
+            to = self._destinations(identity, login, source_addr)
         except InputError as problem:
             return ForwardingRights(why=problem.message)
         if forced:
@@ -215,6 +218,18 @@ class Gate:
             local=ports and options.port_forward_local,
             remote=ports and options.port_forward_remote,
             agent=options.forward_agent and "permit-agent-forwarding" in identity.extensions,
+            to=to,
+        )
+
+    def _destinations(self, identity: Identity, login: str, source_addr: str) -> Destinations:
+        environment = self.environment(source_addr)
+        return destinations(
+            self.cache.roles_of(identity),
+            labels_of(self.node()),
+            login,
+            identity.traits,
+            in_force=serving(environment),
+            refusing=refusing(environment),
         )
 
     @staticmethod

@@ -29,6 +29,8 @@ MOTD_LIMIT = 16 * 1024
 USER_ENV_LINES = 1000
 USER_ENV_BYTES = 256 * 1024
 FORWARD_DIAL_S = 10.0
+MAX_ADDRESSES = 16
+"""Of a name that is forwarded to."""
 MAX_LISTENERS = 16
 """Remote forwardings of one connection."""
 LISTEN_BACKLOG = 64
@@ -49,3 +51,12 @@ MAX_PAM_TEXT = 16 * 1024
 """Characters of one thing that a PAM module says."""
 MAX_PAM_ENV = 128
 """Variables, and likewise texts, that are taken from PAM's modules."""
+MAX_UNWRITTEN_OPERATIONS = 256
+"""Audit events of one connection's file transfers that may be on their way to the disk."""
+OPERATIONS_PER_WRITE = 64
+OPERATIONS_WAIT_S = 0.02
+"""How long one of them may wait for others to share a write with."""
+MAX_FILES_PER_SUMMARY = 50
+"""Closed files that one event tells of."""
+SUMMARY_WAIT_S = 5.0
+"""How long a closed file may wait for others to be told of with."""

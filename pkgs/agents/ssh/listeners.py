@@ -18,26 +18,27 @@ class Listeners:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self._open: set[tuple[str, int]] = set()
+        self.open: set[tuple[str, int]] = set()
+        """Hosts as they were asked for, and ports."""
 
     def __bool__(self) -> bool:
-        return bool(self._open)
+        return bool(self.open)
 
     async def opened(self, host: str, port: int) -> None:
         """One was allowed; durable when it returns. Raises AccessError, and it is not open then."""
-        if (host, port) in self._open or len(self._open) >= MAX_LISTENERS:
+        if (host, port) in self.open or len(self.open) >= MAX_LISTENERS:
             # An honest process counts itself, and cannot bind a port twice.
             raise ProtocolError("more listeners than a connection may have")
         await self._audit(codes.PORT_START, _address(host, port), "")
-        self._open.add((host, port))
+        self.open.add((host, port))
 
     async def refused(self, host: str, port: int, why: str) -> None:
         await self._audit(codes.PORT_FAIL, _address(host, port), why)
 
     async def closed(self, host: str, port: int, error: str = "") -> None:
         """One is over; or, with an error and not open, could not be bound."""
-        if (host, port) in self._open:
-            self._open.remove((host, port))
+        if (host, port) in self.open:
+            self.open.remove((host, port))
             await self._audit(codes.PORT_STOP, _address(host, port), error)
         elif error:
             await self._audit(codes.PORT_FAIL, _address(host, port), error)
@@ -46,8 +47,8 @@ class Listeners:
 
     async def close(self) -> None:
         """The process is gone, and with it all that it listened on."""
-        while self._open:
-            host, port = self._open.pop()
+        while self.open:
+            host, port = self.open.pop()
             await self._audit(codes.PORT_STOP, _address(host, port), "")
 
 

@@ -65,14 +65,20 @@ class OpenForward(Message, frozen=True, kw_only=True):
 
     channel: int
     host: str
+    """As the client wrote it."""
     port: int
+    addresses: list[str]
+    """What the host is called; none when it is not known."""
 
 
 class ForwardAnswer(Message, frozen=True, kw_only=True):
-    """Whether the roles allow forwarding; where to is still checked by address."""
+    """Which of the addresses may be connected to, or why none."""
 
     channel: int
+    addresses: list[str] = []
     refusal: str = ""
+    unreachable: bool = False
+    """It is not forbidden, but leads nowhere."""
 
 
 class ForwardEnded(Message, frozen=True, kw_only=True):

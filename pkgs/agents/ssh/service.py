@@ -48,7 +48,6 @@ from pkgs.common.runtime.version import VERSION
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.messages import Start
-from pkgs.common.ssh.process.monitor import Service
 from pkgs.common.ssh.process.pool import Pool
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
@@ -278,11 +277,14 @@ class SshService:
 
     async def _begin(self, sock: socket.socket, client_addr: str) -> Guest:
         """A connection of its own that may outlive the stream it came by."""
-        made: list[Service] = []
-        await self._pool.serve(sock, client_addr, made.append)
-        connection = made[0]
-        assert isinstance(connection, SshConnection)
-        return connection
+        made: list[SshConnection] = []
+
+        def make(start: Start, end: Callable[[str], None]) -> SshConnection:
+            made.append(self._new_connection(start, end))
+            return made[0]
+
+        await self._pool.serve(sock, client_addr, make_service=make)
+        return made[0]
 
     def _new_connection(self, start: Start, end: Callable[[str], None]) -> SshConnection:
         connection = SshConnection(self._shared, start, end, self._reviews.discard)

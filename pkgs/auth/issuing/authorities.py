@@ -47,6 +47,13 @@ class Authorities:
             raise UnavailableError(f"the {ca_type} authority of cluster {self.cluster_name} is missing")
         return ca
 
+    def openssh_ssh(self) -> SshSigner:
+        """For servers that run OpenSSH and no agent."""
+        signer = signers_of(self._own("openssh")).ssh
+        if signer is None:
+            raise UnavailableError("the openssh authority of this cluster has lost its key")
+        return signer
+
     def all(self) -> list[CertAuthority]:
         """Every authority with its public parts only."""
         return list(self._public)

@@ -34,6 +34,7 @@ from pkgs.common.pki.certspec import HostCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
 from pkgs.common.pki.keys import check_public_line, check_public_pem
 from pkgs.common.resources.kinds import Token
+from pkgs.common.resources.kinds.servers import OPENSSH
 from pkgs.common.resources.names import valid_host_id, valid_host_name
 from pkgs.common.resources.secrets import masked
 from pkgs.common.rpc.calls import Caller
@@ -146,7 +147,11 @@ class JoinHandlers:
     ) -> None:
         """Make the host known and use a one-time token up, in one commit."""
         # An Auth Service does not join, but its id is taken as well: it is in what it tells the audit log.
-        taken = known is not None or self._store.get("auth_server", request.host_id) is not None
+        taken = (
+            known is not None
+            or self._store.get("auth_server", request.host_id) is not None
+            or self._store.get("node", request.host_id, OPENSSH) is not None
+        )
         if taken and not _is_same_host(caller, request):
             raise AlreadyExistsError(
                 f"host {request.host_id} has joined already",

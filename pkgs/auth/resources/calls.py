@@ -42,6 +42,7 @@ from pkgs.common.resources.defaults import default_singletons
 from pkgs.common.resources.documents.owned import located
 from pkgs.common.resources.documents.warnings import warnings_of
 from pkgs.common.resources.kinds import Bot, Node, Resource, Token, TokenSpec, User
+from pkgs.common.resources.kinds.servers import OPENSSH
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.registry import OWN, PRESENCE, SINGLETONS, Ref, canonical_kind
 from pkgs.common.resources.role import Role
@@ -184,7 +185,9 @@ class ResourceHandlers:
         kind = request.resource.kind
         if kind in UNTOUCHABLE:
             raise InputError(f"creating resources of type {kind!r} is not supported")
-        if kind in HEARTBEAT_ONLY and not (kind == "node" and caller.admin):
+        if kind in HEARTBEAT_ONLY and not (
+            kind == "node" and (caller.admin or request.resource.sub_kind == OPENSSH)
+        ):
             maker = "when its bot joins" if kind == "bot_instance" else "by its own heartbeats"
             raise InputError(f"a {kind} is made {maker} and cannot be created by hand")
         if kind in READ_ONLY:

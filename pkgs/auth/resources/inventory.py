@@ -15,6 +15,7 @@ from pkgs.common.api.resources import Heartbeat
 from pkgs.common.errors import DeniedError, InputError, LimitExceededError
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.kinds import Node, Proxy
+from pkgs.common.resources.kinds.servers import OPENSSH
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.names import valid_host_name
 from pkgs.common.rpc.calls import Caller
@@ -34,6 +35,8 @@ class InventoryHandlers:
                 "a host may only speak for itself",
                 detail=f"{identity.name} sent a heartbeat of {server.name}",
             )
+        if isinstance(server, Node) and self._store.get("node", server.name, OPENSSH) is not None:
+            raise DeniedError("this id is a server's that has no agent")
         await self._store.put(self._checked(server, request.ttl_s))
         return Done()
 

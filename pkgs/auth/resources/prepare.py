@@ -22,10 +22,12 @@ from pkgs.common.resources.kinds import (
     Bot,
     Lock,
     LockSpec,
+    Node,
     Resource,
     Token,
     User,
 )
+from pkgs.common.resources.kinds.servers import OPENSSH
 from pkgs.common.resources.names import valid_host_id
 from pkgs.common.resources.registry import SINGLETONS
 from pkgs.common.resources.role import Role
@@ -74,8 +76,17 @@ def prepare(
         resource = checked_bot(resource, store)
     if isinstance(resource, Role) and resource.name.lower() in _SYSTEM_ROLES:
         raise InputError(f'"{resource.name}" is the name of a service role and cannot name a role')
+    if isinstance(resource, Node):
+        _check_id_is_free(resource, store)
     validate(resource)
     return resource
+
+
+def _check_id_is_free(node: Node, store: Store) -> None:
+    """One id, one server: an agent never stands in for a server without one, nor the other way round."""
+    other = "" if node.sub_kind == OPENSSH else OPENSSH
+    if store.get("node", node.name, other) is not None:
+        raise InputError(f"metadata.name: {node.name} is the id of another server", hint="use a new UUID")
 
 
 def _with_own_status(resource: Resource, before: Resource | None) -> Resource:

@@ -30,7 +30,10 @@ TOOL = Tool(
         "config": Verb(_VERBS + "config", "Print a configuration for OpenSSH"),
         "proxy": Group(
             "Connect other programs through the proxy.",
-            {"ssh": Verb(_VERBS + "proxy_ssh", "Connect standard input and output to a server's SSH port")},
+            {
+                "ssh": Verb(_VERBS + "proxy_ssh", "Connect standard input and output to a server's SSH port"),
+                "ssh-multiplex": Verb(_VERBS + "proxy_ssh_multiplex", "Connect many ssh through one process"),
+            },
         ),
         "request": Group(
             "Access requests: more roles or single resources, for a while.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from pkgs.common.access.contexts.labelexpr import parse_label_expression
 from pkgs.common.access.contexts.participants import parse_filter
@@ -11,6 +12,7 @@ from pkgs.common.access.matching import patterns
 from pkgs.common.access.matching.matchers import compile_matcher
 from pkgs.common.access.matching.traits import parse_template
 from pkgs.common.access.options.commands import check_command
+from pkgs.common.access.options.forwarding import compile_rule
 from pkgs.common.access.requests.conditions import check_requests
 from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
@@ -21,6 +23,8 @@ from pkgs.common.resources.role import Conditions, Labels, Role
 from pkgs.common.resources.strict import suggest
 from pkgs.common.resources.validate import check_fields
 from pkgs.common.resources.validate.words import short
+
+T = TypeVar("T")
 
 _TEMPLATED = (
     "logins",
@@ -87,6 +91,8 @@ def _check_languages(conditions: Conditions, where: str) -> None:
             _checked(parse_label_expression, value, f"{where}.{field}")
     for index, entry in enumerate(conditions.ssh.commands):
         _checked(check_command, entry, f"{where}.ssh.commands[{index}]")
+    for index, forward in enumerate(conditions.ssh.forward):
+        _checked(compile_rule, forward, f"{where}.ssh.forward[{index}]")
     for number, rule in enumerate(conditions.rules):
         for index, verb in enumerate(rule.verbs):
             if verb not in VERBS:
@@ -139,9 +145,9 @@ def _check_matcher(text: str) -> None:
         patterns.compile_pattern(text)
 
 
-def _checked(check: Callable[[str], object], text: str, where: str) -> None:
+def _checked(check: Callable[[T], object], value: T, where: str) -> None:
     try:
-        check(text)
+        check(value)
     except InputError as error:
         why = f" ({short(error.detail)})" if error.detail else ""
         raise InputError(f"{where}: {error.message}{why}", hint=error.hint) from None

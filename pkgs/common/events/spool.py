@@ -250,6 +250,8 @@ class SpoolEmitter:
             try:
                 await self._hand_over(events, places)
                 self._backoff.reset()
+                if len(events) < limits.SPOOL_BATCH:
+                    await asyncio.sleep(limits.SPOOL_PACE_S)
             except Exception as exc:
                 self._log.warning("%d audit events wait on disk: %s", self._pending, exc)
                 await asyncio.sleep(self._backoff.next())

@@ -28,12 +28,13 @@ from pkgs.common.pki.ssh.parse import CertType, UnverifiedCert, parse_cert
 from pkgs.common.pki.ssh.wire import WireError
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import CaType
-from pkgs.common.resources.names import valid_host_id, valid_login
+from pkgs.common.resources.names import valid_host_id, valid_login, valid_user_name
 
 __all__ = [
     "line_to_blob",
     "sign_host_cert",
     "sign_openssh_host_cert",
+    "sign_openssh_user_cert",
     "sign_user_cert",
     "unverified_facts",
     "verify_host_cert",
@@ -223,6 +224,38 @@ def sign_openssh_host_cert(
         valid_before=valid_before,
         critical={},
         extensions={},
+        serial=0,
+    )
+
+
+def sign_openssh_user_cert(
+    signer: SshSigner,
+    identity: Identity,
+    login: str,
+    public_line: str,
+    *,
+    valid_after: float,
+    valid_before: float,
+) -> str:
+    """A certificate for one login on a server that knows nothing of roles; whoever holds it was let in by a
+    decision. It keeps a forced command, and gives nothing but a terminal and forwarding, where the user's own
+    does."""
+    if not valid_login(login) or not valid_user_name(identity.name):
+        raise InputError("not a name that is fit for a certificate")
+    certspec.check_times(valid_after, valid_before)
+    if math.isinf(valid_before):
+        raise InputError("a user certificate must expire")
+    kept = [name for name in ("permit-pty", "permit-port-forwarding") if name in identity.extensions]
+    return _sign(
+        signer,
+        public_line,
+        cert_type=CertType.USER,
+        key_id=identity.name,
+        principals=[login],
+        valid_after=valid_after,
+        valid_before=valid_before,
+        critical={"force-command": identity.force_command} if identity.force_command else {},
+        extensions=dict.fromkeys(kept, ""),
         serial=0,
     )
 

@@ -218,11 +218,23 @@ class TimeWindow(Spec, frozen=True, kw_only=True):
     """Name of the IANA time zone database: `Europe/Berlin`."""
 
 
+class SshForwardRule(Spec, frozen=True, kw_only=True):
+    """Where connections may be forwarded. Not of the field."""
+
+    to: str
+    """An IP address or network, a host name, or a pattern of names."""
+    ports: list[str] = []
+    """`443`, `8000-8999`; none: all."""
+    direction: Literal["local", "remote"] = "local"
+
+
 class SshConditions(Spec, frozen=True, kw_only=True):
     """What SSH sessions may do beyond being opened. Not of the field."""
 
     commands: list[str] = []
     """Patterns of commands, and the words `shell` and `subsystem:NAME`."""
+    forward: list[SshForwardRule] = []
+    """Destinations of port forwarding."""
 
 
 class Conditions(Spec, frozen=True, kw_only=True):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pkgs.common.access.decide import decide
@@ -33,6 +34,7 @@ from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.source import check_source
 from pkgs.common.resources.kinds import Node
+from pkgs.common.resources.kinds.servers import OPENSSH
 from pkgs.common.runtime.clock import Clock
 from pkgs.proxy import limits
 from pkgs.proxy.connections.routing import choose, find, parse_target
@@ -76,15 +78,18 @@ class Connector:
         emitter: Emitter,
         signer: Callable[[], HeaderSigner],
         policy: Callable[[], DialPolicy],
+        terminate: Callable[[Node, str], Awaitable[Stream]],
         host_id: str,
         clock: Clock,
         log: logging.Logger,
     ) -> None:
+        """`terminate` gives a stream on which this proxy stands for a server without an agent."""
         self._cache = cache
         self._tunnels = tunnels
         self._emitter = emitter
         self._signer = signer
         self._policy = policy
+        self._terminate = terminate
         self._host_id = host_id
         self._clock = clock
         self._log = log
@@ -177,6 +182,8 @@ class Connector:
         return choose(target, visible, networking, cache.cluster_name)
 
     async def _dial(self, node: Node, client_addr: str, service: str, target: str) -> Stream:
+        if node.sub_kind == OPENSSH:
+            return await self._terminate(node, client_addr)
         if self._tunnels.holds(node.name):
             stream = await self._tunnels.take(node.name)
             try:
@@ -194,19 +201,25 @@ class Connector:
             )
         return await self._dial_direct(node, client_addr)
 
-    async def _dial_direct(self, node: Node, client_addr: str) -> Stream:
+    async def dial_registered(self, node: Node) -> socket.socket:
         """Dial the registered address. The name is resolved once, and what was checked is what is dialled."""
         host, port = split_host_port(node.spec.addr)
         try:
             addresses = await resolve(host, port, deadline_s=limits.AGENT_DIAL_S)
             self._policy().check(addresses)
-            sock = await dial_resolved(addresses, node.spec.addr, deadline_s=limits.AGENT_DIAL_S)
+            sock: socket.socket = await dial_resolved(
+                addresses, node.spec.addr, deadline_s=limits.AGENT_DIAL_S
+            )
         except AccessError as exc:
             self._log.warning(
                 "cannot reach a server directly",
                 extra={"host_id": node.name, "addr": node.spec.addr, "detail": exc.detail or exc.message},
             )
             raise UnavailableError(f"server {node.spec.hostname!r} does not answer") from exc
+        return sock
+
+    async def _dial_direct(self, node: Node, client_addr: str) -> Stream:
+        sock = await self.dial_registered(node)
         stream = await adopt(sock)
         try:
             header = self._signer().sign(

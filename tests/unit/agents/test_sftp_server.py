@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pkgs.agents.ssh.session.sftp import MAX_HANDLES, FileServer
-from pkgs.agents.ssh.session.sftpwire import Op, Packets, Status
+from pkgs.agents.ssh.session.sftp.audited import Operation
+from pkgs.agents.ssh.session.sftp.limits import MAX_HANDLES
+from pkgs.agents.ssh.session.sftp.server import FileServer
+from pkgs.agents.ssh.session.sftp.wire import Op, Packets, Status
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.sessions.log import scp_direction
 from pkgs.common.ssh.wire import WireError
@@ -18,11 +20,11 @@ from pkgs.common.ssh.wire import WireError
 
 class Log:
     def __init__(self) -> None:
-        self.operations: list[tuple[str, str, str, str]] = []
+        self.operations: list[Operation] = []
         self.files: list[tuple[str, int, int]] = []
 
     def server(self) -> FileServer:
-        made = FileServer(lambda *args: self.operations.append(args), lambda *args: self.files.append(args))
+        made = FileServer(self.operations.append, lambda *args: self.files.append(args))
         made.answer(Op.INIT, wire.uint32(3))
         return made
 

@@ -20,6 +20,7 @@ from pkgs.common.api import (
     headless,
     join,
     login,
+    openssh,
     recordings,
     requests,
     resources,
@@ -132,6 +133,7 @@ def test_every_call_of_the_api_has_a_handler() -> None:
             headless,
             sessions,
             semaphores,
+            openssh,
         )
         for value in vars(module).values()
         if isinstance(value, type)

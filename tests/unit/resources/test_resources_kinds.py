@@ -17,8 +17,18 @@ from msgspec import inspect as mi
 from pkgs.common.errors import InputError
 from pkgs.common.resources import registry, versions
 from pkgs.common.resources.codec import from_builtins, load_documents, to_builtins, to_json, to_yaml
-from pkgs.common.resources.kinds import Github, LockTarget, Resource, Saml, Token, TrustedCluster, User
-from pkgs.common.resources.metadata import Base
+from pkgs.common.resources.kinds import (
+    Github,
+    LockTarget,
+    Node,
+    Resource,
+    Saml,
+    ServerSpec,
+    Token,
+    TrustedCluster,
+    User,
+)
+from pkgs.common.resources.metadata import Base, Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions
 from pkgs.common.resources.secrets import _BOUND_TO, SECRETS, keeping_secrets, without_secrets
 from pkgs.common.resources.validate import check_fields
@@ -475,3 +485,27 @@ spec:
         "kind: lock\nmetadata: {name: l}\nspec: {target: {user: a}, expires: '0001-01-01T00:00:00Z'}"
     )
     assert "expires" not in to_builtins(lock)["spec"]
+
+
+def openssh(
+    sub_kind: str = "openssh", name: str = "5da56852-2adb-4540-a37c-80790203f6a9", **spec: object
+) -> Node:
+    fields: dict[str, object] = {"hostname": "box9.example.com", "addr": "10.0.0.9:22", **spec}
+    return Node(metadata=Metadata(name=name), sub_kind=sub_kind, spec=ServerSpec(**fields))  # type: ignore[arg-type]
+
+
+def test_a_server_without_an_agent_is_described_whole() -> None:
+    check_fields(openssh())
+    for wrong in (
+        openssh(addr=""),
+        openssh(addr="nonsense"),
+        openssh(addr="10.0.0.9:99999"),
+        openssh(hostname="two words"),
+        openssh(hostname="x\n"),
+        openssh(use_tunnel=True),
+        openssh(public_addrs=["a:1"]),
+        openssh(sub_kind="openssh-ec2-ice"),
+        openssh(name="box9"),
+    ):
+        with pytest.raises(InputError):
+            check_fields(wrong)

@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -36,9 +37,10 @@ from pkgs.agents.ssh.session.agent import AgentSocket
 from pkgs.agents.ssh.session.channel import Session
 from pkgs.agents.ssh.session.listening import Listening
 from pkgs.agents.ssh.session.process import Launched
-from pkgs.agents.ssh.session.sftp import FileServer
+from pkgs.agents.ssh.session.sftp.audited import Operation
+from pkgs.agents.ssh.session.sftp.server import FileServer
+from pkgs.agents.ssh.session.sftp.transfer import Transfer
 from pkgs.agents.ssh.session.streams import Streams
-from pkgs.agents.ssh.session.transfer import Transfer
 from pkgs.agents.ssh.together.messages import (
     PUSHED,
     Joined,
@@ -171,8 +173,17 @@ class Child:
             raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
         splice = Splice(self.loop, channel, self._forward_over)
         self._forwards[channel.number] = (splice, target)
-        self._link.tell(OpenForward(channel=channel.number, host=target.host, port=target.port))
+        self._beside(self._ask_where, channel.number, target)
         return splice
+
+    def _ask_where(self, number: int, target: DirectTcp) -> None:
+        addresses = forward.resolve(target.host, target.port)
+        self._link.tell(OpenForward(channel=number, host=target.host, port=target.port, addresses=addresses))
+
+    @staticmethod
+    def _beside(work: Callable[..., None], *args: object) -> None:
+        """A name may take long to resolve, and a host to answer: neither in the loop nor while reading."""
+        threading.Thread(target=work, args=args, daemon=True).start()
 
     def remote_forward(self, asked: RemoteForward) -> int | None:
         return self._listening.cancel(asked) if asked.cancel else self._listening.begin(asked)
@@ -269,10 +280,16 @@ class Child:
         if asked.command != "sftp":
             return False
 
-        def audit(operation: str, path: str, target: str, error: str) -> None:
+        def tell(done: Operation) -> None:
             self.tell(
                 FileOperation(
-                    channel=channel.number, operation=operation, path=path, target_path=target, error=error
+                    channel=channel.number,
+                    operation=done.name,
+                    path=done.path,
+                    target_path=done.target,
+                    error=done.error,
+                    flags=done.flags,
+                    attributes=done.attributes,
                 )
             )
 
@@ -284,7 +301,8 @@ class Child:
                 SessionEnded(channel=channel.number, status=status, received=received, sent=sent, error=error)
             )
 
-        channel.owner = Transfer(channel, FileServer(audit, summary), over)
+        server = FileServer(tell, summary, lambda: not channel.sent_close)
+        channel.owner = Transfer(channel, server, over)
         return True
 
     def over(self, session: Session) -> None:
@@ -324,10 +342,9 @@ class Child:
         if splice is None or target is None:
             return  # the client gave up meanwhile
         if message.refusal:
-            splice.refuse(OPEN_PROHIBITED, message.refusal)
+            splice.refuse(OPEN_CONNECT_FAILED if message.unreachable else OPEN_PROHIBITED, message.refusal)
         else:
-            # A name may take long to resolve, and a host to answer: not in the loop.
-            threading.Thread(target=self._dial, args=(splice, target), daemon=True).start()
+            self._beside(self._dial, splice, target, message.addresses)
 
     def _about_session(self, message: Message) -> None:
         for session in tuple(self._sessions):
@@ -338,9 +355,9 @@ class Child:
             elif isinstance(message, JoinOutput | JoinOver):
                 session.take(message)
 
-    def _dial(self, splice: Splice, target: DirectTcp) -> None:
+    def _dial(self, splice: Splice, target: DirectTcp, addresses: list[str]) -> None:
         try:
-            sock = forward.dial(target.host, target.port)
+            sock = forward.dial(addresses, target.port)
         except OSError as problem:
             text = str(problem)
             self._tell_forward(splice, target, "failed", text)

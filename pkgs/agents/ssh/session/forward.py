@@ -1,74 +1,35 @@
-"""Port forwarding on a node: where a connection may go, and making it, as the login's user.
+"""Port forwarding on a node, as the login's user: looking a name up, and connecting to one of its addresses.
 
-Addresses are checked after the name is resolved, and the checked address is the one that is dialled, so a
-name that changes its mind gains nothing. Loopback, link-local (the cloud's metadata address) and this
-process's own connections are never a destination: services there trust whoever can reach them (attack A20).
+Where a connection may go is the service's to say, by the addresses that were found; one of these is the one
+that is dialled, so a name that changes its mind gains nothing.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-from pathlib import Path
+from collections.abc import Sequence
 
-from pkgs.agents.ssh.limits import FORWARD_DIAL_S
-
-_METADATA = (ipaddress.ip_address("169.254.169.254"), ipaddress.ip_address("fd00:ec2::254"))
+from pkgs.agents.ssh.limits import FORWARD_DIAL_S, MAX_ADDRESSES
 
 
-def refusal_of(address: str) -> str:
-    """Why an IP address is no destination; empty when it may be one."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return "not an address"
-    ip = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None) or ip
-    if ip in _METADATA or ip.is_link_local:
-        return "link-local addresses are not forwarded to"
-    if ip.is_loopback or ip.is_unspecified:
-        return "this host's own loopback is not forwarded to"
-    if ip.is_multicast or ip.is_reserved:
-        return "that address is not one to connect to"
-    if ip in own_addresses():
-        return "this host's own addresses are not forwarded to"
-    return ""
-
-
-def own_addresses() -> frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Addresses of this host's interfaces that the kernel would treat as itself."""
-    found: set[ipaddress.IPv4Address | ipaddress.IPv6Address] = set()
-    try:
-        with Path("/proc/net/fib_trie").open() as table:
-            previous = ""
-            for line in table:
-                words = line.split()
-                if "/32 host LOCAL" in line and previous:
-                    found.add(ipaddress.ip_address(previous))
-                if len(words) == 2 and words[0] in ("|--", "+--"):
-                    previous = words[1].partition("/")[0]
-        with Path("/proc/net/if_inet6").open() as table:
-            found.update(ipaddress.IPv6Address(bytes.fromhex(line.split()[0])) for line in table)
-    except (OSError, ValueError, IndexError):
-        return frozenset(found)
-    return frozenset(found)
-
-
-def dial(host: str, port: int) -> socket.socket:
-    """Connect to the first allowed address of `host`. Blocking; raises OSError with a text for the user."""
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a name, best first; none when it has none. Blocking."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise OSError("the name does not resolve") from None
+        return []
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))[:MAX_ADDRESSES]
+
+
+def dial(addresses: Sequence[str], port: int) -> socket.socket:
+    """Connect to the first address that answers. Blocking; raises OSError with a text for the user."""
     problem = "no address"
-    for family, kind, protocol, _, address in found:
-        if why := refusal_of(str(address[0])):
-            problem = why
-            continue
-        sock = socket.socket(family, kind, protocol)
+    for address in addresses:
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.settimeout(FORWARD_DIAL_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.connect(address)
+            sock.connect((address, port))
         except OSError as failed:
             sock.close()
             problem = failed.strerror or "no answer in time"

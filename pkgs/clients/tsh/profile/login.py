@@ -82,7 +82,7 @@ def current(args: Parsed) -> Login:
 
 def stored(args: Parsed) -> Login:
     """The same, expired or not."""
-    if args.on("headless") or args.text("auth") == "headless":
+    if args.values.get("headless") or args.values.get("auth") == "headless":  # tctl has neither
         from pkgs.clients.tsh.login.headless import headless_login
 
         return headless_login(args)

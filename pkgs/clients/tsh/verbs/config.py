@@ -6,6 +6,7 @@ import sys
 
 from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.flags import CLUSTER
+from pkgs.clients.tsh.multiplex import place
 from pkgs.clients.tsh.profile.login import Login, alive, current
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
@@ -15,6 +16,7 @@ SPEC = Spec(
     " rsync, git and Ansible reach user@node.<cluster>. Without --proxy or --cluster it is for every cluster"
     " you are logged in to.",
     Flag("port", "Port of the nodes", short="p", default=str(openssh.PORT), metavar="PORT"),
+    Flag("multiplex", "Let connections go through 'tsh proxy ssh-multiplex' while that runs", is_bool=True),
     CLUSTER,
 )
 
@@ -28,6 +30,9 @@ def run(args: Parsed) -> int:
     if not args.text("proxy") and not args.text("cluster"):
         logins += [other for other in alive() if other.profile_name != login.profile_name]
     port = args.whole("port", least=1)
+    if args.on("multiplex"):
+        # In front of all others: OpenSSH takes the first value that it finds.
+        sys.stdout.writelines(place.config_block(each, port) for each in in_order(logins))
     sys.stdout.writelines(openssh.config_block(each, port) for each in in_order(logins))
     return 0
 

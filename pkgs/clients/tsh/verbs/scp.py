@@ -15,6 +15,7 @@ SPEC = Spec(
     Flag("recursive", "Copy folders with all they hold", short="r", is_bool=True),
     Flag("preserve", "Keep modification times and modes", short="p", is_bool=True),
     Flag("port", "SSH port on the remote host", short="P", metavar="PORT"),
+    Flag("continue", "Go on with copies that broke off, after comparing what is there", is_bool=True),
     Flag("quiet", "No progress meter", short="q", is_bool=True),
     CLUSTER,
     *RESUME,
@@ -32,6 +33,8 @@ def run(args: Parsed) -> int:
     if not any(remote for remote, _ in places):
         raise InputError("no remote file is named", hint="write user@node:path for the source or the target")
     port = str(args.whole("port") or openssh.PORT)
+    if args.on("continue"):
+        return _continue(login, args, port, places)
     words = [openssh.program("scp"), *openssh.locked_options(login, port=port)]
     words += openssh.default_options(agent=False)
     for name, option in (("recursive", "-r"), ("preserve", "-p"), ("quiet", "-q")):
@@ -40,6 +43,19 @@ def run(args: Parsed) -> int:
     # Copies between two servers go through here: they do not know each other.
     words += ["-3", "--", *(place for _, place in places)]
     return execute(words, temporary=login.temporary)
+
+
+def _continue(login: Login, args: Parsed, port: str, places: list[tuple[bool, str]]) -> int:
+    if args.on("recursive"):
+        raise InputError(
+            "--continue copies files, one by one", hint="for a folder use rsync with 'tsh config'"
+        )
+    from pkgs.clients.tsh.copying.continuing import Continuing
+
+    split = [text.partition(":")[::2] if remote else ("", text) for remote, text in places]
+    copies = Continuing(login, port, preserve=args.on("preserve"), quiet=args.on("quiet"))
+    copies.copy(split[:-1], split[-1])
+    return 0
 
 
 def _place(login: Login, args: Parsed, word: str) -> tuple[bool, str]:

@@ -143,7 +143,7 @@ def confinement(
     refusing: InForce = always,
 ) -> Confinement:
     """Over all roles of a user. `refusing`: whether the deny side of a role counts now. Raises InputError."""
-    meaning = by_name(role for role in roles if _means(role, labels, login, traits))
+    meaning = by_name(role for role in roles if means(role, labels, login, traits))
     listing = [role for role in meaning if role.spec.allow.ssh.commands]
     denying = [role for role in roles if refusing(role) and subtracts(role, PROTOCOL, labels, traits)]
     denied = [entry for role in denying for entry in role.spec.deny.ssh.commands]
@@ -164,8 +164,8 @@ def confinement(
     )
 
 
-def _means(role: Role, labels: Mapping[str, str], login: str, traits: Traits) -> bool:
-    """Whether what a role says of commands is about this login here."""
+def means(role: Role, labels: Mapping[str, str], login: str, traits: Traits) -> bool:
+    """Whether what a role says of commands and destinations is about this login here. Raises InputError."""
     allow = role.spec.allow
     named = bool(allow.node_labels or allow.node_labels_expression)
     if named and not selects(role, PROTOCOL, labels, traits):

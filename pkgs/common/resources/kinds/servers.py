@@ -42,6 +42,10 @@ class ServerSpec(Spec, frozen=True, kw_only=True):
     cloud_metadata: CloudMetadata | None = None
 
 
+OPENSSH = "openssh"
+"""Sub-kind of a server that runs OpenSSH and no agent: proxies end its users' SSH. It stays until deleted."""
+
+
 class Node(Base, frozen=True, kw_only=True, tag="node"):
     """An SSH server; `metadata.name` is the host id. Presence with a TTL, kept by heartbeats."""
 

@@ -115,6 +115,8 @@ def check_fields(resource: Resource) -> None:
             raise InputError(f"{where}: metadata.name: expected a host id (a UUID)")
         if not resource.spec.hostname:
             raise InputError(f"{where}: spec.hostname: missing")
+        if isinstance(resource, Node):
+            targets.check_node(resource, where)
     size = len(to_json(resource, with_secrets=True))
     if size > MAX_RESOURCE_BYTES:
         raise InputError(f"{where}: {size:,} bytes, at most {MAX_RESOURCE_BYTES:,} bytes")

@@ -14,8 +14,11 @@ from pkgs.common.resources.kinds import (
     DynamicWindowsDesktop,
     HealthCheckConfig,
     KubeCluster,
+    Node,
     WindowsDesktop,
 )
+from pkgs.common.resources.kinds.servers import OPENSSH
+from pkgs.common.resources.names import valid_host_name
 from pkgs.common.resources.validate import words
 
 _APP_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
@@ -25,6 +28,23 @@ _PROTOCOL = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 _APP_SCHEMES = ("http", "https", "tcp", "cloud", "mcp+stdio", "mcp+http", "mcp+https", "mcp+sse+http",
                 "mcp+sse+https")  # fmt: skip
 _MOST_PIXELS = 8192
+
+
+def check_node(node: Node, where: str) -> None:
+    """A server without an agent is described by hand, so that it can be reached and named."""
+    if node.sub_kind not in ("", OPENSSH):
+        raise InputError(
+            f"{where}: sub_kind: found {words.short(node.sub_kind)!r}", hint=f"empty, or {OPENSSH}"
+        )
+    if node.sub_kind != OPENSSH:
+        return
+    spec = node.spec
+    if not valid_host_name(spec.hostname):
+        raise InputError(f"{where}: spec.hostname: not a name of a host")
+    words.filled(spec.addr, f"{where}: spec.addr", "for example 10.0.0.9:22")
+    words.host_port(spec.addr, f"{where}: spec.addr")
+    if spec.use_tunnel or spec.proxy_ids or spec.cmd_labels or spec.public_addrs:
+        raise InputError(f"{where}: spec: a server without an agent has a hostname and an addr, no more")
 
 
 def check_app(app: App, where: str) -> None:

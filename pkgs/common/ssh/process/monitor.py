@@ -81,6 +81,14 @@ class Pushing(Protocol):
         """`push` sends one message at once; False: the process does not take any now, or is gone."""
 
 
+@runtime_checkable
+class Witnessing(Protocol):
+    """A service that has to show somebody else that its user logged in."""
+
+    def witness(self, session_id: bytes, algorithm: str, signature: bytes) -> None:
+        """The proof of the login that `authenticated` is about to be asked for."""
+
+
 Answer = Callable[..., Awaitable[None]]
 """`await answer(message, fds=())`."""
 
@@ -237,6 +245,8 @@ class Monitor:
             await self._service.refused(user, verdict)
             await self.answer(Refused(text=verdict.text))
             return
+        if isinstance(self._service, Witnessing):
+            self._service.witness(self._session_id, message.algorithm, message.signature)
         try:
             account = await self._service.authenticated(user, verdict.identity, blob)
         except AccessError as problem:

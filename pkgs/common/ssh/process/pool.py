@@ -87,10 +87,16 @@ class Pool:
         await self._wait_ready(_START_DEADLINE_S)
 
     async def serve(
-        self, sock: socket.socket, client_addr: str, made: Callable[[Service], None] | None = None
+        self,
+        sock: socket.socket,
+        client_addr: str,
+        *,
+        host_keys: list[HostKey] | None = None,
+        make_service: MakeService | None = None,
     ) -> asyncio.Task[None]:
-        """Hand over a connection; `sock` is closed here. The task ends with the connection. `made` is told
-        its service before that is asked anything. Raises LimitExceededError, UnavailableError."""
+        """Hand over a connection; `sock` is closed here. The task ends with the connection. Host keys and a
+        service of its own may be given, where the connections are not all for the same host.
+        Raises LimitExceededError, UnavailableError."""
         with sock:
             source = source_of(split_host_port(client_addr)[0])
             self._check_starting(source)
@@ -101,7 +107,7 @@ class Pool:
             start = Start(
                 number=next(self._numbers),
                 client_addr=client_addr,
-                host_keys=self._host_keys(),
+                host_keys=self._host_keys() if host_keys is None else host_keys,
                 allow_ctr=self._allow_ctr,
                 keep_alive_s=self.keep_alive_s,
                 keep_alive_count=self.keep_alive_count,
@@ -118,9 +124,7 @@ class Pool:
                 theirs.close()
                 self._handed_over[source] -= 1
                 self._handed_over += Counter()  # forgets what is 0
-        service = self._make_service(start, lambda text: self.end(start.number, text))
-        if made is not None:
-            made(service)
+        service = (make_service or self._make_service)(start, lambda text: self.end(start.number, text))
         monitor = Monitor(ours, start, service, self._messages, self._sign, self._log, source)
         task = asyncio.create_task(monitor.run(), name=f"ssh connection {start.number}")
         self._monitors[start.number] = (monitor, task)

@@ -66,6 +66,10 @@ class FileOperation(Message, frozen=True, kw_only=True):
     path: str
     target_path: str = ""
     error: str = ""
+    flags: str = ""
+    """Of an open: read, write, create..."""
+    attributes: dict[str, str] = {}
+    """Of a setstat: what was to be set."""
 
 
 class FileSummary(Message, frozen=True, kw_only=True):

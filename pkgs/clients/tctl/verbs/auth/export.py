@@ -14,8 +14,9 @@ from pkgs.common.resources.kinds import CaKeySet, CertAuthority
 
 SPEC = Spec(
     "Print an authority's public keys: 'user' as OpenSSH cert-authority lines for TrustedUserCAKeys,"
+    " 'openssh' as plain lines for the TrustedUserCAKeys of servers without an agent,"
     " 'host' as @cert-authority lines for known_hosts, 'tls-user' and 'tls-host' as PEM certificates.",
-    Flag("type", "Which authority (required)", choices=("user", "host", "tls-user", "tls-host"),
+    Flag("type", "Which authority (required)", choices=("user", "host", "openssh", "tls-user", "tls-host"),
          metavar="TYPE"),
     Flag("fingerprint", "Only the key with this fingerprint (SHA256:...)", metavar="FINGERPRINT"),
     Flag("keys", "Print the private keys instead", is_bool=True),
@@ -25,7 +26,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Ask and print."""
     if not args.text("type"):
-        raise InputError("--type is required", hint="user, host, tls-user or tls-host")
+        raise InputError("--type is required", hint="user, host, openssh, tls-user or tls-host")
     kind = args.text("type").removeprefix("tls-")
     with connect(args) as client:
         if args.on("keys"):
@@ -55,6 +56,8 @@ def _ssh(ca: CertAuthority, keys: CaKeySet, args: Parsed) -> list[str]:
             continue
         if args.on("keys"):
             lines.append(pair.private_key.decode())
+        elif ca.spec.type == "openssh":
+            lines.append(public)
         elif ca.spec.type == "user":
             lines.append(f"cert-authority {public} clustername={cluster}&type=user")
         else:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from pkgs.agents.ssh.session.sftp import FileServer
-from pkgs.agents.ssh.session.sftpwire import Packets
+from pkgs.agents.ssh.session.sftp.limits import HOLD
+from pkgs.agents.ssh.session.sftp.server import FileServer
+from pkgs.agents.ssh.session.sftp.wire import Packets
 from pkgs.common.ssh.channel import Channel, Reply
 from pkgs.common.ssh.requests import ChannelRequest
 from pkgs.common.ssh.wire import WireError
-
-_HOLD = 1024 * 1024
 
 
 class Transfer:
@@ -66,7 +65,7 @@ class Transfer:
         except WireError as problem:
             self._end(255, problem.message)
             return
-        if self._held < _HOLD and self._unread:
+        if self._held < HOLD and self._unread:
             # What is buffered is at most the start of one packet.
             self._channel.consumed(self._unread)
             self._unread = 0
@@ -90,7 +89,7 @@ class Transfer:
             self._replies[0] = head[taken:]
             if taken == 0:
                 break
-        return self._held < _HOLD
+        return self._held < HOLD
 
     def _end(self, status: int, error: str) -> None:
         over, self._over = self._over, None

@@ -6,14 +6,11 @@ import os
 import stat
 import time
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
+from pkgs.agents.ssh.session.sftp.limits import MAX_EXTENDED_ATTRIBUTES, MAX_PACKET, MAX_PATH
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.wire import Reader, WireError
-
-MAX_PACKET = 256 * 1024 + 1024
-MAX_DATA = 255 * 1024
-"""Longest read or write of one request; told to clients that ask."""
 
 
 class Op(IntEnum):
@@ -51,6 +48,26 @@ class Status(IntEnum):
     UNSUPPORTED = 8
 
 
+class Flag(IntFlag):
+    """What a file is opened for."""
+
+    READ = 1
+    WRITE = 2
+    APPEND = 4
+    CREATE = 8
+    TRUNCATE = 16
+    EXCLUSIVE = 32
+
+
+class Refusal(Exception):
+    """A status to answer with."""
+
+    def __init__(self, status: Status, text: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
 _SIZE, _OWNER, _MODE, _TIMES, _EXTENDED = 1, 2, 4, 8, 0x80000000
 _NAMES = {
     Status.OK: "Success",
@@ -80,7 +97,7 @@ def read_attributes(reader: Reader) -> Attributes:
     mode = reader.uint32() & 0o7777 if flags & _MODE else None
     times = (reader.uint32(), reader.uint32()) if flags & _TIMES else None
     if flags & _EXTENDED:
-        for _ in range(min(reader.uint32(), 64)):
+        for _ in range(min(reader.uint32(), MAX_EXTENDED_ATTRIBUTES)):
             reader.string()
             reader.string()
     return Attributes(size, owner, mode, times)
@@ -101,6 +118,7 @@ def attributes_of(found: os.stat_result) -> bytes:
 
 
 def read_offset(reader: Reader) -> int:
+    """A place in a file, or a length, that a kernel can count to."""
     offset = _uint64(reader)
     if offset >= 1 << 63:
         raise WireError("offset is out of bounds")
@@ -113,7 +131,7 @@ def _uint64(reader: Reader) -> int:
 
 def read_path(reader: Reader) -> bytes:
     path = reader.string()
-    if b"\0" in path or len(path) > 4096:
+    if b"\0" in path or len(path) > MAX_PATH:
         raise WireError("path is out of bounds")
     return path or b"."
 
@@ -143,6 +161,11 @@ def name_packet(request: int, names: list[tuple[bytes, bytes, bytes]]) -> bytes:
     """Names with their long form and their attributes."""
     body = b"".join(wire.string(name) + wire.string(long) + attributes for name, long, attributes in names)
     return packet(104, wire.uint32(request) + wire.uint32(len(names)) + body)
+
+
+def path_packet(request: int, path: bytes) -> bytes:
+    """One name alone: the answer to what a path means."""
+    return name_packet(request, [(path, path, wire.uint32(0))])
 
 
 def attributes_packet(request: int, found: os.stat_result) -> bytes:

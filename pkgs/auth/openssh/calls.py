@@ -1,0 +1,140 @@
+"""The calls of proxies about servers without an agent."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pkgs.auth import limits
+from pkgs.auth.audit.journal import Journal
+from pkgs.auth.gate import bare_address
+from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.reserved import check_principals
+from pkgs.auth.permissions import Permissions
+from pkgs.auth.state.store import Store
+from pkgs.common.access.decide import decide
+from pkgs.common.access.types import SshLogin
+from pkgs.common.api.openssh import (
+    IssueOpensshHostCert,
+    IssueOpensshUserCert,
+    LoginProof,
+    OpensshCert,
+)
+from pkgs.common.errors import AlreadyExistsError, ConflictError, DeniedError, TrustError
+from pkgs.common.events.codes import CERT_CREATE
+from pkgs.common.events.format import rfc3339
+from pkgs.common.pki import sshcert
+from pkgs.common.pki.identity import Identity, SystemRole
+from pkgs.common.pki.keys import check_public_line
+from pkgs.common.resources.kinds import Node
+from pkgs.common.resources.kinds.servers import OPENSSH
+from pkgs.common.rpc.calls import Caller
+from pkgs.common.ssh.signature import verify_login
+
+
+class OpensshHandlers:
+    def __init__(
+        self, store: Store, permissions: Permissions, authorities: Authorities, journal: Journal
+    ) -> None:
+        self._store = store
+        self._permissions = permissions
+        self._authorities = authorities
+        self._journal = journal
+
+    async def user_cert(self, caller: Caller, request: IssueOpensshUserCert) -> OpensshCert:
+        """Everything that the server's agent would check, if it had one, and that the user is there."""
+        proxy = _proxy(caller)
+        node = self._node(request.node)
+        proof, address = request.proof, bare_address(request.client_addr)
+        now = self._store.backend.clock()
+        identity = sshcert.verify_user_cert(
+            proof.certificate, trust=self._authorities.trust, login=proof.login, source_addr=address, now=now
+        )
+        if not verify_login(
+            proof.session_id, proof.login, proof.algorithm, proof.certificate, proof.signature
+        ):
+            raise TrustError("the user has not proven that they are logging in")
+        user = Caller(identity=identity, remote_addr=address)
+        self._permissions.admit(user)
+        decision = decide(
+            self._permissions.subject(identity),
+            SshLogin(node, proof.login),
+            self._permissions.environment(user),
+        )
+        if not decision:
+            raise DeniedError("access denied", reasons=decision.reasons)
+        await self._use_up(proof, identity)
+        expires = min(float(int(now + limits.OPENSSH_CERT_TTL_S)), identity.expires_at)
+        cert = sshcert.sign_openssh_user_cert(
+            self._authorities.openssh_ssh(),
+            identity,
+            proof.login,
+            check_public_line(request.ssh_public_key),
+            valid_after=now - limits.BACKDATE_S,
+            valid_before=expires,
+        )
+        await self._journal.write(
+            self._journal.event(
+                CERT_CREATE,
+                cert_type="user",
+                user=identity.name,
+                identity={
+                    "user": identity.name,
+                    "logins": [proof.login],
+                    "authority": "openssh",
+                    "server_id": node.name,
+                    "proxy": proxy.name,
+                    "expires": rfc3339(expires),
+                },
+                addr_remote=request.client_addr,
+            )
+        )
+        return OpensshCert(ssh_cert=cert, expires_at=expires)
+
+    async def _use_up(self, proof: LoginProof, identity: Identity) -> None:
+        """A signature opens one connection, once: who recorded it has nothing (attack A40)."""
+        digest = hashlib.sha256(proof.session_id + proof.certificate).hexdigest()
+        try:
+            await self._store.backend.create(
+                f"/openssh_proof/{digest}", b"{}", expires=identity.expires_at + limits.BACKDATE_S
+            )
+        except AlreadyExistsError:
+            raise DeniedError("this login has been used already") from None
+
+    async def host_cert(self, caller: Caller, request: IssueOpensshHostCert) -> OpensshCert:
+        proxy = _proxy(caller)
+        node = self._node(request.node)
+        cluster, now = self._authorities.cluster_name, self._store.backend.clock()
+        names = [node.name, f"{node.name}.{cluster}", node.spec.hostname, f"{node.spec.hostname}.{cluster}"]
+        check_principals([node.spec.hostname], self._store, own_host_id=node.name)
+        cert = sshcert.sign_openssh_host_cert(
+            self._authorities.host_ssh,
+            names,
+            check_public_line(request.ssh_public_key),
+            valid_after=now - limits.BACKDATE_S,
+            valid_before=now + limits.OPENSSH_HOST_CERT_TTL_S,
+        )
+        await self._journal.write(
+            self._journal.event(
+                CERT_CREATE,
+                cert_type="host",
+                user=self._journal.actor(caller),
+                identity={"principals": names, "proxy": proxy.name},
+            )
+        )
+        return OpensshCert(ssh_cert=cert, expires_at=now + limits.OPENSSH_HOST_CERT_TTL_S)
+
+    def _node(self, name: str) -> Node:
+        node = self._store.get("node", name, OPENSSH)
+        if not isinstance(node, Node):
+            raise DeniedError("there is no server of that id that runs OpenSSH without an agent")
+        if self._store.get("node", name) is not None:
+            raise ConflictError("an agent and a server without one have the same id")
+        return node
+
+
+def _proxy(caller: Caller) -> Identity:
+    """Attacks A39 and A40: nobody else, not even the administrator's socket."""
+    identity = caller.host()
+    if not identity.is_host(SystemRole.PROXY):
+        raise DeniedError("this call is for proxies")
+    return identity

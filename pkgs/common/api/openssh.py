@@ -1,0 +1,43 @@
+"""Servers that run OpenSSH and no agent: what a proxy needs to end a user's SSH and to connect on."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pkgs.common.rpc.calls import Request
+
+
+class LoginProof(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user signed when they logged in to the proxy (RFC 4252 section 7)."""
+
+    session_id: bytes
+    login: str
+    algorithm: str
+    certificate: bytes
+    """The user's SSH certificate, in wire form."""
+    signature: bytes
+
+
+class OpensshCert(msgspec.Struct, frozen=True, kw_only=True):
+    ssh_cert: str
+    """authorized_keys form."""
+    expires_at: float
+
+
+class IssueOpensshUserCert(Request[OpensshCert], frozen=True, kw_only=True):
+    """By a proxy, for one connection of a user who has just logged in to it: a certificate of the `openssh`
+    authority for a key of the proxy's. The proof is good once."""
+
+    node: str
+    """Host id of a server of sub-kind openssh."""
+    proof: LoginProof
+    client_addr: str
+    """`ip:port` of the user."""
+    ssh_public_key: str
+
+
+class IssueOpensshHostCert(Request[OpensshCert], frozen=True, kw_only=True):
+    """By a proxy: the certificate that it shows to users in the place of such a server."""
+
+    node: str
+    ssh_public_key: str

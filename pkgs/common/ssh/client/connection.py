@@ -1,0 +1,135 @@
+"""The client's side of one SSH connection, from the login to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+from paramiko.ssh_exception import IncompatiblePeer, SSHException
+
+from pkgs.common.errors import AccessError, DeniedError, TrustError, UnavailableError
+from pkgs.common.ssh import wire
+from pkgs.common.ssh.client.channel import ChannelOwner, ClientChannel
+from pkgs.common.ssh.client.hosts import HostCheck
+from pkgs.common.ssh.client.limits import LOGIN_S
+from pkgs.common.ssh.client.login import Login, UserKey
+from pkgs.common.ssh.client.transport import BY_APPLICATION, DISCONNECT, GLOBAL_REQUEST, KEEP_ALIVE, Transport
+from pkgs.common.ssh.requests import DirectTcp
+
+
+class Connection:
+    """A connection that is logged in. Made by `connect`; its channels' events come in a thread of its own."""
+
+    def __init__(self, transport: Transport, login: Login, ended: Callable[[str], None] | None) -> None:
+        self._transport = transport
+        self._login = login
+        self._ended = ended
+        self._thread = threading.Thread(target=self._run, name="ssh client", daemon=True)
+
+    @property
+    def banner(self) -> str:
+        """What the server said before the login; its own words, to be made inert before they are shown."""
+        return self._login.banner
+
+    @property
+    def strict_kex(self) -> bool:
+        return bool(self._transport.agreed_on_strict_kex)
+
+    @property
+    def alive(self) -> bool:
+        return self._transport.active
+
+    def open_session(self, owner: ChannelOwner) -> ClientChannel:
+        """Ask for a session channel; the owner hears the answer. Raises LimitExceededError."""
+        return self._transport.open("session", b"", owner)
+
+    def open_direct_tcp(self, target: DirectTcp, owner: ChannelOwner) -> ClientChannel:
+        """Ask the server for a TCP connection to somewhere. Raises LimitExceededError."""
+        body = wire.string(target.host) + wire.uint32(target.port)
+        origin = wire.string(target.origin_host) + wire.uint32(target.origin_port)
+        return self._transport.open("direct-tcpip", body + origin, owner)
+
+    def keep_alive(self) -> int:
+        """Ask the server for a sign of life; the number of such questions it has not answered yet."""
+        self._transport.unanswered += 1
+        self._transport.post(GLOBAL_REQUEST + wire.string(KEEP_ALIVE) + wire.boolean(True))
+        return self._transport.unanswered
+
+    def close(self, text: str = "") -> None:
+        """Say goodbye and hang up."""
+        if self._transport.active:
+            body = DISCONNECT + wire.uint32(BY_APPLICATION) + wire.string(text) + wire.string("en")
+            with contextlib.suppress(OSError, EOFError, SSHException):  # the server may be gone already
+                self._transport.post(body)
+        self.abort()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        self._transport.active = False
+        with contextlib.suppress(OSError):  # already closed
+            self._transport.sock.shutdown(socket.SHUT_RDWR)
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        self._transport.run()
+        for channel in self._transport._channels.values():
+            self._transport.forget(channel)
+        self._transport.settled.set()
+        if self._ended is not None and self._login.succeeded:
+            self._ended(self._transport.farewell)
+
+    def start(self, deadline_s: float) -> None:
+        """For `connect`: log in. Raises TrustError, DeniedError, UnavailableError."""
+        self._transport.active = True
+        self._thread.start()
+        in_time = self._transport.settled.wait(deadline_s)
+        if in_time and self._login.succeeded:
+            return
+        self.abort()
+        raise self._failure(in_time)
+
+    def _failure(self, in_time: bool) -> AccessError:
+        problem = self._transport.saved_exception
+        if self._transport.untrusted is not None:
+            return self._transport.untrusted
+        if isinstance(problem, IncompatiblePeer):
+            return TrustError(
+                "the server shows no host key of the kind that is asked for, or no algorithm fits",
+                detail=str(problem),
+            )
+        if self._login.refused:
+            return DeniedError("the server refuses this login", detail=self._transport.farewell)
+        if not in_time:
+            return UnavailableError("the server did not let the login happen in time")
+        return UnavailableError(
+            "the connection to the server was lost during the login",
+            detail=self._transport.farewell or str(problem or ""),
+        )
+
+
+def connect(
+    sock: socket.socket,
+    user: str,
+    key: UserKey,
+    host: HostCheck,
+    *,
+    deadline_s: float = LOGIN_S,
+    ended: Callable[[str], None] | None = None,
+) -> Connection:
+    """Log in over a connected stream socket, which is closed with the connection, or at once on failure.
+
+    `ended` is called once when a connection that stood is over, with the server's words if it had any.
+    Raises TrustError (another server than `host` says), DeniedError (the server refuses the certificate) and
+    UnavailableError."""
+    try:
+        login = Login(user, key)
+        connection = Connection(Transport(sock, host, login), login, ended)
+    except BaseException:
+        sock.close()
+        raise
+    connection.start(deadline_s)
+    return connection

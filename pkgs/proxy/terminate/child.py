@@ -1,0 +1,262 @@
+"""The process of one connection that ends at the proxy: SSH to both sides, and nothing else.
+
+It holds one secret: a key made for this connection, good for this login on this server for minutes. What it
+may do with it is the proxy's answer, one by one.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import time
+from typing import Literal
+
+from pkgs.common.errors import AccessError, UnavailableError
+from pkgs.common.output.sanitize import inert
+from pkgs.common.pki.keys import new_ssh_key
+from pkgs.common.ssh.channel import Channel, Owner
+from pkgs.common.ssh.client.connection import Connection as Outgoing
+from pkgs.common.ssh.client.connection import connect
+from pkgs.common.ssh.client.hosts import ByAuthority, trust_in_hosts
+from pkgs.common.ssh.client.login import UserKey
+from pkgs.common.ssh.connection import Connection
+from pkgs.common.ssh.forwarding import RemoteForward
+from pkgs.common.ssh.limits import LOGIN_GRACE_S
+from pkgs.common.ssh.owner import (
+    OPEN_CONNECT_FAILED,
+    OPEN_PROHIBITED,
+    OPEN_RESOURCE_SHORTAGE,
+    LoginRefused,
+    OpenRefused,
+)
+from pkgs.common.ssh.process.descriptors import close_all
+from pkgs.common.ssh.process.link import Link, answers
+from pkgs.common.ssh.process.loop import READ, Loop
+from pkgs.common.ssh.process.messages import (
+    Message,
+    Offer,
+    OfferAnswer,
+    Prove,
+    Refused,
+    Sign,
+    Signature,
+    Start,
+)
+from pkgs.common.ssh.requests import DirectTcp
+from pkgs.common.ssh.sessions.messages import OpenSession, SessionOpened
+from pkgs.proxy.sshgate.child import shed_power
+from pkgs.proxy.terminate.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS, TARGET_S
+from pkgs.proxy.terminate.messages import (
+    ForwardAnswer,
+    ForwardEnded,
+    GetTarget,
+    LoggedIn,
+    NoTarget,
+    OpenForward,
+    Target,
+    ToProcess,
+)
+from pkgs.proxy.terminate.relay import ForwardRelay
+from pkgs.proxy.terminate.session import SessionRelay
+
+_ANSWERS = answers(ToProcess)
+
+
+def serve(sock: socket.socket, monitor: socket.socket, start: Start) -> None:
+    """Serve one connection until it is over."""
+    signal.alarm(LOGIN_GRACE_S)
+    shed_power()
+    Child(sock, monitor, start).run()
+
+
+class Child:
+    """Owner of the user's connection."""
+
+    def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
+        self.loop = Loop()
+        self.permit_pty = False
+        self._start = start
+        self._link = Link(monitor, _ANSWERS, self._told_to_end, (Target,), self._reached)
+        self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
+        self._reaching: queue.SimpleQueue[tuple[Target, list[int]]] = queue.SimpleQueue()
+        self._target: Outgoing | None = None
+        self._sessions: set[SessionRelay] = set()
+        self._forwards: set[ForwardRelay] = set()
+        self._idle_timeout_s = 0.0
+
+    def run(self) -> None:
+        self.loop.watch(self._link.fileno(), READ, self._link.pump)
+        if self._start.keep_alive_s > 0:
+            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+        self._connection.start()
+        self.loop.run()
+
+    # What the user's connection asks, in its reading thread.
+
+    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
+        return self._link.call(Sign(algorithm=algorithm, exchange_hash=exchange_hash), Signature).blob
+
+    def acceptable(self, user: str, blob: bytes) -> bool:
+        return self._link.call(Offer(user=user, blob=blob), OfferAnswer).acceptable
+
+    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
+        request = Prove(user=user, algorithm=algorithm, blob=blob, signature=signature)
+        answer: Message = self._link.call(request, LoggedIn, Refused)
+        if isinstance(answer, Refused):
+            raise LoginRefused(answer.text)
+        assert isinstance(answer, LoggedIn)
+        signal.alarm(0)
+        self.permit_pty, self._idle_timeout_s = answer.permit_pty, answer.idle_timeout_s
+        try:
+            self._target = self._reach(user)
+        except AccessError as problem:
+            self._link.tell(NoTarget(reason=f"{problem.message} {problem.detail}".strip()))
+            raise LoginRefused(inert(problem.message), final=True) from None
+        if self._idle_timeout_s > 0:
+            self.loop.call_soon(self._check_idle)
+
+    def _reach(self, login: str) -> Outgoing:
+        """Log in to the server, as the user, who is told nothing of it but a failure."""
+        key = new_ssh_key()
+        until = time.monotonic() + TARGET_S
+        self._link.tell(GetTarget(public_key=key.public_line))
+        try:
+            target, fds = self._reaching.get(timeout=TARGET_S)
+        except queue.Empty:
+            raise UnavailableError("the server is not reached in time") from None
+        if target.refusal or not fds:
+            close_all(fds)
+            raise UnavailableError(target.refusal or "the server cannot be reached")
+        sock = socket.socket(fileno=fds[0])
+        host = ByAuthority(trust_in_hosts(target.host_authorities, target.cluster), target.names, time.time)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        user_key = UserKey.load(target.certificate, key.private_pem)
+        left = max(1.0, until - time.monotonic())
+        return connect(sock, login, user_key, host, deadline_s=left, ended=self._target_ended)
+
+    def open_session(self, channel: Channel) -> Owner:
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many sessions in one connection")
+        session = SessionRelay(self, channel)
+        try:
+            session.far = self._there().open_session(session.far_owner)
+        except AccessError as problem:
+            raise OpenRefused(OPEN_RESOURCE_SHORTAGE, problem.message) from None
+        session.wait_opened()
+        self._sessions.add(session)
+        return session
+
+    def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
+        answer = self._link.call(
+            OpenForward(channel=channel.number, host=target.host, port=target.port), ForwardAnswer
+        )
+        if answer.refusal:
+            raise OpenRefused(OPEN_PROHIBITED, answer.refusal)
+
+        def failed(text: str, code: int) -> None:
+            self._tell_forward(channel, target, "failed", inert(text))
+            refused = code or OPEN_CONNECT_FAILED
+            self.loop.call_soon(lambda: channel.refuse(refused, inert(text)))
+
+        def over(relay: ForwardRelay, was_open: bool) -> None:
+            self._forwards.discard(relay)
+            if was_open:
+                self._tell_forward(channel, target, "stopped")
+
+        relay = ForwardRelay(channel, lambda: self._tell_forward(channel, target, "started"), failed, over)
+        self._forwards.add(relay)
+        try:
+            relay.far = self._there().open_direct_tcp(target, relay.far_owner)
+        except AccessError as problem:
+            self._forwards.discard(relay)
+            raise OpenRefused(OPEN_RESOURCE_SHORTAGE, problem.message) from None
+        return relay
+
+    def remote_forward(self, asked: RemoteForward) -> None:
+        """Nothing listens on a server without an agent."""
+
+    def ended(self, reason: str) -> None:
+        self.loop.call_soon(self._lost)
+
+    def _there(self) -> Outgoing:
+        if self._target is None:
+            raise OpenRefused(OPEN_CONNECT_FAILED, "the server is not connected")
+        return self._target
+
+    # What a session asks.
+
+    def tell(self, message: Message) -> None:
+        self._link.tell(message)
+
+    def ask_session(self, request: OpenSession) -> SessionOpened | Refused:
+        try:
+            answer: Message = self._link.call(request, SessionOpened, Refused)
+        except AccessError as problem:
+            return Refused(text=problem.message)
+        assert isinstance(answer, SessionOpened | Refused)
+        return answer
+
+    def session_over(self, session: SessionRelay) -> None:
+        self._sessions.discard(session)
+
+    # The loop's thread.
+
+    def _reached(self, message: Message, fds: list[int]) -> None:
+        assert isinstance(message, Target)
+        self._reaching.put((message, fds))
+
+    def _told_to_end(self, text: str) -> None:
+        if self._link.closed:
+            self.loop.unwatch(self._link.fileno())
+        told = [session.farewell(text) for session in tuple(self._sessions)]
+        for relay in tuple(self._forwards):
+            relay.closed()  # the time it takes to read why is not for going on
+        if any(told):
+            # OpenSSH drops what it has not shown yet as soon as it sees the end.
+            self.loop.after(FAREWELL_S, lambda: self._connection.end(text))
+        else:
+            self._connection.end(text)
+
+    def _target_ended(self, text: str) -> None:
+        """In the server's reading thread, after its channels have ended."""
+        self.loop.call_soon(self._end_later)
+
+    def _end_later(self) -> None:
+        self.loop.after(FAREWELL_S, lambda: self._connection.end("the server closed the connection"))
+
+    def _tell_forward(
+        self,
+        channel: Channel,
+        target: DirectTcp,
+        what: Literal["started", "stopped", "failed"],
+        error: str = "",
+    ) -> None:
+        self._link.tell(
+            ForwardEnded(channel=channel.number, host=target.host, port=target.port, what=what, error=error)
+        )
+
+    def _keep_alive(self) -> None:
+        silent = self._connection.keep_alive()
+        if self._target is not None:
+            silent = max(silent, self._target.keep_alive())
+        if silent > self._start.keep_alive_count:
+            self._connection.abort()
+        else:
+            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+
+    def _check_idle(self) -> None:
+        """End a connection whose client has sent nothing for the time its roles allow."""
+        left = self._idle_timeout_s - (time.monotonic() - self._connection.heard_at)
+        if left <= 0:
+            self._connection.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
+        else:
+            self.loop.after(left, self._check_idle)
+
+    def _lost(self) -> None:
+        if self._target is not None:
+            self._target.close()
+            self._target.join(EXIT_WAIT_S)
+        self.loop.stop()
