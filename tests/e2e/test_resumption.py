@@ -16,7 +16,6 @@ from tests.harness.cluster import BIN, OS_USER, Cluster, Person, run
 from tests.harness.wait import wait_for
 
 SIZE = 24 * 1024 * 1024
-RESUMED = "the connection was lost, and is resumed"
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +44,9 @@ class Transfer:
 
 
 @contextlib.contextmanager
-def half_way(person: Person, data: bytes, folder: Path) -> Iterator[Callable[[], str]]:
-    """A shell, an upload and a download, each in the middle of it. What is yielded finishes them, shows that
-    all of it arrived, once, and gives what the shell's client said."""
+def half_way(person: Person, data: bytes, folder: Path) -> Iterator[Callable[[], None]]:
+    """A shell, an upload and a download, each in the middle of it. What is yielded finishes them, and shows
+    that all of it arrived, once."""
     (folder / "data").write_bytes(data)
     (folder / "arrived").unlink(missing_ok=True)
     shell = Session(person)
@@ -61,16 +60,15 @@ def half_way(person: Person, data: bytes, folder: Path) -> Iterator[Callable[[],
         wait_for((folder / "arrived").exists, what="the upload to begin")
         first = down.stdout.read(SIZE // 3)
 
-        def finish() -> str:
+        def finish() -> None:
             assert shell.echo("after") == "after"
             up.stdin.write(data[SIZE // 2 :])
             up.stdin.close()
             assert up.stdout.read().decode().split() == [digest, "-"]
             assert hashlib.sha256(first + down.stdout.read()).hexdigest() == digest
             assert up.process.wait(10) == down.process.wait(10) == 0
-            _, said = shell.process.communicate(timeout=10)
+            shell.process.communicate(timeout=10)
             assert shell.process.returncode == 0
-            return said.decode()
 
         yield finish
     finally:
@@ -98,7 +96,8 @@ def test_f08_f09_nothing_is_lost_when_the_proxy_dies_or_restarts(
             cluster.daemons["proxy"].kill()
             assert stubborn.wait(10) != 0, "it was told not to come back"
             cluster.start_service("proxy")
-            assert RESUMED in finish()
+            finish()
+        assert cluster.log("ssh").count("a connection is resumed") >= 3
     finally:
         stubborn.kill()
         stubborn.communicate(timeout=10)

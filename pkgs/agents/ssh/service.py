@@ -12,6 +12,7 @@ from pkgs.agents.base.tunnel import Tunnels
 from pkgs.agents.ssh.bounds import processes_of_one_user
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.hostkeys import HostKeys
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.static import StaticUsers
 from pkgs.agents.ssh.hostusers.tools import SystemTools
@@ -34,10 +35,7 @@ from pkgs.common.net.listener import Accepted, Listener, bind
 from pkgs.common.net.proxyproto.signed import ProxyVerifier
 from pkgs.common.net.stream import Stream
 from pkgs.common.pki.identity import SystemRole
-from pkgs.common.pki.signer import SshSigner
-from pkgs.common.pki.sshcert import line_to_blob
 from pkgs.common.pki.trust import Trust
-from pkgs.common.recording.seal import Signed
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Node, ServerSpec, StaticHostUser
 from pkgs.common.resources.metadata import Metadata
@@ -45,8 +43,6 @@ from pkgs.common.runtime import paths
 from pkgs.common.runtime.config import Config
 from pkgs.common.runtime.process import Process
 from pkgs.common.runtime.version import VERSION
-from pkgs.common.ssh import wire
-from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.messages import Start
 from pkgs.common.ssh.process.pool import Pool
 from pkgs.common.ssh.sessions.recordings import Recorder
@@ -92,7 +88,7 @@ class SshService:
             self._node_changed,
             process.component_log("labels"),
         )
-        self._keys = _HostKeys(member)
+        self._keys = HostKeys(member)
         self._recorder = Recorder(
             paths.upload_dir(config.data_dir),
             member.client,
@@ -352,35 +348,6 @@ class SshService:
         elif host.strip("[]") in _WILDCARDS:
             host = _own_address()
         return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-
-
-class _HostKeys:
-    """The host key in the membership's keeping: public halves out, signatures in."""
-
-    def __init__(self, member: Member) -> None:
-        self._member = member
-        self._load()
-        member.on_identity_change(self._load)
-
-    def _load(self, *_: object) -> None:
-        identity = self._member.identity
-        self._signer = SshSigner.load(identity.ssh_private_pem)
-        self._certificate = line_to_blob(identity.ssh_cert)
-        self._keys = [
-            HostKey(algorithm=wire.Reader(blob).text(), blob=blob)
-            for blob in (self._certificate, self._signer.public_blob)
-        ]
-
-    def offered(self) -> list[HostKey]:
-        return self._keys
-
-    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
-        return self._signer.sign(exchange_hash)
-
-    def seal(self, message: bytes) -> Signed:
-        """Sign the end of a recording."""
-        signer, certificate = self._signer, self._certificate
-        return Signed(certificate, signer.sign(message))
 
 
 def _check(header: DialHeader) -> None:
