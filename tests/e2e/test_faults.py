@@ -27,10 +27,13 @@ def cluster() -> Iterator[Cluster]:
 class Session:
     """A long-lived stock ssh session that we can talk to."""
 
-    def __init__(self, person: Person, *options: str, node: str = "demo-node") -> None:
+    def __init__(
+        self, person: Person, *options: str, node: str = "demo-node", env: dict[str, str] | None = None
+    ) -> None:
         self.process = subprocess.Popen(
             ["ssh", "-F", str(person.ssh_config()), *options, f"{OS_USER}@{node}.demo", "cat"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=person.env,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**person.env, **(env or {})},
         )  # fmt: skip
         assert self.process.stdin and self.process.stdout
 
@@ -119,11 +122,15 @@ def test_f01_every_acknowledged_write_is_there_after_kill_9(cluster: Cluster) ->
     assert set(acknowledged) <= created
 
 
-def test_f08_proxy_killed_the_agent_comes_back_by_itself(cluster: Cluster, session: Session) -> None:
+def test_f08_proxy_killed_the_agent_comes_back_by_itself(cluster: Cluster) -> None:
+    """What becomes of a session that is resumed is told in `test_resumption`."""
+    alice = cluster.login("alice", roles="access,editor,auditor")
+    session = Session(alice, env={"TELEPORT_NO_RESUME": "true"})
+    assert session.echo("one") == "one"
     cluster.daemons["proxy"].kill()
     session.process.wait(15)
+    session.close()
     cluster.start_service("proxy")
-    alice = Person("alice", cluster.dir / "home-alice", cluster)
 
     def again() -> bool:
         return alice.ssh(f"{OS_USER}@demo-node.demo", "echo back").out == "back\n"

@@ -5,7 +5,11 @@ Needs root (ip netns, nftables). The namespaces and their addresses are made her
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 
@@ -173,3 +177,63 @@ def test_f11_a_partition_of_one_direction_is_noticed_and_heals(cluster: Cluster)
         return ida.tsh("ssh", f"{OS_USER}@far", "echo healed", timeout=90).out == "healed\n"
 
     wait_for(back, what="the agent to be reachable again", deadline_s=30, every_s=0.5)
+
+
+def test_f10_a_session_and_an_upload_go_on_when_the_network_drops_everything_for_a_while(
+    cluster: Cluster,
+) -> None:
+    """Longer than a client waits for an acknowledgement before it connects again."""
+    eve = cluster.person("eve", inside=inside(CLIENT))
+    eve.login().ok()
+    argv = [*eve.inside, "ssh", "-F", str(eve.ssh_config()), f"{OS_USER}@far.demo"]
+    shell, upload = (
+        subprocess.Popen(
+            [*argv, command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=eve.env,
+        )
+        for command in ("cat", "sha256sum")
+    )
+    data = random.Random(10).randbytes(20_000_000)
+    with shell, upload:
+        try:
+            assert shell.stdin and shell.stdout and upload.stdin and upload.stdout
+            shell.stdin.write(b"before\n")
+            shell.stdin.flush()
+            assert shell.stdout.readline() == b"before\n"
+            upload.stdin.write(data[:8_000_000])
+            upload.stdin.flush()
+            run(*inside(CLIENT), "nft", "-f", "-", stdin=DROP_ALL).ok()
+            try:
+                writer = threading.Thread(target=upload.stdin.write, args=(data[8_000_000:],))
+                writer.start()
+                shell.stdin.write(b"meanwhile\n")
+                shell.stdin.flush()
+                # Until the upload's client has given its connection up, and dials in vain.
+                wait_for(lambda: dialling(CLIENT), what="the client to connect again", deadline_s=40)
+            finally:
+                run(*inside(CLIENT), "nft", "delete", "table", "inet", "cut").ok()
+            assert shell.stdout.readline() == b"meanwhile\n"
+            writer.join(30)
+            upload.stdin.close()
+            assert upload.stdout.read().decode().split() == [hashlib.sha256(data).hexdigest(), "-"]
+            shell.stdin.close()
+            assert shell.wait(10) == upload.wait(10) == 0
+            assert "a connection is resumed" in cluster.log("far")
+        finally:
+            shell.kill()
+            upload.kill()
+
+
+DROP_ALL = """table inet cut {
+  chain in { type filter hook input priority -20; policy accept; iif != lo drop; }
+  chain out { type filter hook output priority -20; policy accept; oif != lo drop; }
+}
+"""
+
+
+def dialling(namespace: str) -> bool:
+    """Whether a connection there waits for its first answer."""
+    return bool(run(*inside(namespace), "ss", "-Htn", "state", "syn-sent").ok().out)

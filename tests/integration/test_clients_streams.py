@@ -17,7 +17,7 @@ from pkgs.common.net.stream import Stream
 from tests.integration.clients_kit import ROOT, FakeCluster
 
 TSH = str(ROOT / "bin" / "tsh")
-TARGET = ("proxy", "ssh", "root@demo-node.demo:3022")
+TARGET = ("proxy", "ssh", "--no-resume", "root@demo-node.demo:3022")
 
 
 @pytest.fixture

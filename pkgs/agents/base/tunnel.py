@@ -43,6 +43,8 @@ _DATA = "teleport-reversetunnel-data"
 _PROXY_NAME = role_dns_name(SystemRole.PROXY)
 _PROXY_PORT = 3080
 
+Divert = Callable[[Stream, DialHeader], Awaitable[bool]]
+"""Looks at a user's stream first. True: it was served to its end; False: nothing of it was taken."""
 Serve = Callable[[socket.socket, DialHeader], Awaitable[None]]
 """Takes a user's stream; closes the socket when it is done with it. Raises AccessError to refuse."""
 
@@ -68,6 +70,7 @@ class Tunnels:
         now: Callable[[], float],
         log: logging.Logger,
         on_change: Callable[[], None],
+        divert: Divert | None = None,
     ) -> None:
         self._membership = membership
         self.services = services
@@ -75,6 +78,7 @@ class Tunnels:
         self._now = now
         self.log = log
         self._on_change = on_change
+        self._divert = divert
         self._links: dict[str, tuple[_ProxyLink, asyncio.Task[None]]] = {}
         self._configured: tuple[str, ...] = ()
         self._streams: set[asyncio.Task[None]] = set()
@@ -177,6 +181,8 @@ class Tunnels:
             async with asyncio.timeout(HEADER_LIFE_S):
                 header = await read_frame(stream, DialHeader)
         except TimeoutError:
+            return
+        if self._divert is not None and await self._divert(stream, header):
             return
         ours, theirs = socket.socketpair()
         ours.setblocking(False)

@@ -102,7 +102,7 @@ class SshConnection:
         self._shared = shared
         self._gate = shared.gate
         self._client_addr = start.client_addr
-        self._source = start.client_addr.rpartition(":")[0].strip("[]")
+        self._source = _ip_of(start.client_addr)
         self._end = end
         self._on_closed = on_closed
         self._sessions: dict[int, SessionLog] = {}
@@ -110,6 +110,8 @@ class SshConnection:
         self._parties: Parties | None = None
         self._blob = b""
         self._why_over = ""
+        self._cut_off = False
+        """Whether it was ended here, not by its client or its process."""
         self._push: Push = lambda message: False
         self._own: OwnSessions | None = None
         self._visitor: visitor.Visitor | None = None
@@ -312,6 +314,37 @@ class SshConnection:
         elif self._own is not None:
             self._own.review()
 
+    @property
+    def logged_in(self) -> bool:
+        """Whether somebody is here whom it was not ended for."""
+        return self.identity is not None and not self._cut_off
+
+    def may_go_on(self, client_addr: str) -> bool:
+        """Whether its client, whose stream was lost, may take it up from this `ip:port` (attacks A08, A14).
+        The identity stays what was proven at the login; what it is allowed is decided anew, and from now on
+        for that address."""
+        identity, source = self.identity, _ip_of(client_addr)
+        if identity is None or self._cut_off:
+            return False
+        stays = source == self._source
+        if self._visitor is not None:
+            # What a visitor sees was decided for one address: from another they join anew.
+            self._visitor.review(authorities=True, end=self._disconnect)
+            return stays and not self._cut_off
+        decision = self._gate.decide(identity, self.login, source, live=stays, accompanied=self._in_company)
+        if not decision or not self._gate.still_trusts(self._blob, identity, self.login, source):
+            return False
+        if self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
+            return False
+        self._source = source
+        if self._forwards is not None:
+            self._forwards.source = source
+        return True
+
+    def abandoned(self, why: str) -> None:
+        """Its client is not waited for any more."""
+        self.end(f"the connection was lost: {why}")
+
     def end(self, text: str) -> None:
         """End the connection; the text is for the user too."""
         if not self._why_over:
@@ -321,6 +354,7 @@ class SshConnection:
         if self._parties is None:
             return
         self._why_over = reason
+        self._cut_off = True
         self._end(text)
         fields = {**self._parties.fields(), "reason": reason}
         task = asyncio.ensure_future(self._emit(codes.CLIENT_DISCONNECT, fields))
@@ -444,6 +478,10 @@ def _record_of(
     if on_terminal or (request.pty and session.is_recorded):
         return "all"
     return "head" if session.is_recorded else "none"
+
+
+def _ip_of(client_addr: str) -> str:
+    return client_addr.rpartition(":")[0].strip("[]")
 
 
 def _ends(identity: Identity) -> float:

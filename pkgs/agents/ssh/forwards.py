@@ -46,7 +46,8 @@ class Forwards:
         self._gate = gate
         self._identity = identity
         self._login = login
-        self._source = source
+        self.source = source
+        """Changes when the client goes on from elsewhere."""
         self._emit = emit
         self._log = log
         self._streams: dict[int, tuple[OpenForward, list[str]]] = {}
@@ -73,7 +74,7 @@ class Forwards:
         """Whether something is forwarded that would be refused now (attack A14)."""
         if not self._streams and not self._listeners and not self._agent:
             return False
-        now = self._gate.forwarding(self._identity, self._login, self._source, live=True)
+        now = self._gate.forwarding(self._identity, self._login, self.source, live=True)
         return (
             bool(self._streams and not now.local)
             or bool(self._listeners and not now.remote)
@@ -91,7 +92,7 @@ class Forwards:
         await self._listeners.close()
 
     async def _open_stream(self, request: OpenForward) -> ForwardAnswer:
-        permitted = self._gate.forwarding(self._identity, self._login, self._source)
+        permitted = self._gate.forwarding(self._identity, self._login, self.source)
         if not permitted.local:
             return await self._refuse(request, permitted.why or NO_PORTS, permitted.text or NO_PORTS)
         if len(request.addresses) > MAX_ADDRESSES:
@@ -124,7 +125,7 @@ class Forwards:
         await self._audit(kind[message.what], f"{message.host}:{message.port}", message.error)
 
     async def _open_listener(self, request: OpenListener) -> ListenerAnswer:
-        permitted = self._gate.forwarding(self._identity, self._login, self._source)
+        permitted = self._gate.forwarding(self._identity, self._login, self.source)
         why = (permitted.why or NO_PORTS) if not permitted.remote else _not_from(permitted, request)
         if why:
             await self._listeners.refused(request.host, request.port, why)
@@ -137,7 +138,7 @@ class Forwards:
         return ListenerAnswer()
 
     async def _open_agent(self) -> AgentAnswer:
-        permitted = self._gate.forwarding(self._identity, self._login, self._source)
+        permitted = self._gate.forwarding(self._identity, self._login, self.source)
         why = "" if permitted.agent else permitted.why or NO_AGENT
         try:
             await self._emit(

@@ -12,6 +12,7 @@ from pkgs.agents.base.tunnel import Tunnels
 from pkgs.agents.ssh.bounds import processes_of_one_user
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.hostkeys import HostKeys
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.static import StaticUsers
 from pkgs.agents.ssh.hostusers.tools import SystemTools
@@ -19,6 +20,8 @@ from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
+from pkgs.agents.ssh.resume.arrivals import FromListener, FromTunnel
+from pkgs.agents.ssh.resume.desk import Desk, Guest
 from pkgs.agents.ssh.together.trackers import Reporter
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.api.tunnel import DialHeader
@@ -30,11 +33,9 @@ from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.dial import split_host_port
 from pkgs.common.net.listener import Accepted, Listener, bind
 from pkgs.common.net.proxyproto.signed import ProxyVerifier
+from pkgs.common.net.stream import Stream
 from pkgs.common.pki.identity import SystemRole
-from pkgs.common.pki.signer import SshSigner
-from pkgs.common.pki.sshcert import line_to_blob
 from pkgs.common.pki.trust import Trust
-from pkgs.common.recording.seal import Signed
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Node, ServerSpec, StaticHostUser
 from pkgs.common.resources.metadata import Metadata
@@ -42,8 +43,6 @@ from pkgs.common.runtime import paths
 from pkgs.common.runtime.config import Config
 from pkgs.common.runtime.process import Process
 from pkgs.common.runtime.version import VERSION
-from pkgs.common.ssh import wire
-from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.messages import Start
 from pkgs.common.ssh.process.pool import Pool
 from pkgs.common.ssh.sessions.recordings import Recorder
@@ -89,7 +88,7 @@ class SshService:
             self._node_changed,
             process.component_log("labels"),
         )
-        self._keys = _HostKeys(member)
+        self._keys = HostKeys(member)
         self._recorder = Recorder(
             paths.upload_dir(config.data_dir),
             member.client,
@@ -158,7 +157,9 @@ class SshService:
             self._now,
             process.component_log("tunnel"),
             self._tunnels_changed,
+            self._divert_tunnel,
         )
+        self._desk = Desk(self._begin, lambda: member.identity.host_id, process.component_log("resumption"))
         self._listener: Listener | None = None
 
     async def start(self) -> None:
@@ -181,6 +182,9 @@ class SshService:
         metrics = self._process.metrics
         metrics.gauge_of(
             "ssh_connections", "SSH connections being served", lambda: self._pool.open_connections
+        )
+        metrics.gauge_of(
+            "ssh_connections_waiting", "SSH connections whose client is away", lambda: self._desk.waiting
         )
 
     def node(self) -> Node:
@@ -219,6 +223,7 @@ class SshService:
         if self._listener is not None:
             self._listener.stop_accepting()
         await self._pool.close()
+        await self._desk.close()
         await self._reviews.close()
         await self._reporter.close()
         if self._listener is not None:
@@ -248,22 +253,34 @@ class SshService:
         self._log.info("listening", extra={"addr": ",".join(self._listener.addresses)})
 
     async def _serve_direct(self, accepted: Accepted) -> None:
+        addr = accepted.remote_addr
         try:
-            task = await self._pool.serve(accepted.sock, accepted.remote_addr)
+            if await self._desk.serve(FromListener(accepted.sock), addr):
+                return
+            task = await self._pool.serve(accepted.sock, addr)
         except AccessError as problem:
-            self._log.warning("a connection is refused: %s", problem, extra={"addr": accepted.remote_addr})
+            accepted.sock.close()
+            self._log.warning("a connection is refused: %s", problem, extra={"addr": addr})
             return
         await asyncio.wait([task])
 
+    async def _divert_tunnel(self, stream: Stream, header: DialHeader) -> bool:
+        _check(header)
+        return await self._desk.serve(FromTunnel(stream), header.client_addr)
+
     async def _serve_tunnel(self, sock: socket.socket, header: DialHeader) -> None:
-        if header.service != "ssh":
-            sock.close()
-            raise NotFoundError(f"service {header.service!r} is not served here")
-        host, port = split_host_port(header.client_addr)
-        if not host or not port:
-            sock.close()
-            raise InputError("the proxy gave no client address")
         await self._pool.serve(sock, header.client_addr)
+
+    async def _begin(self, sock: socket.socket, client_addr: str) -> Guest:
+        """A connection of its own that may outlive the stream it came by."""
+        made: list[SshConnection] = []
+
+        def make(start: Start, end: Callable[[str], None]) -> SshConnection:
+            made.append(self._new_connection(start, end))
+            return made[0]
+
+        await self._pool.serve(sock, client_addr, make_service=make)
+        return made[0]
 
     def _new_connection(self, start: Start, end: Callable[[str], None]) -> SshConnection:
         connection = SshConnection(self._shared, start, end, self._reviews.discard)
@@ -333,33 +350,13 @@ class SshService:
         return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
-class _HostKeys:
-    """The host key in the membership's keeping: public halves out, signatures in."""
-
-    def __init__(self, member: Member) -> None:
-        self._member = member
-        self._load()
-        member.on_identity_change(self._load)
-
-    def _load(self, *_: object) -> None:
-        identity = self._member.identity
-        self._signer = SshSigner.load(identity.ssh_private_pem)
-        self._certificate = line_to_blob(identity.ssh_cert)
-        self._keys = [
-            HostKey(algorithm=wire.Reader(blob).text(), blob=blob)
-            for blob in (self._certificate, self._signer.public_blob)
-        ]
-
-    def offered(self) -> list[HostKey]:
-        return self._keys
-
-    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
-        return self._signer.sign(exchange_hash)
-
-    def seal(self, message: bytes) -> Signed:
-        """Sign the end of a recording."""
-        signer, certificate = self._signer, self._certificate
-        return Signed(certificate, signer.sign(message))
+def _check(header: DialHeader) -> None:
+    """Whether a stream that a proxy announces so is one for us."""
+    if header.service != "ssh":
+        raise NotFoundError(f"service {header.service!r} is not served here")
+    host, port = split_host_port(header.client_addr)
+    if not host or not port:
+        raise InputError("the proxy gave no client address")
 
 
 def uses_tunnels(config: Config) -> bool:

@@ -28,7 +28,8 @@ FORMAT = Flag("format", "Output format", short="f", default="text", choices=("te
               metavar="FORMAT")  # fmt: skip
 VERBOSE = Flag("verbose", "Show more columns and do not cut them", short="v", is_bool=True)
 RESUME = (
-    Flag("resume", "Accepted for compatibility; connections are not resumed", is_bool=True, default="true"),
+    Flag("no-resume", "End with the connection instead of resuming it when it is lost", is_bool=True,
+         env="TELEPORT_NO_RESUME"),
     Flag("relogin", "Ask for the password again when the login has expired and a person is at the terminal",
          is_bool=True, default="true"),
 )  # fmt: skip

@@ -59,5 +59,7 @@ class UserDialReply(msgspec.Struct, frozen=True, kw_only=True):
 
     error: str = ""
     hint: str = ""
+    code: str = ""
+    """Of the error: whether trying again may help."""
     host_id: str = ""
     hostname: str = ""

@@ -22,6 +22,7 @@ from pkgs.common.errors import AccessError, InputError, ProtocolError, TrustErro
 from pkgs.common.net import limits
 from pkgs.common.net.clienthello import ClientHello, bytes_needed, parse_client_hello
 from pkgs.common.net.limits import ListenerLimits
+from pkgs.common.net.peek import PeerEnded, peek
 from pkgs.common.net.penalties import Penalties, source_of
 from pkgs.common.net.proxyproto.header import V1_START, V2_START, Endpoint, header_length
 from pkgs.common.net.sockets import join_host_port, plain_ip, split_host_port, tune
@@ -88,10 +89,6 @@ def bind(addr: str) -> list[socket.socket]:
             sock.close()
         raise UnavailableError(f"cannot listen on {addr}: {exc.strerror or exc}") from exc
     return sockets
-
-
-class _Rejected(Exception):
-    """A connection ended before it said what it wants; nothing to report to anybody."""
 
 
 class Listener:
@@ -268,7 +265,7 @@ class Listener:
             tune(sock)
             async with asyncio.timeout(self._limits.hello_s):
                 accepted = await self._identify(sock, ip, port)
-        except (TimeoutError, _Rejected, OSError):
+        except (TimeoutError, PeerEnded, OSError):
             sock.close()
             return
         except AccessError as exc:
@@ -301,7 +298,7 @@ class Listener:
         if check is None:
             raise TrustError("a PROXY header is not accepted here")
         while (length := header_length(start)) is None or len(start) < length:
-            start = await self._peek(sock, len(start) + 1 if length is None else length, start)
+            start = await peek(sock, len(start) + 1 if length is None else length, start)
         header = sock.recv(length)
         found = check.verify(header)
         return (found if found is not None else (ip, port)), found is not None
@@ -310,51 +307,18 @@ class Listener:
         """At least twelve bytes, which tells a PROXY header from anything else. When it is optional on a
         port where the server speaks first, a silent client is not waited for long."""
         if not optional:
-            return await self._peek(sock, len(V2_START), b"")
+            return await peek(sock, len(V2_START), b"")
         try:
             async with asyncio.timeout(limits.PROXY_HEADER_OPTIONAL_WAIT_S):
-                return await self._peek(sock, len(V2_START), b"")
+                return await peek(sock, len(V2_START), b"")
         except TimeoutError:
             return b""
 
     async def _read_hello(self, sock: socket.socket) -> ClientHello:
-        raw = await self._peek(sock, 5, b"")
+        raw = await peek(sock, 5, b"")
         while (hello := parse_client_hello(raw)) is None:
-            raw = await self._peek(sock, bytes_needed(raw), raw)
+            raw = await peek(sock, bytes_needed(raw), raw)
         return hello
-
-    async def _peek(self, sock: socket.socket, needed: int, seen: bytes) -> bytes:
-        """At least `needed` bytes from the socket, not consumed. The kernel wakes us only when they are
-        all there (SO_RCVLOWAT), so that a hello sent byte by byte costs nothing."""
-        loop = asyncio.get_running_loop()
-        first = True
-        while True:
-            try:
-                raw = sock.recv(limits.HELLO_MAX, socket.MSG_PEEK)
-            except (BlockingIOError, InterruptedError):
-                raw = b"" if first else seen
-                first = False
-            else:
-                if len(raw) >= needed:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-                    return raw
-                if not raw or (not first and len(raw) == len(seen)):
-                    # Woken without the bytes: the peer has ended its side.
-                    raise _Rejected
-                first = False
-            seen = raw
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, needed)
-            ready: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(sock.fileno(), _wake, ready)
-            try:
-                await ready
-            finally:
-                loop.remove_reader(sock.fileno())
-
-
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 def _affordable(wanted: int) -> int:

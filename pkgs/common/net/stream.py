@@ -266,6 +266,12 @@ class Stream:
 
     async def read_exactly(self, count: int) -> bytes:
         """Exactly so many bytes; the rest stays for the next reader. Raises UnavailableError at the end."""
+        result = await self.peek(count)
+        del self._early[:count]
+        return result
+
+    async def peek(self, count: int) -> bytes:
+        """The same, but they stay too."""
         if count > limits.EARLY_MAX:
             raise ValueError("more than a stream keeps")
         while len(self._early) < count:
@@ -280,9 +286,7 @@ class Stream:
                 await self._readable()
             else:
                 self._early += self._scratch.plain[:got]
-        result = bytes(self._early[:count])
-        del self._early[:count]
-        return result
+        return bytes(self._early[:count])
 
     def _fill_or_raise(self, view: memoryview) -> int:
         if self._closed:

@@ -64,7 +64,7 @@ class DialGate:
                 "dial refused",
                 extra={"addr": accepted.remote_ip, "reason": exc.message, "detail": exc.detail},
             )
-            await _reply(stream, UserDialReply(error=exc.message, hint=exc.hint))
+            await _reply(stream, UserDialReply(error=exc.message, hint=exc.hint, code=exc.code))
             return
         try:
             node = connected.node

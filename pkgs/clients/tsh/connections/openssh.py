@@ -11,6 +11,11 @@ import sys
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import InputError, NotFoundError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
+    from pkgs.common.output.argv import Parsed
+
 PORT = 3022
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _LOGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?\Z")
@@ -99,6 +104,12 @@ def locked_options(login: Login, *, port: str) -> list[str]:
         "NumberOfPasswordPrompts": "0",
     }
     return ["-F", "/dev/null", *_words(pairs)]
+
+
+def heed_resume(args: Parsed) -> None:
+    """Let OpenSSH hand --no-resume on to its ProxyCommand, which inherits the environment."""
+    if args.on("no-resume"):
+        os.environ["TELEPORT_NO_RESUME"] = "true"
 
 
 def default_options(*, agent: bool) -> list[str]:

@@ -14,6 +14,11 @@ import ssl
 
 from pkgs.common.errors import ProtocolError, TrustError, UnavailableError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
+    from collections.abc import Iterator
+
 CHUNK = 256 * 1024
 RECORD = 16 * 1024
 PIPE_BYTES = 1024 * 1024
@@ -32,6 +37,7 @@ class TlsStream:
         self._wire = memoryview(bytearray(CHUNK))
         self._plain = memoryview(bytearray(CHUNK + 2 * RECORD))
         self._to_net = memoryview(b"")
+        self._skip = b""
         self._ended = False
 
     def handshake(self) -> None:
@@ -55,17 +61,22 @@ class TlsStream:
 
     def write_frame(self, payload: bytes) -> None:
         """One frame of the tunnel protocol: two bytes of length, then the message."""
-        self._tls.write(len(payload).to_bytes(2, "big") + payload)
-        self._send_all()
+        self.write(len(payload).to_bytes(2, "big") + payload)
 
     def read_frame(self) -> bytes:
         """The next frame's message; nothing after it is consumed."""
-        size = int.from_bytes(self._exactly(2), "big")
+        size = int.from_bytes(self.exactly(2), "big")
         if not 0 < size <= FRAME_MAX:
             raise ProtocolError("the proxy's answer is too long")
-        return self._exactly(size)
+        return self.exactly(size)
 
-    def _exactly(self, count: int) -> bytes:
+    def write(self, data: bytes) -> None:
+        """Send some bytes, all of them. UnavailableError when the connection is lost."""
+        self._encrypt(data)
+        self._send_all()
+
+    def exactly(self, count: int) -> bytes:
+        """So many bytes, and nothing after them. UnavailableError when the peer ends before."""
         data = b""
         while len(data) < count:
             try:
@@ -98,33 +109,66 @@ class TlsStream:
 
     # --- the splice
 
-    def splice(self, source: int, sink: int) -> bool:
+    def splice(self, source: int, sink: int, *, heard: bytes = b"", said: bytes = b"") -> bool:
         """Copy `source` to the peer and the peer to `sink` until both directions have ended, or until
         nobody reads `sink` any more. `sink` is closed when the peer has said all. False when the peer ended
-        first and had said nothing."""
-        self._sock.setblocking(False)
-        before = [(descriptor, os.get_blocking(descriptor)) for descriptor in (source, sink)]
-        try:
-            for descriptor, _ in before:
-                os.set_blocking(descriptor, False)
-                with contextlib.suppress(OSError):
-                    # Refused for what is no pipe, and beyond what the user's limit allows.
-                    fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-            return self._copy(source, sink)
-        except BrokenPipeError:
-            return True
-        finally:
-            # The terminal or pipe may be shared with other programs.
-            for descriptor, blocking in before:
-                try:
-                    os.set_blocking(descriptor, blocking)
-                except OSError:
-                    continue
-            self._sock.close()
+        first and had said nothing. `heard` was read from the peer already; `said` was sent to it already, and
+        is what `source` begins with."""
+        self._skip = said
+        with nonblocking(source, sink), self:
+            try:
+                return self._copy(source, sink, heard)
+            except BrokenPipeError:
+                return True
 
-    def _copy(self, source: int, sink: int) -> bool:
+    def __enter__(self) -> TlsStream:
+        """From here on nothing blocks."""
+        self._sock.setblocking(False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def lose_after(self, silent_s: int) -> None:
+        """Take the connection for lost when the network acknowledges nothing for so long."""
+        for option, value in (
+            (socket.TCP_USER_TIMEOUT, 1000 * silent_s),
+            (socket.TCP_KEEPIDLE, silent_s),
+            (socket.TCP_KEEPINTVL, max(1, silent_s // 3)),
+        ):
+            self._sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the peer sends no more."""
+        return self._ended
+
+    @property
+    def blocked(self) -> bool:
+        """Whether bytes wait for the network."""
+        return bool(self._to_net)
+
+    def send(self, data: bytes) -> None:
+        """Send, or keep for `flush`. UnavailableError when the connection is lost."""
+        self._encrypt(data)
+        self._queue()
+
+    def _encrypt(self, data: bytes) -> None:
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            # The peer's end was read before.
+            raise UnavailableError("the proxy closed the connection", detail=str(error)) from error
+
+    def _copy(self, source: int, sink: int, early: bytes) -> bool:
         net = self._sock.fileno()
-        to_sink = self._decrypt()
+        to_sink = memoryview(early) if early else self.decrypt()
         heard = False
         reading, writing = True, True
         while True:
@@ -149,14 +193,14 @@ class TlsStream:
                 poller.register(sink, select.POLLOUT)
             ready = dict(poller.poll())
             if sink in ready and to_sink:
-                to_sink = to_sink[_write(sink, to_sink) :]
+                to_sink = to_sink[write_some(sink, to_sink) :]
             if net in ready:
                 if self._ended and ready[net] & (select.POLLHUP | select.POLLERR):
                     return True
                 if self._to_net:
-                    self._flush()
+                    self.flush()
                 if not to_sink and not self._ended:
-                    to_sink = self._fill()
+                    to_sink = self.fill()
             if source in ready and reading and not self._to_net:
                 reading = self._take(source)
 
@@ -168,8 +212,7 @@ class TlsStream:
         except OSError:
             data = b""
         if data:
-            self._tls.write(data)
-            self._queue()
+            self._send_new(data)
             return True
         with contextlib.suppress(ssl.SSLWantReadError):
             # Writes our close_notify; the peer's own comes when it is done.
@@ -177,11 +220,21 @@ class TlsStream:
         self._queue()
         return False
 
+    def _send_new(self, data: bytes) -> None:
+        if self._skip:
+            size = min(len(data), len(self._skip))
+            if data[:size] != self._skip[:size]:
+                raise ProtocolError("standard input does not speak SSH 2")
+            self._skip, data = self._skip[size:], data[size:]
+        if data:
+            self.send(data)
+
     def _queue(self) -> None:
         self._to_net = memoryview(bytes(self._to_net) + self._outbound.read())
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what the network takes now."""
         try:
             while self._to_net:
                 self._to_net = self._to_net[self._sock.send(self._to_net) :]
@@ -190,7 +243,8 @@ class TlsStream:
         except OSError as error:
             raise UnavailableError("the connection to the proxy was lost", detail=str(error)) from error
 
-    def _fill(self) -> memoryview:
+    def fill(self) -> memoryview:
+        """What the peer has sent; valid until the next call. UnavailableError when the connection is lost."""
         try:
             count = self._sock.recv_into(self._wire)
         except BlockingIOError:
@@ -201,9 +255,9 @@ class TlsStream:
             self._inbound.write(self._wire[:count])
         else:
             self._inbound.write_eof()
-        return self._decrypt()
+        return self.decrypt()
 
-    def _decrypt(self) -> memoryview:
+    def decrypt(self) -> memoryview:
         """Everything that can be decrypted now. SSH carries its own integrity, so an end without
         close_notify is an end like any other."""
         count, plain, read = 0, self._plain, self._tls.read
@@ -225,7 +279,28 @@ class TlsStream:
         return plain[:count]
 
 
-def _write(sink: int, data: memoryview) -> int:
+@contextlib.contextmanager
+def nonblocking(*descriptors: int) -> Iterator[None]:
+    """Larger pipes that block nobody, until the end of the block: a terminal or pipe may be shared with other
+    programs."""
+    before = [(descriptor, os.get_blocking(descriptor)) for descriptor in descriptors]
+    try:
+        for descriptor, _ in before:
+            os.set_blocking(descriptor, False)
+            with contextlib.suppress(OSError):
+                # Refused for what is no pipe, and beyond what the user's limit allows.
+                fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        yield
+    finally:
+        for descriptor, blocking in before:
+            try:
+                os.set_blocking(descriptor, blocking)
+            except OSError:
+                continue
+
+
+def write_some(sink: int, data: memoryview) -> int:
+    """How many bytes a descriptor took. BrokenPipeError when nobody reads it."""
     try:
         return os.write(sink, data)
     except BlockingIOError:

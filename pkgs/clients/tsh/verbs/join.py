@@ -30,6 +30,7 @@ def run(args: Parsed) -> int:
     from pkgs.common.recording.ids import require_session_id
 
     session_id = require_session_id(args.words[0])
+    openssh.heed_resume(args)
     login = current_or_relogin(args)
     client = auth_client(login)
     try:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
-from pkgs.clients.tsh.profile.login import current
+from pkgs.clients.tsh.profile.login import Login, current
 from pkgs.common.errors import UnavailableError
 from pkgs.common.output.argv import Flag, Parsed, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
+    from pkgs.clients.tsh.connections.splice import TlsStream
 
 SPEC = Spec(
     "Connect standard input and output to the SSH port of a server, through the proxy. OpenSSH runs this"
@@ -29,13 +36,30 @@ def run(args: Parsed) -> int:
     if not colon or not port.isdigit() or "]" in port:
         host, port = target, ""
     host = host.removesuffix("." + login.cluster)
-    from pkgs.clients.tsh.connections.dial import user_stream
-
     # The usual port stands for the port that the node itself registered.
     wanted = host if port in DEFAULT_PORTS else f"{host}:{port}"
-    if not user_stream(login, wanted, os_login or args.text("login")).splice(0, 1):
+    if not _connect(args, login, wanted, os_login or args.text("login")):
         raise UnavailableError(
             f"server {host!r} did not answer",
             hint="its connection may just have been lost; it reconnects by itself, try again in a moment",
         )
     return 0
+
+
+def _connect(args: Parsed, login: Login, target: str, os_login: str) -> bool:
+    from pkgs.clients.tsh.connections.dial import DIAL_DEADLINE_S, user_stream
+
+    if args.on("no-resume"):
+        return user_stream(login, target, os_login).splice(0, 1)
+    from pkgs.clients.tsh.connections.resume import connect
+
+    def dial(where: str, deadline_s: float) -> TlsStream:
+        return user_stream(login, where, os_login, deadline_s)
+
+    def say(text: str) -> None:
+        if args.text("proxy-log-output") == "stderr":
+            # The terminal may be raw, as a shell on the server wants it.
+            sys.stderr.write(f"\rtsh: {text}\r\n" if sys.stderr.isatty() else f"tsh: {text}\n")
+            sys.stderr.flush()
+
+    return connect(dial, target, 0, 1, say, DIAL_DEADLINE_S)

@@ -27,6 +27,7 @@ SPEC = Spec(
 
 def run(args: Parsed) -> int:
     """Replace this process by scp."""
+    openssh.heed_resume(args)
     login = current_or_relogin(args)
     places = [_place(login, args, word) for word in args.words]
     if not any(remote for remote, _ in places):

@@ -93,6 +93,7 @@ def run(args: Parsed) -> int:
     """Replace this process by OpenSSH; for a command on several nodes, run it once for each."""
     if not args.words and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError("no server is named", hint="write tsh ssh user@host; 'tsh ls' lists the servers")
+    openssh.heed_resume(args)
     login = current_or_relogin(args)
     user, _, host = (args.words[0] if args.words else _picked(login)).rpartition("@")
     user = openssh.check_login(user or default_login(login, args))

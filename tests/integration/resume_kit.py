@@ -1,0 +1,161 @@
+"""A client whose connections a test cuts where it likes, and a node that lets it come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import socket
+import threading
+from typing import Any
+
+from pkgs.agents.ssh.connection import SshConnection
+from pkgs.agents.ssh.resume.arrivals import FromListener
+from pkgs.agents.ssh.resume.desk import Desk, Guest
+from pkgs.common.errors import AccessError
+from pkgs.common.net.resume.state import Resumable
+from pkgs.common.net.resume.wire import ACCEPT, HELLO, KNOWN, NEW, OFFER, TicketReader
+from tests.integration.ssh_kit import HOST_ID, SshNode
+
+
+class ResumableNode(SshNode):
+    """A node with a desk in front, as the SSH Service has it."""
+
+    kept_s = 30.0
+    desk: Desk
+
+    async def _accept(self, listener: socket.socket) -> None:
+        self.desk = Desk(self._begin, lambda: HOST_ID, self._log, kept_s=self.kept_s, silent_s=0.2)
+        tasks = set()
+        try:
+            while True:
+                sock, addr = await self.loop.sock_accept(listener)
+                task = asyncio.create_task(self._meet(sock, f"{addr[0]}:{addr[1]}"))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.desk.close()
+
+    async def _meet(self, sock: socket.socket, addr: str) -> None:
+        sock.setblocking(False)
+        try:
+            if not await self.desk.serve(FromListener(sock), addr):
+                await self.pool.serve(sock, addr)
+        except AccessError:
+            sock.close()
+
+    async def _begin(self, sock: socket.socket, addr: str) -> Guest:
+        made: list[SshConnection] = []
+
+        def make(start: Any, end: Any) -> Any:
+            connection = self.pool._make_service(start, end)
+            assert isinstance(connection, SshConnection)
+            made.append(connection)
+            return connection
+
+        await self.pool.serve(sock, addr, make_service=make)
+        return made[0]
+
+
+def dial(port: int, source: str = "127.0.0.1") -> socket.socket:
+    """A connection on which the offer was read and taken up."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+    sock.sendall(HELLO)
+    assert exactly(sock, len(OFFER)) == OFFER
+    sock.sendall(ACCEPT)
+    return sock
+
+
+def exactly(sock: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        assert more, f"ended after {data!r}"
+        data += more
+    return data
+
+
+class Client:
+    """One resumable stream. What is written to `user` goes to the server, and the other way round."""
+
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self.user, self._local = socket.socketpair()
+        self.user.settimeout(20)
+        self._port = port
+        self._state = Resumable()
+        self._sock = dial(port, source)
+        self._sock.sendall(NEW)
+        ticket = TicketReader()
+        while (rest := ticket.feed(self._sock.recv(1))) is None:
+            pass
+        assert rest == b""
+        self.token, self.host_id = ticket.token, ticket.host_id
+        self._thread: threading.Thread | None = None
+        self.go_on()
+
+    def go_on(self, most: int = 2**62) -> None:
+        """Move bytes in the background until so many have moved, or `cut`; then the connection is gone."""
+        self._most = most
+        self._thread = threading.Thread(target=self._pump, name="resuming client")
+        self._thread.start()
+
+    def wait_cut(self) -> None:
+        assert self._thread is not None
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    def cut(self) -> None:
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self.wait_cut()
+
+    def resume(self, source: str = "127.0.0.1", most: int = 2**62) -> bool:
+        """Whether the server took it up again."""
+        self._sock = dial(self._port, source)
+        self._sock.sendall(self.token)
+        if exactly(self._sock, 1) != KNOWN:
+            self._sock.close()
+            return False
+        self._state.lost()
+        self._state.attach()
+        self.go_on(most)
+        return True
+
+    def close(self) -> None:
+        """Say that it was all, as far as there is anybody to tell."""
+        self.user.close()
+        assert self._thread is not None
+        self._thread.join(2)
+        self.cut()
+        self._local.close()
+
+    def _pump(self) -> None:
+        sock, local = self._sock, self._local
+        with sock, contextlib.suppress(OSError):
+            while self._most > 0 and not self._state.over:
+                while data := self._state.pull():
+                    sock.sendall(data[: self._most])
+                    self._most -= len(data)
+                    if self._most <= 0:
+                        return
+                room = self._state.room
+                ready, _, _ = select.select([sock, local] if room else [sock], [], [])
+                if sock in ready:
+                    data = sock.recv(min(65536, self._most))
+                    if not data:
+                        return
+                    self._most -= len(data)
+                    for piece in self._state.receive(memoryview(data)):
+                        local.sendall(piece)
+                        self._state.consumed(len(piece))
+                    if self._state.peer_closed:
+                        local.shutdown(socket.SHUT_WR)
+                        self._state.end()
+                if local in ready:
+                    if data := local.recv(min(65536, room)):
+                        self._state.put(data)
+                    else:
+                        self._state.end()
