@@ -59,7 +59,7 @@ from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
-from pkgs.common.ssh.process.pool import Pool
+from pkgs.common.ssh.process.pool import Places, Pool
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 from tests.integration.os_user import OTHER, make_other
@@ -163,6 +163,7 @@ class SshNode:
         self.semaphores = Semaphores()
         self.host_users: HostUsers | None = None
         self.max_processes = 0
+        self.places: Places | None = None
         self.pam = PamFacts()
         self.records = Files(*(folder / name for name in ("utmp", "wtmp", "btmp", "lastlog")))
         """The host's records of logins; a test makes those it wants to read."""
@@ -286,6 +287,7 @@ class SshNode:
             lambda: self._host_keys,
             lambda algorithm, data: self._host_signer.sign(data),
             self._log,
+            places=self.places,
         )
         await self.pool.start()
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
