@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
+
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.sessions import limits
+from pkgs.auth.sessions.door import Door
 from pkgs.auth.sessions.trackers import Trackers
-from pkgs.common.access.joining import MODES, Participant, PolicySet, Session, may_join
-from pkgs.common.access.matching import resource_ids
-from pkgs.common.access.options.merge import serving
 from pkgs.common.access.types import UseRule
 from pkgs.common.api.login import Done
 from pkgs.common.api.sessions import (
@@ -26,7 +26,7 @@ from pkgs.common.api.sessions import (
 )
 from pkgs.common.errors import DeniedError, LimitExceededError, NotFoundError, UnavailableError
 from pkgs.common.events.codes import SESSION_TERMINATE
-from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.pki.identity import PeerKind, SystemRole
 from pkgs.common.recording.ids import require_session_id
 from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import Caller
@@ -35,11 +35,11 @@ KIND = "session_tracker"
 
 
 class SessionHandlers:
-    def __init__(self, trackers: Trackers, permissions: Permissions, journal: Journal, cluster: str) -> None:
+    def __init__(self, trackers: Trackers, permissions: Permissions, journal: Journal, door: Door) -> None:
         self._trackers = trackers
         self._permissions = permissions
         self._journal = journal
-        self._cluster = cluster
+        self._door = door
 
     # Agents.
 
@@ -73,11 +73,13 @@ class SessionHandlers:
             if (not request.kind or session.kind == request.kind)
             and (not request.session_id or session.session_id == request.session_id)
         ]
-        roles: tuple[Role, ...] = ()
-        if caller.identity is not None and caller.identity.kind is PeerKind.USER:
-            roles = self._permissions.roles(caller.identity.roles)
-        for part in chunked([s for s in found if self._may_see(caller, roles, s)]):
+        roles = self._door.roles_of(caller)
+        seen = [session for session in found if self._may_see(caller, roles, session)]
+        for part in chunked([self._for(roles, session) for session in seen]):
             yield SessionChunk(part)
+
+    def _for(self, roles: tuple[Role, ...], session: SessionTracker) -> SessionTracker:
+        return msgspec.structs.replace(session, proves=self._door.must_prove(roles, session))
 
     def _may_see(self, caller: Caller, roles: tuple[Role, ...], session: SessionTracker) -> bool:
         """By the rule, because it is theirs, or because they may join it."""
@@ -88,15 +90,7 @@ class SessionHandlers:
             return False
         if (identity.name, identity.cluster) == (session.host_user, session.owner_cluster):
             return True
-        ids = identity.allowed_resources
-        if ids is not None and not resource_ids.allows(ids, self._cluster, "node", session.host_id):
-            return False
-        owner = Identity(kind=PeerKind.USER, name=session.host_user, cluster=session.owner_cluster)
-        about = Session(session.kind, owner, tuple(PolicySet(name) for name in session.host_roles))
-        env = self._permissions.environment(caller)
-        return any(
-            may_join(about, Participant(identity, roles, mode), in_force=serving(env)) for mode in MODES
-        )
+        return bool(self._door.modes(caller, roles, session))
 
     async def kill(self, caller: Caller, request: KillSession) -> Done:
         """By the verb `delete`. Answered once the order is on its way; the server says how it went in the

@@ -22,7 +22,10 @@ TOOL = Tool(
         "join": Verb(_VERBS + "join", "Join somebody's session"),
         "sessions": Group(
             "Live sessions.",
-            {"ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join")},
+            {
+                "ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join"),
+                "prove": Verb(_VERBS + "sessions.prove", "Show that you are there, as a moderator"),
+            },
             {"list": "ls"},
         ),
         "resolve": Verb(_VERBS + "resolve", "Show the server that a name or labels mean"),

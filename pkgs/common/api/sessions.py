@@ -52,6 +52,8 @@ class SessionTracker(msgspec.Struct, frozen=True, kw_only=True):
     needs: list[str] = []
     """Who must still come before it may run."""
     participants: list[Presence] = []
+    proves: bool = False
+    """Set by the Auth Service for who asks: as moderators they have to show that they are there."""
 
 
 class ReportSessions(Request[Done], frozen=True, kw_only=True):
@@ -64,11 +66,37 @@ class ReportSessions(Request[Done], frozen=True, kw_only=True):
 
 
 class SessionOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """End this session."""
+    """What is to happen to a session, or what the Auth Service knows of it."""
 
     session_id: str
+    what: Literal["end", "present"] = "end"
+    """End it; or: a moderator has shown that they are there."""
     reason: str = ""
     by: str = ""
+    """Whose order; or who is there, a user of this cluster."""
+    at: float = 0.0
+    """Unix seconds when they have shown it."""
+
+
+PRESENCE_EVERY_S = 300.0
+"""A moderator who has shown that they are there counts for so long without being asked again."""
+PRESENCE_ANSWER_S = 60.0
+"""And for so long after being asked."""
+
+
+class Proven(msgspec.Struct, frozen=True, kw_only=True):
+    """The proof is on its way to the server of the session."""
+
+    for_s: float
+    """How long it counts, at most."""
+
+
+class ProvePresence(Request[Proven], frozen=True, kw_only=True):
+    """The caller, a moderator of this session, is there: a one-time code of theirs that was never used. It
+    goes to the Auth Service alone."""
+
+    session_id: str
+    otp: str
 
 
 class SessionOrders(StreamRequest[SessionOrder], frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MAX_VISITORS = 32
 """In one session."""
+MAX_PROOFS = 64
+"""Users whose proofs of being there are kept, of one session."""
 REPLAY = 32 * 1024
 """Newest output of a session on a terminal that whoever joins later is shown."""
 VIEWER_QUEUE = 256 * 1024

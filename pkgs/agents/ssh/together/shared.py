@@ -23,6 +23,7 @@ from pkgs.agents.ssh.together.messages import (
     SessionOver,
     SessionStarted,
 )
+from pkgs.agents.ssh.together.presence import Attendance
 from pkgs.agents.ssh.together.table import Table
 from pkgs.agents.ssh.together.viewer import Push
 from pkgs.agents.ssh.together.visit import Visit, event_fields, tracker_of
@@ -76,6 +77,7 @@ class SharedSession:
         self._told: tuple[str, ...] = ()
         """Who was waited for when everybody was told last."""
         self._visits: dict[str, Visit] = {}
+        self._attendance = Attendance(gate, owner.identity, log.session_id)
         self._replay = Replay()
         self._size = (request.columns, request.rows)
         self._created = gate.now()
@@ -146,11 +148,10 @@ class SharedSession:
         cache, identity = self._gate.cache, parties.identity
         try:
             subject = Subject(identity, cache.roles_of(identity))
-            owner_roles = cache.roles_of(self._owner.identity)
         except DeniedError as problem:
             return Decision(False, (problem.message,))
         env = self._gate.environment(source, live=live)
-        return may_enter(self._rules, owner_roles, subject, mode, self._gate.node(), env)
+        return may_enter(self._rules, subject, mode, self._gate.node(), env)
 
     async def enter(self, visit: Visit) -> None:
         """Let somebody in who was just asked about. Raises AccessError: then they are not."""
@@ -188,6 +189,11 @@ class SharedSession:
             # Whatever becomes of the record: they are not here any more (attack A30).
             await self._reconsider()
 
+    def proven(self, user: str, at: float) -> None:
+        """The Auth Service says that this user is there."""
+        self._attendance.proven(user, at)
+        self._later(self._reconsider())
+
     def dismiss(self, visit: Visit, text: str) -> None:
         """Have somebody leave, soon."""
         self._later(self.leave(visit, text))
@@ -202,7 +208,7 @@ class SharedSession:
                 self._push(PeerInput(channel=self._log.channel, data=data))
         elif _INTERRUPT in data:
             await self.leave(visit, "You left the session.")
-        elif visit.mode in MAY_END and _TERMINATE in data:
+        elif visit.mode in MAY_END and _TERMINATE in data and self._attendance.counts(visit):
             await self.terminate(f"The session was terminated by the moderator {visit.name}.", visit.name)
 
     # Ends.
@@ -237,16 +243,21 @@ class SharedSession:
     # Whether it may run.
 
     def _present(self) -> list[Participant]:
-        """Those who are here and may be, with the roles they have now."""
+        """Those who are here, as far as they must show that, and may be, with the roles they have now."""
         here = []
         for visit in self._visits.values():
-            if self.may_enter(visit.parties, visit.source, visit.mode, live=True):
+            if self._attendance.counts(visit) and self.may_enter(
+                visit.parties, visit.source, visit.mode, live=True
+            ):
                 roles = self._gate.cache.roles_of(visit.parties.identity)
                 here.append(Participant(visit.parties.identity, roles, visit.mode))
         return here
 
     async def _reconsider(self) -> None:
         async with self._turn:
+            for visit in self._visits.values():
+                if news := self._attendance.news(visit):
+                    visit.viewer.show(line(news).encode())
             present = self._present()
             missing = joining.may_run(self._rules, present).reasons
             match self.state:

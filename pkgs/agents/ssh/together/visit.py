@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pkgs.agents.ssh.together import limits
 from pkgs.agents.ssh.together.viewer import Viewer
@@ -14,6 +15,9 @@ from pkgs.common.events.types import FieldValue
 from pkgs.common.output.sanitize import inert
 from pkgs.common.ssh.sessions.log import Parties
 from pkgs.common.ssh.sessions.messages import OpenSession
+
+Standing = Literal["free", "unseen", "here", "asked", "missed"]
+"""Whether they have to show that they are there, and have (`presence`)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -28,6 +32,8 @@ class Visit:
     """Columns and rows of their terminal; 0: they have none."""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     last_active: float = 0.0
+    standing: Standing = "free"
+    """As they were told last."""
 
     @property
     def name(self) -> str:
