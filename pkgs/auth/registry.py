@@ -253,5 +253,6 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(sessions.SessionOrders, handlers.sessions.orders, Callers.NODE)
     add(sessions.ListSessions, handlers.sessions.list, PEOPLE)
     add(sessions.KillSession, handlers.sessions.kill, PEOPLE)
+    add(sessions.DetachSession, handlers.sessions.detach, Callers.USER)
     add(sessions.ProvePresence, handlers.presence.prove, Callers.USER)
     return guarded.registry

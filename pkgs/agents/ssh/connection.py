@@ -343,6 +343,8 @@ class SshConnection:
 
     def abandoned(self, why: str) -> None:
         """Its client is not waited for any more."""
+        if self._own is not None and self._own.detached:
+            return  # those sessions go on; all else ends with the client's stream
         self.end(f"the connection was lost: {why}")
 
     def end(self, text: str) -> None:

@@ -16,6 +16,7 @@ from pkgs.auth.sessions.trackers import Trackers
 from pkgs.common.access.types import UseRule
 from pkgs.common.api.login import Done
 from pkgs.common.api.sessions import (
+    DetachSession,
     KillSession,
     ListSessions,
     ReportSessions,
@@ -24,7 +25,7 @@ from pkgs.common.api.sessions import (
     SessionOrders,
     SessionTracker,
 )
-from pkgs.common.errors import DeniedError, LimitExceededError, NotFoundError, UnavailableError
+from pkgs.common.errors import DeniedError, InputError, LimitExceededError, NotFoundError, UnavailableError
 from pkgs.common.events.codes import SESSION_TERMINATE
 from pkgs.common.pki.identity import PeerKind, SystemRole
 from pkgs.common.recording.ids import require_session_id
@@ -91,6 +92,32 @@ class SessionHandlers:
         if (identity.name, identity.cluster) == (session.host_user, session.owner_cluster):
             return True
         return bool(self._door.modes(caller, roles, session))
+
+    async def detach(self, caller: Caller, request: DetachSession) -> Done:
+        """By its owner alone, in person; the server decides anew, and has it in the audit log. Raises
+        NotFoundError for a session of somebody else."""
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER or identity.impersonator:
+            raise DeniedError("a session is left by its owner, under their own name")
+        session = self._trackers.find(require_session_id(request.session_id))  # attack A60
+        if (
+            session is None
+            or (identity.name, identity.cluster) != (session.host_user, session.owner_cluster)
+            or "peer" not in self._door.modes(caller, self._door.roles_of(caller), session)
+        ):
+            raise NotFoundError(
+                "you have no such session, or could not come back to it",
+                hint="'tsh sessions ls' lists yours",
+            )
+        if session.detached:
+            raise InputError("this session is detached already", hint="'tsh join' brings you back to it")
+        if session.state == "pending":
+            raise InputError("this session waits for others and does not run yet", hint="Ctrl-C gives it up")
+        if not self._trackers.reachable(session.host_id):
+            raise UnavailableError("the server of this session is not connected to the Auth Service now")
+        order = SessionOrder(session_id=session.session_id, what="detach", by=identity.name)
+        self._trackers.order(session.host_id, order)
+        return Done()
 
     async def kill(self, caller: Caller, request: KillSession) -> Done:
         """By the verb `delete`. Answered once the order is on its way; the server says how it went in the

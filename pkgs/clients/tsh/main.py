@@ -24,6 +24,7 @@ TOOL = Tool(
             "Live sessions.",
             {
                 "ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join"),
+                "detach": Verb(_VERBS + "sessions.detach", "Leave a session of your own, which goes on"),
                 "prove": Verb(_VERBS + "sessions.prove", "Show that you are there, as a moderator"),
             },
             {"list": "ls"},

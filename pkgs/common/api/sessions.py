@@ -52,6 +52,8 @@ class SessionTracker(msgspec.Struct, frozen=True, kw_only=True):
     needs: list[str] = []
     """Who must still come before it may run."""
     participants: list[Presence] = []
+    detached: bool = False
+    """Its owner has left it, and it goes on."""
     proves: bool = False
     """Set by the Auth Service for who asks: as moderators they have to show that they are there."""
 
@@ -69,8 +71,8 @@ class SessionOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What is to happen to a session, or what the Auth Service knows of it."""
 
     session_id: str
-    what: Literal["end", "present"] = "end"
-    """End it; or: a moderator has shown that they are there."""
+    what: Literal["end", "detach", "present"] = "end"
+    """End it; its owner leaves it; or: a moderator has shown that they are there."""
     reason: str = ""
     by: str = ""
     """Whose order; or who is there, a user of this cluster."""
@@ -117,6 +119,13 @@ class ListSessions(StreamRequest[SessionChunk], frozen=True, kw_only=True):
     """Empty: all."""
     session_id: str = ""
     """Empty: all."""
+
+
+class DetachSession(Request[Done], frozen=True, kw_only=True):
+    """The caller leaves a session of their own on a terminal, and it goes on. Answered once the order is on
+    its way."""
+
+    session_id: str
 
 
 class KillSession(Request[Done], frozen=True, kw_only=True):

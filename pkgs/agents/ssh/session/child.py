@@ -47,6 +47,7 @@ from pkgs.agents.ssh.together.messages import (
     JoinOutput,
     JoinOver,
     JoinSession,
+    PeerInput,
     Waiting,
 )
 from pkgs.agents.ssh.together.seat import Seat, become_nobody
@@ -121,6 +122,8 @@ class Child:
         self._listening = Listening(self.loop, self._link, self._streams)
         self._agent = AgentSocket(self.loop, self._streams)
         self._ended = False
+        self._typed_at = 0.0
+        """When somebody last typed into a session that was detached."""
 
     def run(self) -> None:
         self.loop.watch(self._link.fileno(), READ, self._pump)
@@ -347,6 +350,8 @@ class Child:
             self._beside(self._dial, splice, target, message.addresses)
 
     def _about_session(self, message: Message) -> None:
+        if self._ended and isinstance(message, PeerInput):
+            self._typed_at = time.monotonic()
         for session in tuple(self._sessions):
             if session.channel.number != getattr(message, "channel", -1):
                 continue
@@ -392,6 +397,8 @@ class Child:
         os._exit(1)
 
     def _keep_alive(self) -> None:
+        if self._ended:
+            return
         if self._connection.keep_alive() > self._start.keep_alive_count:
             self._connection.abort()
         else:
@@ -400,7 +407,7 @@ class Child:
     def _check_idle(self) -> None:
         """End a connection whose client has sent nothing for the time its roles allow."""
         assert self._account is not None
-        idle_s = time.monotonic() - self._connection.heard_at
+        idle_s = time.monotonic() - max(self._connection.heard_at, self._typed_at)
         left = self._account.idle_timeout_s - idle_s
         if left <= 0:
             self._link.tell(Idle())  # the service has it audited, and ends the connection
@@ -411,8 +418,13 @@ class Child:
         self._ended = True
         self._listening.end()
         self._streams.end()
-        self.loop.after(EXIT_WAIT_S, self.loop.stop)
+        self.loop.after(EXIT_WAIT_S, self._waited)
         self._maybe_exit()
+
+    def _waited(self) -> None:
+        """What should have ended by now is not waited for, unless its owner has detached it."""
+        if not any(isinstance(session, Session) and session.is_detached for session in self._sessions):
+            self.loop.stop()
 
     def _maybe_exit(self) -> None:
         if self._ended and not self._sessions and not self._forwards and not self._streams:

@@ -15,11 +15,14 @@ from typing import Literal
 
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.together import limits
+from pkgs.agents.ssh.together.detached import Detachment
 from pkgs.agents.ssh.together.messages import (
+    Detach,
     Held,
     Notice,
     PeerInput,
     Redraw,
+    Resize,
     SessionOver,
     SessionStarted,
 )
@@ -33,7 +36,7 @@ from pkgs.common.access.joining import MAY_END, MAY_TYPE, Mode, Participant
 from pkgs.common.access.types import Decision, Subject
 from pkgs.common.access.visiting import may_enter
 from pkgs.common.api.sessions import SessionTracker, State
-from pkgs.common.errors import AccessError, DeniedError, LimitExceededError
+from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, UnavailableError
 from pkgs.common.events import codes
 from pkgs.common.output.sanitize import inert
 from pkgs.common.ssh.process.messages import Refused
@@ -77,6 +80,7 @@ class SharedSession:
         self._told: tuple[str, ...] = ()
         """Who was waited for when everybody was told last."""
         self._visits: dict[str, Visit] = {}
+        self.detached = Detachment(owner.identity)
         self._attendance = Attendance(gate, owner.identity, log.session_id)
         self._replay = Replay()
         self._size = (request.columns, request.rows)
@@ -138,8 +142,32 @@ class SharedSession:
     def review(self) -> None:
         """Somebody's roles or locks may have changed."""
         # One at a time: the next comes in a second.
-        if self.state != "over" and (self._visits or self._demanding) and not self._tasks:
+        changes = self._visits or self._demanding or self.detached
+        if self.state != "over" and changes and not self._tasks:
             self._later(self._reconsider())
+
+    async def detach(self, by: str) -> None:
+        """Its owner leaves it, by their own order, and it goes on. Nothing happens for the order of somebody
+        else, or to a session that does not run. Raises AccessError: they are still in it."""
+        async with self._turn:
+            allowed = self.detached.may(by, self._gate.cache.cluster_name)
+            if not allowed or self.detached or self.state in ("pending", "over"):
+                return
+            await self._log.emit(codes.SESSION_LEAVE, reason="detached", participant_mode="owner")
+            await self._log.mark("leave", f"{inert(by)}, the owner")
+            back = f"tsh join --mode=peer {self.session_id}"
+            text = line(f"You left the session, and it goes on. Come back with: {back}")
+            if not self._push(Detach(channel=self._log.channel, text=text)):
+                raise UnavailableError("the session's process takes no order now")
+            self.detached.begin(self._gate.now())
+            self._tell(f"{inert(by)}, the owner, left the session; it goes on.")
+            self._table.changed()
+
+    def _fit(self, visit: Visit) -> None:
+        """The size of a session that its owner left is that of the terminal they come back with."""
+        columns, rows = visit.size
+        if self.detached and visit.mode in MAY_TYPE and columns and rows and self.detached.is_owner(visit):
+            self._push(Resize(channel=self._log.channel, columns=columns, rows=rows))
 
     # Visitors.
 
@@ -168,6 +196,7 @@ class SharedSession:
             self._visits[visit.id] = visit
             self._tell(f"{visit.name} joined the session as {visit.mode}.", but=visit)
             self._greet(visit)
+            self._fit(visit)
             self._table.changed()
         await self._reconsider()
 
@@ -258,6 +287,10 @@ class SharedSession:
             for visit in self._visits.values():
                 if news := self._attendance.news(visit):
                     visit.viewer.show(line(news).encode())
+            if self.state != "over" and (why := self.detached.over(self._gate.now(), self._visits.values())):
+                await self._log.mark("note", why)
+                self._end(why)
+                return
             present = self._present()
             missing = joining.may_run(self._rules, present).reasons
             match self.state:
@@ -356,6 +389,7 @@ class SharedSession:
             self._request,
             self._visits.values(),
             self.lacks(),
+            detached=bool(self.detached),
         )
 
     def _later(self, work: Awaitable[None]) -> None:

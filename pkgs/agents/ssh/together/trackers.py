@@ -103,9 +103,13 @@ class Reporter:
             session = self._table.find(order.session_id)
             if order.what == "present":
                 session.proven(order.by, order.at)
+            elif order.what == "detach":
+                await session.detach(order.by)
             else:
                 await session.kill(order.by, order.reason)
         except NotFoundError:
             self._log.info("a session that an order was for is over", extra={"sid": order.session_id})
         except AccessError as problem:
-            self._log.error("ending a session is not audited: %s", problem, extra={"sid": order.session_id})
+            self._log.error(
+                "an order about a session is not carried out: %s", problem, extra={"sid": order.session_id}
+            )

@@ -59,6 +59,8 @@ def tracker_of(
     request: OpenSession,
     visits: Iterable[Visit],
     needs: tuple[str, ...],
+    *,
+    detached: bool = False,
 ) -> SessionTracker:
     """What the cluster may know of a session."""
     node, identity = owner.node(), owner.identity
@@ -70,7 +72,7 @@ def tracker_of(
             mode="owner",
             last_active=created,
         )
-    ]
+    ][: not detached]
     for visit in visits:
         who = visit.parties.identity
         everybody.append(
@@ -98,4 +100,5 @@ def tracker_of(
         initial_command=request.command[: limits.MAX_REASON],
         needs=[need[: limits.MAX_REASON] for need in needs[: limits.MAX_SHOWN_DEMANDS]],
         participants=everybody,
+        detached=detached,
     )

@@ -40,7 +40,7 @@ def show(sessions: list[SessionTracker], format: str) -> None:
         (
             session.session_id,
             session.kind,
-            session.state,
+            f"{session.state}, detached" if session.detached else session.state,
             session.host_user,
             session.login,
             session.target_hostname,
