@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pkgs.common.api.audit import EmitEvents, SearchEvents
@@ -14,6 +15,7 @@ from pkgs.common.api.resources import PutResource
 from pkgs.common.api.sessions import (
     PRESENCE_ANSWER_S,
     PRESENCE_EVERY_S,
+    DetachSession,
     KillSession,
     ListSessions,
     ProvePresence,
@@ -237,5 +239,39 @@ def test_a51_what_shows_nobodys_presence(short_tmp: Path) -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await anext(orders)
+
+    run(main)
+
+
+def test_a_session_is_left_by_its_owner_alone(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await prepare(kit)
+            host = kit.as_host(await kit.join())
+            mine, waits, away = tracker("alice"), tracker("alice"), tracker("alice")
+            waits = msgspec.structs.replace(waits, state="pending")
+            away = msgspec.structs.replace(away, detached=True)
+            await host.call(ReportSessions(sessions=[mine, waits, away]))
+            alice, ender = await kit.user("alice", "plain"), await kit.user("ed", "own-ender")
+            client = kit.as_user(alice)
+            with pytest.raises(UnavailableError):
+                await client.call(DetachSession(session_id=mine.session_id))
+            orders = host.stream(SessionOrders())
+            await anext(orders)
+            for caller, sid, kind in (
+                (kit.as_user(ender), mine.session_id, NotFoundError),
+                (client, str(uuid.uuid4()), NotFoundError),
+                (client, "../../x", InputError),  # attack A60
+                (client, waits.session_id, InputError),
+                (client, away.session_id, InputError),
+                (kit.admin, mine.session_id, DeniedError),
+                (host, mine.session_id, DeniedError),
+            ):
+                with pytest.raises(kind):
+                    await caller.call(DetachSession(session_id=sid))
+            await client.call(DetachSession(session_id=mine.session_id))
+            async with asyncio.timeout(10):
+                order = await anext(orders)
+            assert (order.session_id, order.what, order.by) == (mine.session_id, "detach", "alice")
 
     run(main)
