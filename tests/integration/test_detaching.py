@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pkgs.agents.ssh.together import limits
 from pkgs.agents.ssh.together.limits import DETACHED_S
+from pkgs.agents.ssh.together.shared import SharedSession
 from tests.harness.wait import wait_for
 from tests.integration.ssh_kit import SshNode, User, children_of, ended, role
 from tests.integration.terminal import Terminal
@@ -118,8 +120,21 @@ def test_what_others_order_does_nothing_and_channels_beside_go_on(node: SshNode)
     wait_for(lambda: not own(node, "cora"), what="the session is over")
 
 
-def own(node: SshNode, user: str) -> list[object]:
-    return node.call(lambda: [s for s in node.table.all() if s.tracker().host_user == user])  # type: ignore[no-any-return]
+def test_only_so_many_go_on_without_their_owner(node: SshNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_DETACHED", 0)
+    with at_terminal(node.user("kurt"), "echo ready; cat") as owner:
+        owner.expect("ready")
+        detach(node, "kurt")
+        owner.expect("You have left 0 sessions here already")
+        assert not node.call(lambda: bool(own_of(node, "kurt")[0].detached))
+
+
+def own_of(node: SshNode, user: str) -> list[SharedSession]:
+    return [session for session in node.table.all() if session.owner == user]
+
+
+def own(node: SshNode, user: str) -> list[SharedSession]:
+    return node.call(lambda: own_of(node, user))  # type: ignore[no-any-return]
 
 
 def test_a14_a_left_session_ends_as_every_session_does(

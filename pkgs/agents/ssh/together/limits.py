@@ -22,6 +22,8 @@ ANSWER_REST_S = 0.02
 """Between attempts to hear word about a session whose answer is not taken yet."""
 DETACHED_S = 4 * 3600.0
 """How long a session goes on that its owner has left, without seeing them again."""
+MAX_DETACHED = 8
+"""Sessions of one user on one server that go on without them."""
 END_GRACE_S = 5.0
 """From the order that a session end to the end of its whole connection."""
 MAX_REASON = 512

@@ -91,6 +91,11 @@ class SharedSession:
         self._tasks: set[asyncio.Future[None]] = set()
 
     @property
+    def owner(self) -> str:
+        """Whoever opened it."""
+        return self._owner.identity.name
+
+    @property
     def visits(self) -> list[Visit]:
         """Those who are in it beside its owner."""
         return list(self._visits.values())
@@ -152,6 +157,10 @@ class SharedSession:
         async with self._turn:
             allowed = self.detached.may(by, self._gate.cache.cluster_name)
             if not allowed or self.detached or self.state in ("pending", "over"):
+                return
+            if self._table.left_by(self.owner) >= limits.MAX_DETACHED:
+                text = f"You have left {limits.MAX_DETACHED} sessions here already: end one of them first."
+                self._push(Notice(channel=self._log.channel, text=line(text)))
                 return
             await self._log.emit(codes.SESSION_LEAVE, reason="detached", participant_mode="owner")
             await self._log.mark("leave", f"{inert(by)}, the owner")
