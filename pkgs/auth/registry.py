@@ -254,5 +254,6 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(sessions.ListSessions, handlers.sessions.list, PEOPLE)
     add(sessions.KillSession, handlers.sessions.kill, PEOPLE)
     add(sessions.DetachSession, handlers.sessions.detach, Callers.USER)
+    add(sessions.AskTransfer, handlers.sessions.ask_transfer, Callers.USER)
     add(sessions.ProvePresence, handlers.presence.prove, Callers.USER)
     return guarded.registry

@@ -228,6 +228,11 @@ async def detaching(w: World, peer: Peer) -> Any:
     return sessions.DetachSession(session_id=killed.session_id)
 
 
+async def asking_to_copy(w: World, peer: Peer) -> Any:
+    killed = await killing(w, peer)
+    return sessions.AskTransfer(session_id=killed.session_id)
+
+
 async def proving(w: World, peer: Peer) -> Any:
     """Of the session of `plain`, with a code of theirs."""
     assert w.plain is not None
@@ -413,6 +418,7 @@ ROWS: list[Row] = [
     row(sessions.ListSessions(), USERS | ADMIN),
     Row("KillSession", killing, BY_RULE),
     Row("DetachSession", detaching, frozenset({"plain"}), hidden=True),
+    Row("AskTransfer", asking_to_copy, frozenset({"plain"}), hidden=True),
     Row("ProvePresence", proving, frozenset({"plain"}), hidden=True),
     # Last: it makes an earlier certificate of the machine worthless.
     Row("RenewBotCerts", each(lambda w, p: bots.RenewBotCerts(**new_keys())), frozenset({"bot"})),

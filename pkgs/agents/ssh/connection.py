@@ -31,7 +31,7 @@ from pkgs.agents.ssh.messages import (
 )
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
-from pkgs.agents.ssh.together import visitor
+from pkgs.agents.ssh.together import beside, visitor
 from pkgs.agents.ssh.together.messages import GaveUp, Waiting
 from pkgs.agents.ssh.together.owner import OwnSessions
 from pkgs.agents.ssh.together.table import Table
@@ -115,6 +115,7 @@ class SshConnection:
         self._push: Push = lambda message: False
         self._own: OwnSessions | None = None
         self._visitor: visitor.Visitor | None = None
+        self._beside: beside.Beside | None = None
         self._in_company = False
         """Whether nothing was granted here but what waits for the company that roles require."""
         self._idle_timeout_s = 0.0
@@ -170,6 +171,7 @@ class SshConnection:
             self._forwards = Forwards(
                 self._gate, identity, user, self._source, self._emit_mine, self._shared.log
             )
+            self._beside = beside.Beside(table, identity, user)
             self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
             visits=user == JOIN_LOGIN,
@@ -218,7 +220,10 @@ class SshConnection:
         assert self._own is not None
         match message:
             case OpenSession():
-                await answer(await self._open_session(message))
+                opened = await self._open_session(message)
+                if isinstance(opened, Refused) and self._beside is not None:
+                    self._beside.ended(message.channel)
+                await answer(opened)
             case Output(channel=channel, data=data):
                 await self._session(channel).output(data)
                 self._own.output(channel, data)
@@ -229,6 +234,8 @@ class SshConnection:
                 self._own.resized(channel, columns, rows)
             case FileOperation():
                 await self._transfers.operation(self._session(message.channel), message)
+                if self._beside is not None:
+                    self._beside.operation(message)
             case FileSummary():
                 await self._transfers.summary(self._session(message.channel), message)
             case SessionEnded():
@@ -236,6 +243,8 @@ class SshConnection:
                 await self._transfers.settle(message.channel)
                 del self._sessions[message.channel]
                 await self._own.ended(message.channel)
+                if self._beside is not None:
+                    self._beside.ended(message.channel)
                 self._holds.off_terminal(message.channel)
                 await session.end(message)
             case GaveUp(channel=channel):
@@ -271,6 +280,8 @@ class SshConnection:
                 # The others' ends are still to be said.
                 self._shared.log.exception("the end of a session is not audited")
         self._sessions.clear()
+        if self._beside is not None:
+            self._beside.close()
         self._transfers.close()
         self._holds.release()
         try:
@@ -311,6 +322,8 @@ class SshConnection:
             self._gate.options(identity, self.login, self._source)
         ):
             self._disconnect(NO_COPIES, NO_COPIES)
+        elif self._beside is not None and not self._beside.may_go_on:
+            self.end("those who approved of the copying are not there any more")
         elif self._own is not None:
             self._own.review()
 
@@ -368,9 +381,15 @@ class SshConnection:
         # Who needs company gets nothing but a terminal, which waits for it (attack A30).
         on_terminal = request.pty and request.kind != "subsystem"
         decision = self._gate.decide(self.identity, self.login, self._source, accompanied=on_terminal)
+        approved = (
+            not decision and self._in_company and self._beside is not None and self._beside.take(request)
+        )
+        if approved:
+            decision = self._gate.decide(self.identity, self.login, self._source, accompanied=True)
         if not decision:
             await self._reject(request, "; ".join(decision.reasons))
-            return Refused(text=decision.text or "access denied")
+            sftp = self._in_company and request.kind == "subsystem"
+            return Refused(text=decision.text or (beside.HOW if sftp else "access denied"))
         options = self._gate.options(self.identity, self.login, self._source)
         open_now = len(self._sessions) + self._own.waiting
         if options.max_sessions and open_now >= options.max_sessions:
@@ -427,7 +446,9 @@ class SshConnection:
     ) -> SessionOpened | Refused:
         """It runs from now on, if the user may still have it: they may have waited for long."""
         assert self.identity is not None
-        decision = self._gate.decide(self.identity, self.login, self._source, accompanied=on_terminal)
+        approved = self._beside is not None and self._beside.holds(request.channel)
+        company = on_terminal or approved
+        decision = self._gate.decide(self.identity, self.login, self._source, accompanied=company)
         if not decision or self._why_over:
             return Refused(text=decision.text or "access denied")
         if self._confined(request) != (forced, ""):

@@ -16,6 +16,7 @@ from pkgs.auth.sessions.trackers import Trackers
 from pkgs.common.access.types import UseRule
 from pkgs.common.api.login import Done
 from pkgs.common.api.sessions import (
+    AskTransfer,
     DetachSession,
     KillSession,
     ListSessions,
@@ -94,12 +95,30 @@ class SessionHandlers:
         return bool(self._door.modes(caller, roles, session))
 
     async def detach(self, caller: Caller, request: DetachSession) -> Done:
-        """By its owner alone, in person; the server decides anew, and has it in the audit log. Raises
-        NotFoundError for a session of somebody else."""
+        """The server decides anew, and has it in the audit log."""
+        session = self._own(caller, request.session_id)
+        if session.detached:
+            raise InputError("this session is detached already", hint="'tsh join' brings you back to it")
+        self._order(session, SessionOrder(session_id=session.session_id, what="detach", by=session.host_user))
+        return Done()
+
+    async def ask_transfer(self, caller: Caller, request: AskTransfer) -> Done:
+        """The server asks those who are in the session, and has their answers in the audit log."""
+        session = self._own(caller, request.session_id)
+        _check_reason(request.reason)
+        order = SessionOrder(
+            session_id=session.session_id, what="copy", by=session.host_user, reason=request.reason
+        )
+        self._order(session, order)
+        return Done()
+
+    def _own(self, caller: Caller, session_id: str) -> SessionTracker:
+        """A session that runs, for its owner alone, in person. Raises NotFoundError for one of somebody
+        else, InputError for one that waits."""
         identity = caller.identity
         if identity is None or identity.kind is not PeerKind.USER or identity.impersonator:
-            raise DeniedError("a session is left by its owner, under their own name")
-        session = self._trackers.find(require_session_id(request.session_id))  # attack A60
+            raise DeniedError("only the owner of a session may order this, under their own name")
+        session = self._trackers.find(require_session_id(session_id))  # attack A60
         if (
             session is None
             or (identity.name, identity.cluster) != (session.host_user, session.owner_cluster)
@@ -109,15 +128,14 @@ class SessionHandlers:
                 "you have no such session, or could not come back to it",
                 hint="'tsh sessions ls' lists yours",
             )
-        if session.detached:
-            raise InputError("this session is detached already", hint="'tsh join' brings you back to it")
         if session.state == "pending":
             raise InputError("this session waits for others and does not run yet", hint="Ctrl-C gives it up")
+        return session
+
+    def _order(self, session: SessionTracker, order: SessionOrder) -> None:
         if not self._trackers.reachable(session.host_id):
             raise UnavailableError("the server of this session is not connected to the Auth Service now")
-        order = SessionOrder(session_id=session.session_id, what="detach", by=identity.name)
         self._trackers.order(session.host_id, order)
-        return Done()
 
     async def kill(self, caller: Caller, request: KillSession) -> Done:
         """By the verb `delete`. Answered once the order is on its way; the server says how it went in the
@@ -126,8 +144,7 @@ class SessionHandlers:
         session = self._trackers.find(require_session_id(request.session_id))  # attack A60
         if session is None or not self._permissions.decide(caller, _rule("delete", session)):
             raise NotFoundError("there is no such session", hint="`tctl sessions ls` lists them")
-        if len(request.reason) > limits.MAX_REASON:
-            raise LimitExceededError(f"a reason may have {limits.MAX_REASON} characters")
+        _check_reason(request.reason)
         if not self._trackers.reachable(session.host_id):
             raise UnavailableError(
                 "the server of this session is not connected to the Auth Service now",
@@ -149,6 +166,11 @@ class SessionHandlers:
         order = SessionOrder(session_id=session.session_id, reason=request.reason, by=actor)
         self._trackers.order(session.host_id, order)
         return Done()
+
+
+def _check_reason(text: str) -> None:
+    if len(text) > limits.MAX_REASON:
+        raise LimitExceededError(f"a reason may have {limits.MAX_REASON} characters")
 
 
 def _agent(caller: Caller) -> str:

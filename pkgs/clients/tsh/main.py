@@ -24,6 +24,10 @@ TOOL = Tool(
             "Live sessions.",
             {
                 "ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join"),
+                "ask-transfer": Verb(
+                    _VERBS + "sessions.ask_transfer",
+                    "Ask the moderators of your session to let you copy files",
+                ),
                 "detach": Verb(_VERBS + "sessions.detach", "Leave a session of your own, which goes on"),
                 "prove": Verb(_VERBS + "sessions.prove", "Show that you are there, as a moderator"),
             },

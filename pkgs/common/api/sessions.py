@@ -71,8 +71,9 @@ class SessionOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What is to happen to a session, or what the Auth Service knows of it."""
 
     session_id: str
-    what: Literal["end", "detach", "present"] = "end"
-    """End it; its owner leaves it; or: a moderator has shown that they are there."""
+    what: Literal["end", "detach", "copy", "present"] = "end"
+    """End it; its owner leaves it; its owner asks to copy files; or: a moderator has shown that they are
+    there."""
     reason: str = ""
     by: str = ""
     """Whose order; or who is there, a user of this cluster."""
@@ -126,6 +127,13 @@ class DetachSession(Request[Done], frozen=True, kw_only=True):
     its way."""
 
     session_id: str
+
+
+class AskTransfer(Request[Done], frozen=True, kw_only=True):
+    """The caller asks the moderators of a session of their own whether files may be copied beside it."""
+
+    session_id: str
+    reason: str = ""
 
 
 class KillSession(Request[Done], frozen=True, kw_only=True):

@@ -20,6 +20,12 @@ TYPED_AHEAD = 64 * 1024
 """Input of peers that the program has not read yet; more of it is lost, as on a terminal."""
 ANSWER_REST_S = 0.02
 """Between attempts to hear word about a session whose answer is not taken yet."""
+COPY_ANSWER_S = 120.0
+"""For moderators to say whether files may be copied."""
+COPY_USE_S = 300.0
+"""For the owner to begin, once they may."""
+COPY_SHOWN = 20
+"""Operations on files that are shown to everybody, of one approved copy."""
 DETACHED_S = 4 * 3600.0
 """How long a session goes on that its owner has left, without seeing them again."""
 MAX_DETACHED = 8

@@ -105,6 +105,8 @@ class Reporter:
                 session.proven(order.by, order.at)
             elif order.what == "detach":
                 await session.detach(order.by)
+            elif order.what == "copy":
+                await session.copying.ask(order.by, order.reason)
             else:
                 await session.kill(order.by, order.reason)
         except NotFoundError:

@@ -6,13 +6,7 @@ from pkgs.clients.tsh.connections.dial import auth_client
 from pkgs.clients.tsh.flags import CLUSTER
 from pkgs.clients.tsh.profile.login import current
 from pkgs.clients.tsh.sessions import listing
-from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Parsed, Spec
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    # Only for the type checker; see `common/errors`.
-    from pkgs.common.rpc.calls import BlockingClient
 
 SPEC = Spec(
     "Leave a session of your own, from another terminal; it goes on for some hours, and 'tsh join --mode=peer"
@@ -31,22 +25,9 @@ def run(args: Parsed) -> int:
     login = current(args)
     client = auth_client(login)
     try:
-        session_id = require_session_id(args.words[0]) if args.words else _only(client, login.user)
+        session_id = require_session_id(args.words[0]) if args.words else listing.only_own(client, login.user)
         client.call(DetachSession(session_id=session_id), deadline_s=listing.DEADLINE_S)
     finally:
         client.close()
     print(f"The session goes on without you. Come back with: tsh join --mode=peer {session_id}")
     return 0
-
-
-def _only(client: BlockingClient, user: str) -> str:
-    found = [
-        session.session_id
-        for session in listing.fetch(client, kind="ssh")
-        if session.host_user == user and not session.detached
-    ]
-    if not found:
-        raise NotFoundError("you are in no session on a terminal")
-    if len(found) > 1:
-        raise InputError(f"you are in {len(found)} sessions", hint="name one: 'tsh sessions ls' lists them")
-    return found[0]
