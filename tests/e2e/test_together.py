@@ -93,6 +93,15 @@ def test_a_moderated_session_from_the_invitation_to_the_end(cluster: Cluster, mo
             owner.expect("the session begins")
             owner.type("echo vis''ible")
             moderator.expect("visible")
+            copy = ("scp", str(cluster.config), f"{OS_USER}@{cluster.nodename}:{olaf.home}/copied")
+            assert "tsh sessions ask-transfer" in olaf.tsh(*copy).err
+            olaf.tsh("sessions", "ask-transfer", "--reason=the new file").ok()
+            moderator.expect("olaf asks to copy files by sftp: the new file")
+            moderator.type("y", end="")
+            owner.expect("mona approved: olaf may now start sftp or scp, once.")
+            olaf.tsh(*copy).ok()
+            moderator.expect(f"olaf by sftp: open {olaf.home}/copied")
+            assert olaf.tsh(*copy).code != 0
             moderator.type("\x03", end="")
             assert moderator.end() == 0
         owner.expect("The session is paused")
@@ -106,6 +115,7 @@ def test_a_moderated_session_from_the_invitation_to_the_end(cluster: Cluster, mo
     assert end["participants"] == ["olaf", "mona"]
     assert cluster.wait_event("session.join", sid=sid, user="mona")["participant_mode"] == "moderator"
     assert cluster.wait_event("session.terminate", sid=sid)["updated_by"] == "mona"
+    assert cluster.wait_event("session.file_transfer", sid=sid, user="mona")["participant_mode"] == "moderator"
     wait_for(lambda: not listed(mona, "olaf"), what="the session to be listed no more", every_s=0.2)
 
     def played() -> str:
