@@ -115,7 +115,9 @@ def test_a_moderated_session_from_the_invitation_to_the_end(cluster: Cluster, mo
     assert end["participants"] == ["olaf", "mona"]
     assert cluster.wait_event("session.join", sid=sid, user="mona")["participant_mode"] == "moderator"
     assert cluster.wait_event("session.terminate", sid=sid)["updated_by"] == "mona"
-    assert cluster.wait_event("session.file_transfer", sid=sid, user="mona")["participant_mode"] == "moderator"
+    assert (
+        cluster.wait_event("session.file_transfer", sid=sid, user="mona")["participant_mode"] == "moderator"
+    )
     wait_for(lambda: not listed(mona, "olaf"), what="the session to be listed no more", every_s=0.2)
 
     def played() -> str:
