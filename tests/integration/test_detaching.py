@@ -108,7 +108,7 @@ def test_what_others_order_does_nothing_and_channels_beside_go_on(node: SshNode)
         for session in sessions:
             node.run(session.detach("mallory"))
             assert not session.detached
-        first = next(s for s in sessions if s._log.channel == channels[0].remote_chanid)
+        first = next(s for s in sessions if s.log.channel == channels[0].remote_chanid)
         node.run(first.detach("cora"))
         wait_for(channels[0].exit_status_ready, what="the client is let go")
         assert channels[0].recv_exit_status() == 0
