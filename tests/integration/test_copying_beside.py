@@ -131,6 +131,7 @@ def test_a14_a_copy_ends_when_who_approved_it_leaves(node: SshNode) -> None:
             channel.invoke_subsystem("sftp")
             channel.sendall(b"\x00\x00\x00\x05\x01\x00\x00\x00\x03")
             assert channel.recv(5)
+            ask(node, sid, "cora")  # which does not end what goes on
             passes = node.reviews.passes
             wait_for(lambda: node.reviews.passes > passes + 1, what="two more reviews")
             assert transport.is_active()

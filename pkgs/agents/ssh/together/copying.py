@@ -29,11 +29,14 @@ class Copying:
         self._request = CopyRequest()
 
     async def ask(self, by: str, reason: str) -> None:
-        """Nothing happens for the order of somebody else, or where nobody is asked. Raises AccessError."""
+        """Nothing happens for the order of somebody else, or where nobody is asked, or
+        while an earlier question or what came of it is not over. Raises AccessError."""
         session = self._session
         async with session.turn:
             allowed = session.detached.may(by, session.gate.cache.cluster_name)
             if not allowed or session.state != "running" or not session.demanding:
+                return
+            if self._request.stage(session.gate.now()) != "none":
                 return
             await session.log.emit(codes.COPY_ASKED, reason=reason or None)
             await session.log.mark("note", f"{inert(by)} asks to copy files")

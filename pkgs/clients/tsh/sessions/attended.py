@@ -16,6 +16,7 @@ import sys
 import termios
 import tty
 from collections.abc import Callable
+from contextlib import suppress
 
 CODE_DIGITS = 6
 _ESC, _BEL = 0x1B, 0x07
@@ -92,34 +93,45 @@ def run(argv: list[str], prove: Callable[[str], str]) -> int:
         child.send_signal(signal.SIGWINCH)
 
     signal.signal(signal.SIGWINCH, resized)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # not without what follows
+    ended = False
     try:
         tty.setraw(terminal)
-        _pump(terminal, keys, prove)
+        ended = _pump(terminal, keys, prove)
     finally:
-        os.close(keys)  # OpenSSH ends, if it has not
+        if not ended:
+            child.terminate()
+        os.close(keys)
         status = child.wait()
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
     return status if status >= 0 else 128 - status
 
 
-def _pump(terminal: int, keys: int, prove: Callable[[str], str]) -> None:
+def _pump(terminal: int, keys: int, prove: Callable[[str], str]) -> bool:
+    """Until OpenSSH has ended; False: the terminal is gone before."""
     digits = Digits()
     while True:
         ready, _, _ = select.select((terminal, keys), (), ())
-        try:
-            # What comes back is the echo before OpenSSH has turned it off; the end of it is OpenSSH's.
-            if keys in ready and not os.read(keys, _READ):
-                return
-            if terminal in ready:
-                typed = os.read(terminal, _READ)
-                if not typed:
-                    return
-                rest, codes = digits.feed(typed)
+        # What comes back is the echo before OpenSSH has turned it off; the end of it is OpenSSH's.
+        if keys in ready and not _read(keys):
+            return True
+        if terminal in ready:
+            typed = _read(terminal)
+            if not typed:
+                return False
+            rest, codes = digits.feed(typed)
+            with suppress(OSError):  # it has ended; the next reading says so
                 os.write(keys, rest)
-                for code in codes:
-                    _show(prove(code))
-        except OSError:
-            return
+            for code in codes:
+                _show(prove(code))
+
+
+def _read(fd: int) -> bytes:
+    """Nothing at the end."""
+    try:
+        return os.read(fd, _READ)
+    except OSError:
+        return b""
 
 
 def _show(text: str) -> None:
