@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from pkgs.agents.ssh.connection import SshConnection
-from pkgs.agents.ssh.gate import Gate
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import AuthPreference, Lock, LockSpec, LockTarget, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec
+from pkgs.common.ssh.service.gate import Gate
 from tests.bench.report import Row
 
 SESSIONS = 500

@@ -23,7 +23,6 @@ import msgspec
 import paramiko
 
 from pkgs.agents.ssh.connection import Shared, SshConnection
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
@@ -60,6 +59,7 @@ from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.pool import Pool
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 from tests.integration.os_user import OTHER, make_other

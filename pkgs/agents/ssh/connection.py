@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import pwd
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pkgs.agents.ssh.forwards import Forwards
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.holds import Holds
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.wanted import wanted_of
@@ -46,6 +47,7 @@ from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.copies import is_copy
 from pkgs.common.ssh.sessions.log import Parties, SessionLog
 from pkgs.common.ssh.sessions.messages import (
@@ -129,7 +131,10 @@ class SshConnection:
     def decide(self, user: str, blob: bytes) -> Verdict:
         if user == JOIN_LOGIN:
             return visitor.verdict(self._gate, blob, self._source)
-        return self._gate.verdict(user, blob, self._source)
+        verdict = self._gate.verdict(user, blob, self._source, accompanied=True)
+        if verdict.identity is not None and (refusal := cannot_become(user)):
+            return Verdict(None, refusal, verdict.identity.name, refusal)
+        return verdict
 
     async def refused(self, user: str, verdict: Verdict) -> None:
         node = self._gate.node()
@@ -469,6 +474,16 @@ class SshConnection:
             return self._sessions[channel]
         except KeyError:
             raise ProtocolError("no session on that channel") from None
+
+
+def cannot_become(login: str) -> str:
+    """Why this process could not become that login; empty when it can."""
+    if os.geteuid() == 0:
+        return ""
+    own = pwd.getpwuid(os.geteuid()).pw_name
+    if login == own:
+        return ""
+    return f"this host's agent runs as {own} and can only serve that login"
 
 
 def _record_of(

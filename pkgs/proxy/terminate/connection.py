@@ -6,10 +6,12 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
+from pkgs.common.access.options.forwarding import ANYWHERE
 from pkgs.common.api.openssh import IssueOpensshUserCert, LoginProof
 from pkgs.common.errors import AccessError, DeniedError, InputError, LimitExceededError, ProtocolError
 from pkgs.common.events import codes
@@ -22,6 +24,7 @@ from pkgs.common.resources.kinds import Node
 from pkgs.common.rpc.calls import AsyncClient
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.copies import is_copy
 from pkgs.common.ssh.sessions.log import Parties, SessionLog
 from pkgs.common.ssh.sessions.messages import (
@@ -34,7 +37,6 @@ from pkgs.common.ssh.sessions.messages import (
 )
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
-from pkgs.proxy.terminate.gate import Gate
 from pkgs.proxy.terminate.limits import CERT_CALL_S, MAX_CONNECTIONS_OF_USER, MAX_SESSIONS, RECORD_HEAD
 from pkgs.proxy.terminate.messages import (
     ForwardAnswer,
@@ -47,6 +49,7 @@ from pkgs.proxy.terminate.messages import (
 )
 
 NO_LONGER = "access is no longer allowed"
+NO_PORTS = "port forwarding is not permitted"
 _SFTP = "sftp"
 
 
@@ -60,6 +63,8 @@ class Shared:
     unfinished: Unfinished
     dial: Callable[[Node], Awaitable[socket.socket]]
     log: logging.Logger
+    host_id: str
+    """The proxy's own."""
     counts: Callable[[str], int]
     """Connections of a user now."""
 
@@ -115,7 +120,7 @@ class Terminated:
                 "login": user,
                 "success": False,
                 "error": verdict.reason,
-                "server_id": self._gate.host_id,
+                "server_id": self._shared.host_id,
                 "server_hostname": self._hostname(),
                 "addr.remote": self._client_addr,
                 "proto": "ssh",
@@ -148,10 +153,10 @@ class Terminated:
 
     def _recorded_node(self) -> Node:
         """The server as events and recordings name it: whose word they are is told by the proxy's id."""
-        node = self._gate.cache.nodes.get(self._gate.node_id) or self._last
-        self._last = node
-        metadata = msgspec.structs.replace(node.metadata, name=self._gate.host_id)
-        return msgspec.structs.replace(node, metadata=metadata)
+        with suppress(DeniedError):  # it is gone
+            self._last = self._gate.node()
+        metadata = msgspec.structs.replace(self._last.metadata, name=self._shared.host_id)
+        return msgspec.structs.replace(self._last, metadata=metadata)
 
     def _hostname(self) -> str:
         return self._recorded_node().spec.hostname
@@ -241,7 +246,7 @@ class Terminated:
             self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
         elif authorities and not self._gate.still_trusts(self._blob, identity, self._login, self._source):
             self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
-        elif self._forwards and not self._gate.may_forward(identity, self._login, self._source, live=True):
+        elif self._forwards and not self._may_forward(identity, live=True)[0]:
             self._disconnect("port forwarding is no longer allowed", NO_LONGER)
         elif self._gate.now() >= (
             identity.previous_expires_at or identity.expires_at
@@ -329,18 +334,22 @@ class Terminated:
 
     async def _open_forward(self, request: OpenForward) -> ForwardAnswer:
         assert self.identity is not None
-        decision = self._gate.decide(self.identity, self._login, self._source)
-        if decision and self._gate.may_forward(self.identity, self._login, self._source):
+        permitted, why, text = self._may_forward(self.identity)
+        if permitted:
             self._forwards.add(request.channel)
             return ForwardAnswer()
-        text = decision.text or "port forwarding is not permitted"
-        why = text if decision else "; ".join(decision.reasons)
         await self._forward_ended(
             ForwardEnded(
                 channel=request.channel, host=request.host, port=request.port, what="failed", error=why
             )
         )
         return ForwardAnswer(refusal=text)
+
+    def _may_forward(self, identity: Identity, *, live: bool = False) -> tuple[bool, str, str]:
+        """Whether; why not, for the audit; and what the user is told. The server's own sshd looks names up,
+        so where a role lists or denies destinations, none can be checked: then no."""
+        rights = self._gate.forwarding(identity, self._login, self._source, live=live)
+        return rights.local and rights.to == ANYWHERE, rights.why or NO_PORTS, rights.text or NO_PORTS
 
     async def _forward_ended(self, message: ForwardEnded) -> None:
         assert self._parties is not None
