@@ -120,6 +120,7 @@ def test_a18_forwarding_is_for_those_whose_roles_allow_it(world: Agentless) -> N
     assert "SSH-2.0" not in refused.out and refused.code != 0
     sftp = run("sftp", "-F", carol.ssh_config(), "-b", "-", jump[-1], env=carol.env, stdin="ls\n")
     assert sftp.code != 0 and "file copying is not permitted" in sftp.err
+    world.cluster.wait_event("sftp", code="TS020E", user="carol")
     assert carol.ssh(jump[-1], "echo in").out == "in\n"
 
 

@@ -23,7 +23,7 @@ from pkgs.common.ssh.client.hosts import ByAuthority, trust_in_hosts
 from pkgs.common.ssh.client.login import UserKey
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward
-from pkgs.common.ssh.limits import LOGIN_GRACE_S
+from pkgs.common.ssh.limits import FAREWELL_S, LOGIN_GRACE_S, MAX_SESSIONS
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
     OPEN_PROHIBITED,
@@ -47,7 +47,7 @@ from pkgs.common.ssh.process.messages import (
 from pkgs.common.ssh.requests import DirectTcp
 from pkgs.common.ssh.sessions.messages import OpenSession, SessionOpened
 from pkgs.proxy.sshgate.child import shed_power
-from pkgs.proxy.terminate.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS, TARGET_S
+from pkgs.proxy.terminate.limits import EXIT_WAIT_S, TARGET_S
 from pkgs.proxy.terminate.messages import (
     ForwardAnswer,
     ForwardEnded,

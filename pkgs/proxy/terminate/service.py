@@ -133,7 +133,7 @@ class Terminator:
         self._reviews.discard(one)
 
     def _count(self, user: str) -> int:
-        return sum(one.identity is not None and one.identity.name == user for one in self._open)
+        return sum(one.client is not None and one.client.identity.name == user for one in self._open)
 
     async def _ready(self) -> None:
         async with self._starting:

@@ -13,7 +13,15 @@ from typing import Protocol
 
 from pkgs.common.output.sanitize import inert
 from pkgs.common.ssh.channel import Channel, Reply
-from pkgs.common.ssh.limits import CHUNK
+from pkgs.common.ssh.limits import (
+    CHUNK,
+    MAX_COMMAND,
+    MAX_ENV_VALUE,
+    MAX_ENV_VARS,
+    MAX_SHOWN_COMMAND,
+    MAX_TERM,
+    RESIZE_REST_S,
+)
 from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, OpenRefused
 from pkgs.common.ssh.process.loop import Loop
 from pkgs.common.ssh.process.messages import Message, Refused
@@ -37,15 +45,7 @@ from pkgs.common.ssh.sessions.messages import (
     SessionKind,
     SessionOpened,
 )
-from pkgs.proxy.terminate.limits import (
-    ANSWER_S,
-    MAX_COMMAND,
-    MAX_ENV_VALUE,
-    MAX_ENV_VARS,
-    MAX_SHOWN_COMMAND,
-    MAX_TERM,
-    RESIZE_REST_S,
-)
+from pkgs.proxy.terminate.limits import ANSWER_S
 from pkgs.proxy.terminate.relay import Far, Relay
 
 _PASSED_ON = re.compile(

@@ -21,11 +21,7 @@ import msgspec
 from pkgs.agents.ssh.limits import (
     DRAIN_S,
     EOF_HOLD_S,
-    MAX_COMMAND,
-    MAX_SHOWN_COMMAND,
-    MAX_TERM,
     READS_PER_TURN,
-    RESIZE_REST_S,
     TERMINAL_REST_S,
 )
 from pkgs.agents.ssh.session.env import ClientEnv, asked_of_others
@@ -44,7 +40,7 @@ from pkgs.agents.ssh.together.messages import (
 )
 from pkgs.agents.ssh.together.room import Room
 from pkgs.common.ssh.channel import Channel, Reply
-from pkgs.common.ssh.limits import CHUNK
+from pkgs.common.ssh.limits import CHUNK, MAX_COMMAND, MAX_SHOWN_COMMAND, MAX_TERM, RESIZE_REST_S
 from pkgs.common.ssh.process.loop import READ, WRITE, Loop, Timer
 from pkgs.common.ssh.process.messages import Message, Refused
 from pkgs.common.ssh.requests import (

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
+from pkgs.agents.ssh.limits import EXIT_WAIT_S, MOTD_LIMIT
 from pkgs.agents.ssh.messages import (
     Account,
     AgentAnswer,
@@ -54,7 +54,7 @@ from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward
-from pkgs.common.ssh.limits import LOGIN_GRACE_S
+from pkgs.common.ssh.limits import FAREWELL_S, LOGIN_GRACE_S, MAX_SESSIONS
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
     OPEN_PROHIBITED,
@@ -161,7 +161,7 @@ class Child:
             self.loop.call_soon(self._check_idle)
 
     def open_session(self, channel: Channel) -> Owner:
-        if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
+        if len(self._sessions) >= MAX_SESSIONS:
             raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many sessions in one connection")
         visits = self._account is not None and self._account.visits
         session = Seat(self, channel) if visits else Session(self, channel)

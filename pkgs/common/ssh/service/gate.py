@@ -28,6 +28,11 @@ from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import AuthPreference, Lock, NetworkingConfig, Node, RecordingConfig
 from pkgs.common.resources.role import Role
 from pkgs.common.ssh.process.monitor import Verdict
+from pkgs.common.ssh.service.client import Client
+
+NO_LONGER = "access is no longer allowed"
+"""What a user reads whose connection ends, where nothing more may be said."""
+EXPIRED = "the certificate has expired"
 
 
 class Cache(Protocol):
@@ -144,6 +149,21 @@ class Gate:
             accompanied=accompanied,
         )
 
+    def stays(
+        self, client: Client, *, authorities: bool, live: bool = True, accompanied: bool = False
+    ) -> Decision:
+        """Whether what goes on may go on (attack A14): locks, roles, times, labels and, with `authorities`,
+        who may issue certificates may have changed. Without a text nothing more than that may be said."""
+        identity = client.identity
+        decision = self.decide(identity, client.login, client.source, live=live, accompanied=accompanied)
+        if not decision:
+            return decision
+        if authorities and not self.still_trusts(client.blob, identity, client.login, client.source):
+            return Decision(False, ("the certificate's authority is no longer trusted",))
+        if self.has_expired(identity):
+            return Decision(False, (EXPIRED,), text=EXPIRED)
+        return decision
+
     def options(self, identity: Identity, login: str, source_addr: str) -> SessionOptions:
         """What the roles say about the session now; those that do not count now give nothing. Raises
         DeniedError."""
@@ -182,8 +202,12 @@ class Gate:
         no file copied (attack A13). Raises DeniedError, InputError."""
         return bool(identity.force_command or self.confinement(identity, login, source_addr).forced)
 
-    def ends_expired(self, identity: Identity) -> bool:
-        """Whether roles or cluster let no connection outlive its certificate. Raises DeniedError."""
+    def has_expired(self, identity: Identity) -> bool:
+        """Whether a connection is over because its certificate is, which it outlives where neither roles nor
+        cluster mind. Raises DeniedError."""
+        # A certificate for one session lives for a minute: what counts is the one it was made from.
+        if self.now() < (identity.previous_expires_at or identity.expires_at):
+            return False
         roles = self.cache.roles_of(identity)
         return merge_options(roles, auth_preference=self.cache.auth_preference).disconnect_expired_cert
 
