@@ -167,12 +167,12 @@ class _SubsystemOnly:
             reply(False)
             return
         if not isinstance(request, SubsystemRequest) or not request.name.startswith(_SUBSYSTEM):
-            self._refuse("this is a proxy: only jumps to servers are served here", reply)
+            self._channel.turn_away(reply, "this is a proxy: only jumps to servers are served here")
             return
         try:
             target, cluster = parse_subsystem(request.name)
         except ValueError:
-            self._refuse(_SHAPE, reply)
+            self._channel.turn_away(reply, _SHAPE)
             return
         channel = self._channel
 
@@ -197,14 +197,6 @@ class _SubsystemOnly:
 
     def closed(self) -> None:
         """Nothing was held."""
-
-    def _refuse(self, text: str, reply: Reply) -> None:
-        # Granted and ended at once: after a refused request OpenSSH does not show the text.
-        reply(True)
-        self._channel.send(text.encode() + b"\r\n", stderr=True)
-        self._channel.exit_status(255)
-        self._channel.send_eof()
-        self._channel.close()
 
 
 def parse_subsystem(name: str) -> tuple[str, str]:
