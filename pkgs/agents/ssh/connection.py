@@ -19,7 +19,6 @@ from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.messages import (
     Account,
     ForwardEnded,
-    Idle,
     ListenerClosed,
     NoAccount,
     OnTerminal,
@@ -42,7 +41,7 @@ from pkgs.common.events import codes
 from pkgs.common.events.types import Emitter
 from pkgs.common.net.dial import split_host_port
 from pkgs.common.pki.identity import Identity
-from pkgs.common.ssh.process.messages import Message, Refused, Start
+from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
 from pkgs.common.ssh.service.audit import Audit
 from pkgs.common.ssh.service.client import Client
@@ -319,7 +318,9 @@ class SshConnection:
         assert self._own is not None
         # Who needs company gets nothing but a terminal, which waits for it (attack A30).
         on_terminal = request.pty and request.kind != "subsystem"
-        session = await self._sessions.admit(client, request, shared=on_terminal, waiting=self._own.waiting)
+        session = await self._sessions.admit(
+            client, request, accompanied=on_terminal, watched=on_terminal, waiting=self._own.waiting
+        )
         if isinstance(session, Refused):
             return session
 

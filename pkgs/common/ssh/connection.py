@@ -62,6 +62,7 @@ from pkgs.common.ssh.owner import (
     OPEN_UNKNOWN_TYPE,
     ConnectionOwner,
     HostKey,
+    LoginOwner,
     OpenRefused,
 )
 from pkgs.common.ssh.packets import BoundedPacketizer, RawMessage
@@ -86,9 +87,9 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 class _HostKey:
     """A host key whose private half is elsewhere: the three methods the key exchange calls."""
 
-    def __init__(self, key: HostKey, owner: ConnectionOwner) -> None:
+    def __init__(self, key: HostKey, login: LoginOwner) -> None:
         self._key = key
-        self._owner = owner
+        self._login = login
 
     def get_name(self) -> str:
         return self._key.algorithm
@@ -97,7 +98,7 @@ class _HostKey:
         return self._key.blob
 
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> bytes:
-        return self._owner.sign(algorithm or self._key.algorithm, bytes(data))
+        return self._login.sign(algorithm or self._key.algorithm, bytes(data))
 
 
 class _Channels:
@@ -136,7 +137,12 @@ class _Transport(_Base):
     auth_handler: Any
 
     def __init__(
-        self, sock: socket.socket, owner: ConnectionOwner, keys: list[HostKey], offered: algorithms.Algorithms
+        self,
+        sock: socket.socket,
+        login: LoginOwner,
+        owner: ConnectionOwner,
+        keys: list[HostKey],
+        offered: algorithms.Algorithms,
     ) -> None:
         super().__init__(
             sock,
@@ -144,6 +150,7 @@ class _Transport(_Base):
             default_max_packet_size=CHANNEL_PACKET,
             packetizer_class=BoundedPacketizer,
         )
+        self.login = login
         self.owner = owner
         self.banner_timeout = BANNER_TIMEOUT_S
         self._preferred_ciphers = offered.ciphers
@@ -169,7 +176,7 @@ class _Transport(_Base):
         self._numbering = threading.Lock()
         self._global_requests = 0
         for key in keys:
-            self.server_key_dict[key.algorithm] = _HostKey(key, owner)
+            self.server_key_dict[key.algorithm] = _HostKey(key, login)
 
     def post(self, head: bytes, data: bytes = b"") -> None:
         """Send now, or after the key exchange that is going on. Never waits for one, in any thread."""
@@ -381,13 +388,14 @@ class Connection:
     def __init__(
         self,
         sock: socket.socket,
+        login: LoginOwner,
         owner: ConnectionOwner,
         host_keys: list[HostKey],
         *,
         allow_ctr: bool = False,
     ) -> None:
         self._owner = owner
-        self._transport = _Transport(sock, owner, host_keys, algorithms.offered(allow_ctr))
+        self._transport = _Transport(sock, login, owner, host_keys, algorithms.offered(allow_ctr))
         self._thread = threading.Thread(target=self._run, name="ssh", daemon=True)
 
     def start(self) -> None:

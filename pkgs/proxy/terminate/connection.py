@@ -20,7 +20,7 @@ from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import Node
 from pkgs.common.rpc.calls import AsyncClient
-from pkgs.common.ssh.process.messages import Message, Refused, Start
+from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
 from pkgs.common.ssh.service.audit import Audit
 from pkgs.common.ssh.service.client import Client
@@ -93,6 +93,7 @@ class Terminated:
         self._sessions = Sessions(gate, shared, self._audit, self._ending)
         self._proof: LoginProof | None = None
         self._signed: tuple[bytes, str, bytes] = (b"", "", b"")
+        self._idle_timeout_s = 0.0
         self._forwards: set[int] = set()
         """Channels whose forwarding was allowed."""
         self._last = node
@@ -122,6 +123,7 @@ class Terminated:
         self._proof = LoginProof(
             session_id=session_id, login=user, algorithm=algorithm, certificate=blob, signature=signature
         )
+        self._idle_timeout_s = options.client_idle_timeout_s
         self._audit.logs_in(identity, user)
         self.client = Client(identity, user, blob, self._source)
         self._shared.log.info(
@@ -148,6 +150,8 @@ class Terminated:
                 await self._get_target(message, answer)
             case NoTarget(reason=reason):
                 await self.refused(client.login, Verdict(None, inert(reason), client.identity.name))
+            case Idle():
+                self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
             case OpenSession():
                 await answer(await self._open_session(client, message))
             case Output() | OutputCut() | Resized():

@@ -59,7 +59,8 @@ class Admitted:
     log: SessionLog
     forced: str
     """What runs instead of what was asked for."""
-    shared: bool
+    accompanied: bool
+    watched: bool
 
     @property
     def copies(self) -> bool:
@@ -90,11 +91,18 @@ class Sessions:
             raise ProtocolError("no session on that channel") from None
 
     async def admit(
-        self, client: Client, request: OpenSession, *, shared: bool = False, waiting: int = 0
+        self,
+        client: Client,
+        request: OpenSession,
+        *,
+        accompanied: bool = False,
+        watched: bool = False,
+        waiting: int = 0,
     ) -> Admitted | Refused:
-        """Whether the session may be. `shared`: others may be in it, so that it may wait for company that
-        roles require (attack A30); `waiting`: how many sessions of the connection do. Raises AccessError."""
-        decision = self._gate.decide(client.identity, client.login, client.source, accompanied=shared)
+        """Whether the session may be. `accompanied`: it does not begin before the company is there that roles
+        require (attack A30); `watched`: others may see all of it; `waiting`: how many sessions of the
+        connection wait. Raises AccessError."""
+        decision = self._gate.decide(client.identity, client.login, client.source, accompanied=accompanied)
         if not decision or self._ending.why:
             await self._audit.rejected(request, "; ".join(decision.reasons) or self._ending.why)
             return Refused(text=decision.text or DENIED)
@@ -129,12 +137,14 @@ class Sessions:
             now=self._gate.now,
             log=self._keeping.log,
         )
-        return Admitted(client, request, log, forced, shared)
+        return Admitted(client, request, log, forced, accompanied, watched)
 
     async def begin(self, session: Admitted) -> SessionOpened | Refused:
         """It runs from now on, if the user may still have it: they may have waited for long."""
         client, request = session.client, session.request
-        decision = self._gate.decide(client.identity, client.login, client.source, accompanied=session.shared)
+        decision = self._gate.decide(
+            client.identity, client.login, client.source, accompanied=session.accompanied
+        )
         if not decision or self._ending.why:
             return Refused(text=decision.text or DENIED)
         if self._confined(client, request) != (session.forced, ""):
@@ -196,6 +206,6 @@ class Sessions:
 
 def _record_of(session: Admitted) -> Literal["all", "head", "none"]:
     """Which output the process sends: what others may watch, recorded or not, and what a terminal shows."""
-    if session.shared or (session.request.pty and session.log.is_recorded):
+    if session.watched or (session.request.pty and session.log.is_recorded):
         return "all"
     return "head" if session.log.is_recorded else "none"
