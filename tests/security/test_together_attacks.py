@@ -125,7 +125,6 @@ def test_a51_a_moderator_without_proof_counts_for_nothing(
                 owner.expect("stillon")
                 ahead += PRESENCE_ANSWER_S
                 owner.expect("The session is paused")
-                owner.type("echo lo''st")
                 proven("mona", age_s=-3600)  # a clock that is ahead gives no more time
                 owner.expect("The session is resumed")
                 ahead += PRESENCE_EVERY_S + PRESENCE_ANSWER_S + 1
@@ -135,7 +134,6 @@ def test_a51_a_moderator_without_proof_counts_for_nothing(
                 moderator.type("t", end="")
                 owner.expect("terminated by the moderator mona")
             assert owner.end() != 0
-            assert "\r\nlost" not in owner.shown
     finally:
         node.state.roles["auditor"] = allowing("auditor", "observer", "moderator")
 

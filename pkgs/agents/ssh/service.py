@@ -13,7 +13,6 @@ from pkgs.agents.ssh.bounds.groups import Bounds, prepare
 from pkgs.agents.ssh.bounds.memory import protect_service
 from pkgs.agents.ssh.bounds.processes import processes_of_one_user
 from pkgs.agents.ssh.connection import Shared, SshConnection
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.hostkeys import HostKeys
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.static import StaticUsers
@@ -47,6 +46,7 @@ from pkgs.common.runtime.process import Process
 from pkgs.common.runtime.version import VERSION
 from pkgs.common.ssh.process.messages import Start
 from pkgs.common.ssh.process.pool import Pool
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 

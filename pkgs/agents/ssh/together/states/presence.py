@@ -9,13 +9,13 @@ user of this cluster. It counts from the moment it was given, not from when word
 
 from __future__ import annotations
 
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.together.limits import MAX_PROOFS
 from pkgs.agents.ssh.together.visit import Standing, Visit
 from pkgs.common.access.visiting import must_prove
 from pkgs.common.api.sessions import PRESENCE_ANSWER_S, PRESENCE_EVERY_S
 from pkgs.common.errors import DeniedError
 from pkgs.common.pki.identity import Identity
+from pkgs.common.ssh.service.gate import Gate
 
 
 class Attendance:
