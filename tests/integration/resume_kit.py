@@ -149,9 +149,9 @@ class Client:
                     if not data:
                         return
                     self._most -= len(data)
-                    for piece in self._state.receive(memoryview(data)):
-                        local.sendall(piece)
-                        self._state.consumed(len(piece))
+                    received = self._state.receive(memoryview(data))
+                    local.sendall(received)
+                    self._state.consumed(len(received))
                     if self._state.peer_closed:
                         local.shutdown(socket.SHUT_WR)
                         self._state.end()

@@ -9,6 +9,7 @@ import logging
 import random
 import socket
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import paramiko
@@ -347,6 +348,25 @@ def test_a66_a_client_that_takes_nothing_bounds_what_is_held(echo: EchoDesk) -> 
     assert echo.desk._budget.held == 0
 
 
+def test_a54_frames_of_single_bytes_take_no_more_memory_than_their_bytes(echo: EchoDesk) -> None:
+    with dial(echo.port) as sock:
+        sock.sendall(NEW)
+        exactly(sock, 16 + 1 + len("host-1"))
+        frame = b"\x00" + encode_number(65536) + b"q" * 65536
+        for _ in range((SEND_MAX + 1024 * 1024) // 65536):
+            sock.sendall(frame)
+        [kept] = echo.desk._kept.values()
+        wait_for(lambda: kept.pipe._inbox, what="its process to be stuck")
+        tracemalloc.start()
+        try:
+            sock.sendall(b"\x00\x01q" * 300_000)
+            wait_for(lambda: kept.pipe._state._received > SEND_MAX + 1_300_000, what="the frames to be read")
+            grown, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert grown < 8 * 1024 * 1024
+
+
 def test_a_service_out_of_its_budget_lets_every_connection_move(
     echo: EchoDesk, clients: Callable[..., Client]
 ) -> None:
@@ -374,9 +394,9 @@ def test_out_of_the_budget_an_acknowledgement_behind_a_clients_bytes_is_still_re
             sock.sendall(piece)
         back = bytearray()
         while len(back) < len(data):
-            for part in state.receive(memoryview(sock.recv(65536))):
-                back += part
-                state.consumed(len(part))
+            received = state.receive(memoryview(sock.recv(65536)))
+            back += received
+            state.consumed(len(received))
             while piece := state.pull():
                 sock.sendall(piece)
     assert back == data

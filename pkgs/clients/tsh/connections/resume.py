@@ -209,11 +209,11 @@ class _Pump:
             self._token, self._host_id = self._ticket.token, self._ticket.host_id
             self._ticket = None
             data = memoryview(rest)
-        for piece in self._state.receive(data):
-            written = write_some(self._sink, piece) if not self._inbox else 0
+        if data := self._state.receive(data):
+            written = write_some(self._sink, data) if not self._inbox else 0
             self._state.consumed(written)
-            if written < len(piece):
-                self._inbox.append(memoryview(bytes(piece[written:])))
+            if written < len(data):
+                self._inbox.append(memoryview(bytes(data[written:])))
 
     def _write_inbox(self) -> None:
         while self._inbox:
