@@ -21,7 +21,7 @@ import pytest
 from pkgs.agents.ssh.resume.arrivals import FromTunnel
 from pkgs.agents.ssh.resume.desk import Desk, Guest
 from pkgs.common.api.tunnel import UserDial, UserDialReply
-from pkgs.common.net.resume.wire import ACCEPT, HELLO, NEW, OFFER, encode_ticket
+from pkgs.common.net.resume.wire import ACCEPT, CLOSE, HELLO, NEW, OFFER, encode_ticket
 from pkgs.common.net.stream import Stream
 from tests.harness.wait import wait_for
 from tests.integration.clients_kit import ROOT, FakeCluster
@@ -96,10 +96,14 @@ def echo(cluster: FakeCluster) -> Iterator[Echo]:
 
 
 @contextlib.contextmanager
-def talking(cluster: FakeCluster) -> Iterator[subprocess.Popen[bytes]]:
+def talking(cluster: FakeCluster, *wrapper: str) -> Iterator[subprocess.Popen[bytes]]:
     """A client that has a connection."""
     process = subprocess.Popen(
-        [TSH, *TARGET], env=cluster.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*wrapper, TSH, *TARGET],
+        env=cluster.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     with process:
         assert process.stdin and process.stdout
@@ -223,6 +227,61 @@ def test_f12_a_client_that_is_told_to_end_tells_the_server(
         process.send_signal(number)
         assert process.wait(20) == 0
         wait_for(lambda: not echo.open and not echo.desk._kept, what="the server to forget it")
+
+
+def test_signals_that_a_program_shields_it_from_do_not_end_it(cluster: FakeCluster, echo: Echo) -> None:
+    """`sftp` has its `ssh` ignore Ctrl-C, which only ends a transfer, and `nohup` the end of a terminal."""
+    with talking(cluster, "sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh") as process:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)
+        assert process.stdin and process.stdout
+        process.stdin.write(b"still here")
+        process.stdin.flush()
+        assert process.stdout.read(10) == b"still here"
+
+
+def test_a_server_that_has_ended_keeps_nobody_from_ending_it(cluster: FakeCluster) -> None:
+    """While the last bytes wait for a program that does not take them."""
+    ended = threading.Event()
+
+    async def serve(stream: Stream, dial: UserDial) -> None:
+        stream.write(OFFER)
+        await stream.read_exactly(len(HELLO + ACCEPT + NEW))
+        stream.write(encode_ticket(b"\x80" * 16, HOST_ID) + b"\x00\x04last" + CLOSE)
+        stream.write_eof()
+        while await stream.read_some():
+            pass
+        ended.set()
+
+    cluster.serve = serve
+    ours, full = socket.socketpair()
+    with ours, full:
+        full.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while full.send(bytes(65536)):
+                pass
+        argv = [TSH, *TARGET]
+        with subprocess.Popen(argv, env=cluster.env, stdin=subprocess.PIPE, stdout=full) as process:
+            try:
+                assert ended.wait(20)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20) == 0
+            finally:
+                process.kill()
+
+
+def test_nobody_to_tell_of_the_loss_is_no_reason_to_end(cluster: FakeCluster, echo: Echo) -> None:
+    """Such as `ssh -f`, whose terminal was closed long ago."""
+    echo.cuts = [0.5]
+    with talking(cluster) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stderr.close()
+        cluster.reply = UserDialReply(error="not connected", code="unavailable")
+        wait_for(lambda: len(cluster.dials) >= 5, what="attempts for so long that it is told")
+        cluster.reply = UserDialReply()
+        process.stdin.write(b"again")
+        process.stdin.flush()
+        assert process.stdout.read(5) == b"again"
 
 
 @pytest.mark.parametrize(

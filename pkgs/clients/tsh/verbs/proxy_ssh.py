@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
@@ -58,8 +59,9 @@ def _connect(args: Parsed, login: Login, target: str, os_login: str) -> bool:
 
     def say(text: str) -> None:
         if args.text("proxy-log-output") == "stderr":
-            # The terminal may be raw, as a shell on the server wants it.
-            sys.stderr.write(f"\rtsh: {text}\r\n" if sys.stderr.isatty() else f"tsh: {text}\n")
-            sys.stderr.flush()
+            # The terminal may be raw, as a shell on the server wants it; or closed long ago.
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"\rtsh: {text}\r\n" if sys.stderr.isatty() else f"tsh: {text}\n")
+                sys.stderr.flush()
 
     return connect(dial, target, 0, 1, say, DIAL_DEADLINE_S)
