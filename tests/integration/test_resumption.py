@@ -318,16 +318,21 @@ def test_a54_strangers_at_the_desk_are_few_and_others_are_served_meanwhile(
         assert exactly(other, len(OFFER)) == OFFER
 
 
-def test_a54_connections_beyond_the_count_are_plain(
+def test_a54_connections_beyond_the_count_are_not_kept_and_the_others_still_come_back(
     echo: EchoDesk, clients: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(desks, "RESUMABLE_OF_SOURCE", 1)
-    clients(echo.port)
-    with socket.create_connection(("127.0.0.1", echo.port), timeout=10) as sock:
-        sock.sendall(b"SSH-2.0-beyond\r\n")
-        wait_for(lambda: echo.plain, what="a plain connection")
-        assert sock.recv(1) == b""
-    clients(echo.port, "127.0.0.2")
+    client, beyond, elsewhere = clients(echo.port), clients(echo.port), clients(echo.port, "127.0.0.2")
+    beyond.user.sendall(b"beyond")
+    assert read(beyond.user, 6) == b"beyond"
+    for one in (client, beyond, elsewhere):
+        one.cut()
+    wait_for(lambda: echo.sockets[1].fileno() == -1, what="the one beyond the count to end")
+    assert client.resume()
+    assert not beyond.resume()
+    assert elsewhere.resume("127.0.0.2")
+    client.user.sendall(b"kept")
+    assert read(client.user, 4) == b"kept"
 
 
 def test_a66_a_client_that_takes_nothing_bounds_what_is_held(echo: EchoDesk) -> None:
@@ -360,7 +365,9 @@ def test_a54_frames_of_single_bytes_take_no_more_memory_than_their_bytes(echo: E
         tracemalloc.start()
         try:
             sock.sendall(b"\x00\x01q" * 300_000)
-            wait_for(lambda: kept.pipe._state._received > SEND_MAX + 1_300_000, what="the frames to be read")
+            total = SEND_MAX + 1024 * 1024 + 300_000
+            wait_for(lambda: kept.pipe._state._received == total, what="the frames to be read")
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), echo._loop).result(20)
             grown, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
