@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,9 +44,11 @@ class Echo:
         self.open = 0
         self.cuts: list[float] = []
         """Seconds after which the next streams are cut."""
+        self.streams: list[Stream] = []
         self._echoes: set[asyncio.Task[None]] = set()
 
     async def serve(self, stream: Stream, dial: UserDial) -> None:
+        self.streams.append(stream)
         if self.cuts:
             asyncio.get_running_loop().call_later(self.cuts.pop(0), self._cut, stream)
         assert await self.desk.serve(FromTunnel(stream), "127.0.0.1:1"), "tsh takes the offer"
@@ -183,6 +186,21 @@ def test_a14_a_refusal_after_the_loss_is_final_and_told(cluster: FakeCluster, ec
         err = process.stderr.read()
     assert err == b"ERROR: the connection was lost, and is not resumed: locked: enough\n"
     assert len(cluster.dials) == 2, "it does not ask again"
+
+
+def test_an_expired_login_is_what_it_fails_for(cluster: FakeCluster, echo: Echo) -> None:
+    began, ttl_s = time.time(), 6.0
+    cluster.log_in(ttl_s=ttl_s)
+    with talking(cluster) as process:
+        wait_for(lambda: time.time() > began + ttl_s + 1, what="the login to expire")
+        cluster._loop.call_soon_threadsafe(echo._cut, echo.streams[0])
+        assert process.wait(20) == 1
+        assert process.stderr
+        err = process.stderr.read()
+    assert err.startswith(
+        b"ERROR: the connection was lost, and is not resumed: your login to demo has expired"
+    )
+    assert b"tsh login" in err
 
 
 def test_a08_a_server_that_does_not_let_it_go_on_is_believed(cluster: FakeCluster, echo: Echo) -> None:

@@ -503,6 +503,11 @@ def test_a12_it_goes_on_from_another_address_only_where_a_login_is_allowed(
     assert not shell.client.resume("127.0.0.2")
     assert shell.client.resume("127.0.0.3")
     assert shell.echo(b"moved") == b"moved"
+    shell.transport.open_session(timeout=10).exec_command("true")
+    wait_for(
+        lambda: node.events.named("session.start")[-1].fields["addr.remote"].startswith("127.0.0.3:"),
+        what="the audit of what begins now to name that address",
+    )
     node.state.roles["access"] = from_networks("127.0.0.1/32")
     node.tell("role")
     wait_for(

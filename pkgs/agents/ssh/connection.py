@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pkgs.agents.ssh.forwards import Forwards
@@ -337,6 +337,8 @@ class SshConnection:
         if self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
             return False
         self._source = source
+        if self._parties is not None:
+            self._parties = replace(self._parties, client_addr=client_addr)
         if self._forwards is not None:
             self._forwards.source = source
         return True

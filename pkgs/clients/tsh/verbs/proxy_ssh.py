@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
 from pkgs.clients.tsh.profile.login import Login, current
@@ -55,7 +56,9 @@ def _connect(args: Parsed, login: Login, target: str, os_login: str) -> bool:
     from pkgs.clients.tsh.connections.resume import connect
 
     def dial(where: str, deadline_s: float) -> TlsStream:
-        return user_stream(login, where, os_login, deadline_s)
+        # By the time a connection is lost the login may have expired, and been renewed.
+        now = login if login.expires_at > time.time() else current(args)
+        return user_stream(now, where, os_login, deadline_s)
 
     def say(text: str) -> None:
         if args.text("proxy-log-output") == "stderr":
