@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +75,8 @@ class Echo:
 
     def may_go_on(self, client_addr: str) -> bool:
         return self.welcome
+
+    def can_be_away(self, is_here: Callable[[], bool]) -> None: ...
 
     def abandoned(self, why: str) -> None: ...
 

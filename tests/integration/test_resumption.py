@@ -18,6 +18,7 @@ import pytest
 from pkgs.agents.ssh.resume import desk as desks
 from pkgs.agents.ssh.resume.arrivals import FromListener
 from pkgs.agents.ssh.resume.desk import Desk, Guest
+from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.errors import AccessError
 from pkgs.common.net.resume.limits import SEND_MAX, WINDOW
 from pkgs.common.net.resume.state import Resumable
@@ -28,6 +29,7 @@ from tests.harness.wait import wait_for
 from tests.integration.os_user import OTHER
 from tests.integration.resume_kit import Client, ResumableNode, dial, exactly
 from tests.integration.ssh_kit import User, role
+from tests.integration.together_kit import live, prepare, read_until
 
 
 class EchoGuest:
@@ -42,6 +44,8 @@ class EchoGuest:
     def may_go_on(self, client_addr: str) -> bool:
         self.came_from.append(client_addr)
         return self.welcome
+
+    def can_be_away(self, is_here: Callable[[], bool]) -> None: ...
 
     def abandoned(self, why: str) -> None:
         self.abandoned_for = why
@@ -526,6 +530,36 @@ def test_a12_a_certificate_for_one_address_is_not_carried_to_another(
     assert shell.client.resume("127.0.0.1")
     assert shell.echo(b"y") == b"y"
     shell.transport.close()
+
+
+def test_a30_a_moderator_who_is_away_is_not_present(
+    node: ResumableNode, clients: Callable[..., Client]
+) -> None:
+    """What nobody can watch pauses, as if they had left, and goes on when they are back."""
+    prepare(node)
+    hans, mona = node.user("hans", roles=("held",)), node.user("mona", roles=("auditor",))
+    with hans.logged_in() as transport:
+        owner = transport.open_session(timeout=10)
+        owner.get_pty()
+        owner.exec_command("cat")
+        read_until(owner, b"Waiting for participants")
+        client = clients(node.port)
+        visiting = paramiko.Transport(client.user)
+        try:
+            visiting.start_client(timeout=20)
+            visiting.auth_publickey(JOIN_LOGIN, mona.key())
+            moderator = visiting.open_session(timeout=10)
+            moderator.set_environment_variable("TELEPORT_SSH_JOIN_MODE", "moderator")
+            moderator.get_pty()
+            moderator.exec_command(live(node, "hans"))
+            read_until(owner, b"the session begins")
+            client.cut()
+            read_until(owner, b"The session is paused")
+            assert client.resume()
+            read_until(owner, b"The session is resumed")
+            read_until(moderator, b"The session is resumed")
+        finally:
+            visiting.close()
 
 
 def test_a08_a_token_gives_a_stranger_nothing_but_ciphertext(node: ResumableNode, shell: Shell) -> None:

@@ -61,6 +61,9 @@ class Guest(Protocol):
     def may_go_on(self, client_addr: str) -> bool:
         """Whether it may go on from this `ip:port`: decided as at a login, now. If so it is there."""
 
+    def can_be_away(self, is_here: Callable[[], bool]) -> None:
+        """Its client may go and come back, and this tells which it is. Called once."""
+
     def abandoned(self, why: str) -> None:
         """Its client is not waited for any more."""
 
@@ -211,6 +214,7 @@ class Desk:
                 guest.abandoned(why)
 
         pipe = Pipe(ours, self._budget, lambda: has_place and guest.logged_in, over, kept_s=self._kept_s)
+        guest.can_be_away(lambda: pipe.is_attached)
         if has_place:
             self._kept[key] = _Kept(token, pipe, guest)
             self._kept_of[source] += 1
