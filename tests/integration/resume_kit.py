@@ -150,8 +150,13 @@ class Client:
                         return
                     self._most -= len(data)
                     received = self._state.receive(memoryview(data))
-                    local.sendall(received)
                     self._state.consumed(len(received))
+                    try:
+                        local.sendall(received)
+                    except OSError:
+                        # Whoever uses it is gone: say so, as `tsh` does.
+                        self._state.end()
+                        continue
                     if self._state.peer_closed:
                         local.shutdown(socket.SHUT_WR)
                         self._state.end()
