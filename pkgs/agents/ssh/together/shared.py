@@ -293,12 +293,13 @@ class SharedSession:
     # Whether it may run.
 
     def present(self) -> list[Participant]:
-        """Those who are here, as far as they must show that, and may be, with the roles they have now."""
+        """Those who are here, as far as they must show that, and may be, with the roles they have now. Whose
+        connection was lost sees nothing of the session, and is not here until it is resumed."""
         here = []
         for visit in self._visits.values():
-            if self._attendance.counts(visit) and self.may_enter(
-                visit.parties, visit.source, visit.mode, live=True
-            ):
+            if not (visit.is_here() and self._attendance.counts(visit)):
+                continue
+            if self.may_enter(visit.parties, visit.source, visit.mode, live=True):
                 roles = self.gate.cache.roles_of(visit.parties.identity)
                 here.append(Participant(visit.parties.identity, roles, visit.mode))
         return here
