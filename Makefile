@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
 # sshd, nft and ip live there, and a login that is no login shell may not have them in its PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
+# Compiled tests are kept: compiling them anew costs every worker of every run some ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help dev check test test-unit attack fuzz bench demo up docs lock clean
