@@ -53,8 +53,8 @@ LEAN_VERBS = ("ls", "ssh", "proxy_ssh")
 """Verbs of tsh that people and OpenSSH run all day: what they need is loaded when it is needed."""
 
 _REPORT = (
-    "import sys\n{body}\nprint(','.join(m for m in {heavy!r} if sys.modules.get(m)), len(sys.modules), sep=';',"
-    " file=sys.stderr)"
+    "import sys\n{body}\nloaded = ','.join(m for m in {heavy!r} if sys.modules.get(m))\n"
+    "print(loaded, len(sys.modules), sep=';', file=sys.stderr)"
 )
 
 
