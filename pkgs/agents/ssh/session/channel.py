@@ -31,7 +31,7 @@ from pkgs.agents.ssh.limits import (
 from pkgs.agents.ssh.session.env import ClientEnv, asked_of_others
 from pkgs.agents.ssh.session.process import SIGNALS, Exit, Launched, Process
 from pkgs.agents.ssh.session.stdin import Stdin
-from pkgs.agents.ssh.session.terminal import redraw, set_size
+from pkgs.agents.ssh.session.terminal import read_available, redraw, set_size
 from pkgs.agents.ssh.together.limits import ANSWER_REST_S, TYPED_AHEAD
 from pkgs.agents.ssh.together.messages import (
     Held,
@@ -348,7 +348,7 @@ class Session:
                 self._watch(fd)
                 return
             try:
-                data = os.read(fd, min(room, CHUNK))
+                data = read_available(fd, min(room, CHUNK))
             except BlockingIOError:
                 return
             except OSError as problem:
