@@ -51,7 +51,10 @@ def ask(user: User, session_id: str, mode: str = "observer") -> str:
 def visiting(node: SshNode) -> Any:
     """The service's view of the one connection that visits."""
     return wait_until(
-        lambda: next((one for one in node.reviews._live if getattr(one, "_visitor", None)), None), "a visit"
+        lambda: next(
+            (one for one in node.reviews._live if (v := getattr(one, "_visitor", None)) and v._visits), None
+        ),
+        "a visit",
     )
 
 
