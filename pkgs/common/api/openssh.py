@@ -1,9 +1,11 @@
-"""Servers that run OpenSSH and no agent: what a proxy needs to end a user's SSH and to connect on."""
+"""Servers that run OpenSSH and no agent: how they are made known, and what a proxy needs to end a user's SSH
+and to connect on."""
 
 from __future__ import annotations
 
 import msgspec
 
+from pkgs.common.api.login import Done
 from pkgs.common.rpc.calls import Request
 
 
@@ -41,3 +43,13 @@ class IssueOpensshHostCert(Request[OpensshCert], frozen=True, kw_only=True):
 
     node: str
     ssh_public_key: str
+
+
+class PutOpensshServer(Request[Done], frozen=True, kw_only=True):
+    """By a host that has joined as a node and runs no agent: make it known under its own host id, or change
+    what is known of it. It stays in the inventory until the certificate that the host calls with expires."""
+
+    hostname: str
+    addr: str
+    """`host:port` of its sshd, for proxies to dial."""
+    labels: dict[str, str] = {}
