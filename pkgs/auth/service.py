@@ -181,7 +181,7 @@ class AuthService:
             sessions=SessionHandlers(Trackers(self._now), permissions, journal, self.cluster_name),
             headless=HeadlessHandlers(store, accounts, attempts, permissions, issuer, journal, headless),
             semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
-            openssh=OpensshHandlers(store, permissions, authorities, journal),
+            openssh=OpensshHandlers(store, Hosts(self.backend), permissions, authorities, journal),
             openssh_servers=OpensshServers(store, Hosts(self.backend)),
         )
         metrics = self._process.metrics

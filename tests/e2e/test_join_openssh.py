@@ -25,6 +25,8 @@ class Box:
     cluster: Cluster
     sshd: Sshd
     data_dir: Path
+    original: str = ""
+    """sshd's configuration before all this."""
 
     def join(self, *flags: str) -> Run:
         return run(BIN / "teleport", "join", "openssh", f"--data-dir={self.data_dir}", *flags)
@@ -55,7 +57,7 @@ class Box:
 @pytest.fixture(scope="module")
 def box() -> Iterator[Box]:
     with Cluster.running(services=("auth", "proxy")) as cluster, Sshd(cluster.dir / "sshd", "") as sshd:
-        yield Box(cluster, sshd, cluster.dir / "box")
+        yield Box(cluster, sshd, cluster.dir / "box", sshd.config.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,23 @@ def test_again_it_changes_what_is_new_and_renewing_needs_nothing(box: Box, alice
     assert wrong.code == 2 and "without --renew" in wrong.err
 
 
+def test_a39_a_host_that_joins_does_not_speak_for_another(box: Box, alice: Person) -> None:
+    """With labels of its own it names the address and the name of a server that others protect."""
+    (there,) = box.server()
+    mallory = Box(box.cluster, box.sshd, box.cluster.dir / "mallory")
+    config = box.cluster.dir / "mallory_config"
+    config.write_text("HostKey " + str(box.sshd.folder / "host_key"))
+    mallory.first(
+        token=box.cluster.token(), openssh_config=str(config), sshd_restart_command="true", labels="env=mine"
+    ).ok()
+    (mine,) = (node for node in box.server() if node["metadata"] != there["metadata"])
+    name = mine["metadata"]["name"]  # type: ignore[index]
+    wait_for(lambda: name in alice.tsh("ls", "-v").out, what="it in tsh ls")
+    done = alice.tsh("ssh", f"{OS_USER}@{name}", "echo in")
+    assert done.out == "" and done.code != 0
+    box.cluster.tctl("rm", f"node/openssh/{name}").ok()
+
+
 def test_a_restart_that_fails_leaves_sshd_as_it_was(box: Box, alice: Person) -> None:
     config = box.sshd.config.read_bytes()
     include = (box.data_dir / "openssh" / "sshd.conf").read_bytes()
@@ -137,3 +156,10 @@ def test_a_restart_that_fails_leaves_sshd_as_it_was(box: Box, alice: Person) -> 
     assert box.sshd.config.read_bytes() == config
     assert (box.data_dir / "openssh" / "sshd.conf").read_bytes() == include
     assert alice.tsh("ssh", f"{OS_USER}@{NAME}", "echo in").ok().out == "in\n"
+
+
+def test_it_is_undone_as_the_documentation_says(box: Box) -> None:
+    page = (BIN.parent / "docs" / "openssh-servers.md").read_text()
+    command = next(line for line in page.splitlines() if line.startswith("sed -i"))
+    script = command.split("'")[1]
+    assert run("sed", script, box.sshd.config).ok().out == box.original

@@ -251,6 +251,14 @@ async def standing_for(w: World, _: Peer) -> Any:
     )
 
 
+async def without_agent(w: World, peer: Peer) -> Any:
+    """From a host whose agent, if it had one, has gone."""
+    store = w.kit.service.store
+    if (agent := store.get("node", peer.name)) is not None:
+        await store.remove(agent)
+    return openssh.PutOpensshServer(hostname="box9.example.com", addr="10.0.0.9:22")
+
+
 def rehearsal(resource: Any, admitted: frozenset[str]) -> Row:
     return row(resources.PutResource(resource=resource, dry_run=True), admitted)
 
@@ -375,6 +383,7 @@ ROWS: list[Row] = [
     row(requests.GetRequestCapabilities(user="noor"), BY_RULE),
     Row("IssueOpensshUserCert", logging_in, frozenset({PROXY})),
     Row("IssueOpensshHostCert", standing_for, frozenset({PROXY})),
+    Row("PutOpensshServer", without_agent, frozenset({NODE})),
     Row("AcquireLease", each(leasing), frozenset({NODE})),
     row(semaphores.RenewLeases(leases=[]), frozenset({NODE})),
     row(semaphores.ReleaseLeases(leases=[]), frozenset({NODE})),

@@ -8,6 +8,7 @@ from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.gate import bare_address
 from pkgs.auth.issuing.authorities import Authorities
+from pkgs.auth.issuing.hosts import Hosts
 from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
@@ -18,6 +19,7 @@ from pkgs.common.api.openssh import (
     IssueOpensshUserCert,
     LoginProof,
     OpensshCert,
+    OpensshLogin,
 )
 from pkgs.common.errors import AlreadyExistsError, ConflictError, DeniedError, TrustError
 from pkgs.common.events.codes import CERT_CREATE
@@ -33,14 +35,20 @@ from pkgs.common.ssh.signature import verify_login
 
 class OpensshHandlers:
     def __init__(
-        self, store: Store, permissions: Permissions, authorities: Authorities, journal: Journal
+        self,
+        store: Store,
+        hosts: Hosts,
+        permissions: Permissions,
+        authorities: Authorities,
+        journal: Journal,
     ) -> None:
         self._store = store
+        self._hosts = hosts
         self._permissions = permissions
         self._authorities = authorities
         self._journal = journal
 
-    async def user_cert(self, caller: Caller, request: IssueOpensshUserCert) -> OpensshCert:
+    async def user_cert(self, caller: Caller, request: IssueOpensshUserCert) -> OpensshLogin:
         """Everything that the server's agent would check, if it had one, and that the user is there."""
         proxy = _proxy(caller)
         node = self._node(request.node)
@@ -88,7 +96,15 @@ class OpensshHandlers:
                 addr_remote=request.client_addr,
             )
         )
-        return OpensshCert(ssh_cert=cert, expires_at=expires)
+        return OpensshLogin(ssh_cert=cert, expires_at=expires, server_names=await self._server_names(node))
+
+    async def _server_names(self, node: Node) -> list[str]:
+        """Name and address of a server that has joined by itself are its own word, so that it must be the one
+        that joined: it could else give its own labels to another server that trusts the authority (attack
+        A39). What an administrator has described is found by the name that they gave it."""
+        if await self._hosts.get(node.name) is not None:
+            return [node.name]
+        return [node.spec.hostname, node.name]
 
     async def _use_up(self, proof: LoginProof, identity: Identity) -> None:
         """A signature opens one connection, once: who recorded it has nothing (attack A40)."""

@@ -26,7 +26,12 @@ class OpensshCert(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float
 
 
-class IssueOpensshUserCert(Request[OpensshCert], frozen=True, kw_only=True):
+class OpensshLogin(OpensshCert, frozen=True, kw_only=True):
+    server_names: list[str]
+    """The server must show a host certificate for one of these."""
+
+
+class IssueOpensshUserCert(Request[OpensshLogin], frozen=True, kw_only=True):
     """By a proxy, for one connection of a user who has just logged in to it: a certificate of the `openssh`
     authority for a key of the proxy's. The proof is good once."""
 

@@ -224,7 +224,7 @@ class Terminated:
                     certificate=issued.ssh_cert,
                     host_authorities=self._gate.cache.trust.ssh_ca_lines("host"),
                     cluster=self._gate.cache.cluster_name,
-                    names=[node.spec.hostname, node.name],
+                    names=issued.server_names,
                 ),
                 fds=(sock.fileno(),),
             )
