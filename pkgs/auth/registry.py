@@ -234,6 +234,7 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
 
     add(openssh.IssueOpensshUserCert, handlers.openssh.user_cert, Callers.PROXY)
     add(openssh.IssueOpensshHostCert, handlers.openssh.host_cert, Callers.PROXY)
+    add(openssh.IssueRelayCert, handlers.openssh.relay_cert, Callers.PROXY)
     add(openssh.PutOpensshServer, handlers.openssh_servers.put, Callers.NODE)
 
     add(semaphores.AcquireLease, handlers.semaphores.acquire, Callers.NODE)

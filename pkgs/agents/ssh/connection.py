@@ -44,6 +44,7 @@ from pkgs.common.events.format import new_event
 from pkgs.common.events.types import Emitter, FieldValue
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
+from pkgs.common.recording.ids import require_session_id
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
 from pkgs.common.ssh.sessions.copies import is_copy
@@ -399,6 +400,7 @@ class SshConnection:
             give_up=self._end,
             now=self._gate.now,
             log=self._shared.log,
+            recorded_as=self._recorded_as(request),
         )
 
         async def begin() -> SessionOpened | Refused:
@@ -407,6 +409,16 @@ class SshConnection:
         if not on_terminal:
             return await begin()
         return await self._own.open(request, self._parties, session, begin)
+
+    def _recorded_as(self, request: OpenSession) -> str:
+        """The id under which a proxy keeps the record of this session; empty: it is kept here. A proxy that
+        names none records nothing. Raises InputError."""
+        assert self.identity is not None
+        if not request.recorded_as or not self._gate.recorded_elsewhere(self.identity):
+            return ""
+        if any(session.session_id == request.recorded_as for session in self._shared.table.all()):
+            raise InputError("there is a session of that id")
+        return require_session_id(request.recorded_as)
 
     def _confined(self, request: OpenSession) -> tuple[str, str]:
         """The command that runs whatever was asked for, if there is one; and why nothing may run."""
@@ -432,7 +444,7 @@ class SshConnection:
             return Refused(text="what may run here has changed; try again")
         try:
             await session.begin()
-            if request.kind == "subsystem":
+            if request.kind == "subsystem" and not session.is_kept_elsewhere:
                 await session.emit(codes.SUBSYSTEM, name=request.command)
         except AccessError as problem:
             self._shared.log.error("no session without its record: %s", problem)

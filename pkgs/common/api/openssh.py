@@ -43,8 +43,20 @@ class IssueOpensshUserCert(Request[OpensshLogin], frozen=True, kw_only=True):
     ssh_public_key: str
 
 
+class IssueRelayCert(Request[OpensshLogin], frozen=True, kw_only=True):
+    """By a proxy, while the cluster has proxies record: a certificate by which it logs in to an agent for a
+    user who has just logged in to it. For that agent alone; the proof is good once."""
+
+    node: str
+    """Host id of a server with an agent."""
+    proof: LoginProof
+    client_addr: str
+    ssh_public_key: str
+
+
 class IssueOpensshHostCert(Request[OpensshCert], frozen=True, kw_only=True):
-    """By a proxy: the certificate that it shows to users in the place of such a server."""
+    """By a proxy: the certificate that it shows to users in the place of such a server, or of one with an
+    agent while proxies record."""
 
     node: str
     ssh_public_key: str

@@ -19,7 +19,7 @@ from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.client.connection import Connection as Outgoing
 from pkgs.common.ssh.client.connection import connect
-from pkgs.common.ssh.client.hosts import ByAuthority, trust_in_hosts
+from pkgs.common.ssh.client.hosts import ByAuthority, Unchecked, trust_in_hosts
 from pkgs.common.ssh.client.login import UserKey
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward
@@ -77,6 +77,7 @@ class Child:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self.permit_pty = False
+        self.has_agent = False
         self._start = start
         self._link = Link(monitor, _ANSWERS, self._told_to_end, (Target,), self._reached)
         self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
@@ -131,8 +132,11 @@ class Child:
             close_all(fds)
             raise UnavailableError(target.refusal or "the server cannot be reached")
         sock = socket.socket(fileno=fds[0])
-        host = ByAuthority(trust_in_hosts(target.host_authorities, target.cluster), target.names, time.time)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.has_agent = target.has_agent
+        trust = trust_in_hosts(target.host_authorities, target.cluster)
+        host = ByAuthority(trust, target.names, time.time) if target.checks_host_key else Unchecked()
+        if sock.family != socket.AF_UNIX:  # the way to an agent
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         user_key = UserKey.load(target.certificate, key.private_pem)
         left = max(1.0, until - time.monotonic())
         return connect(sock, login, user_key, host, deadline_s=left, ended=self._target_ended)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pkgs.common.api.openssh import IssueOpensshUserCert, LoginProof
+from pkgs.common.api.openssh import IssueOpensshUserCert, IssueRelayCert, LoginProof
 from pkgs.common.errors import AccessError, DeniedError, InputError, LimitExceededError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
@@ -19,6 +19,7 @@ from pkgs.common.net.dial import split_host_port
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import Node
+from pkgs.common.resources.kinds.settings import PROXY_MODES
 from pkgs.common.rpc.calls import AsyncClient
 from pkgs.common.ssh.process.messages import Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
@@ -58,7 +59,7 @@ class Shared:
     emitter: Emitter
     recorder: Recorder
     unfinished: Unfinished
-    dial: Callable[[Node], Awaitable[socket.socket]]
+    reach: Callable[[Node, str], Awaitable[socket.socket]]
     log: logging.Logger
     counts: Callable[[str], int]
     """Connections of a user now."""
@@ -124,7 +125,7 @@ class Terminated:
 
     async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
         options = self._gate.options(identity, user, self._source)
-        if options.max_connections:
+        if options.max_connections and not self._gate.has_agent:
             # A place would have to be taken as an agent takes it; without one there could be more.
             raise DeniedError(
                 "your roles limit your connections, which cannot be counted on a server without an agent"
@@ -204,8 +205,9 @@ class Terminated:
             raise ProtocolError("a connection has one server")
         try:
             node = self._gate.node()
+            kind = IssueRelayCert if self._gate.has_agent else IssueOpensshUserCert
             issued = await self._shared.client.call(
-                IssueOpensshUserCert(
+                kind(
                     node=node.name,
                     proof=proof,
                     client_addr=self._client_addr,
@@ -213,7 +215,7 @@ class Terminated:
                 ),
                 deadline_s=CERT_CALL_S,
             )
-            sock = await self._shared.dial(node)
+            sock = await self._shared.reach(node, self._client_addr)
         except AccessError as problem:
             self._shared.log.warning("a server is not reached: %s", problem, extra={"detail": problem.detail})
             await answer(Target(refusal=inert(problem.message)))
@@ -225,9 +227,18 @@ class Terminated:
                     host_authorities=self._gate.cache.trust.ssh_ca_lines("host"),
                     cluster=self._gate.cache.cluster_name,
                     names=issued.server_names,
+                    checks_host_key=self._checks_host_key(node, issued.server_names),
+                    has_agent=self._gate.has_agent,
                 ),
                 fds=(sock.fileno(),),
             )
+
+    def _checks_host_key(self, node: Node, names: list[str]) -> bool:
+        """Where proxies record, a cluster may take a server's word for who it is: one that an administrator
+        has described. Agents, and servers that have joined, always prove themselves."""
+        spec = self._gate.cache.recording_config.spec
+        described = node.spec.hostname in names and not self._gate.has_agent
+        return spec.proxy_checks_host_keys or spec.mode not in PROXY_MODES or not described
 
     # While it lasts.
 
@@ -277,7 +288,8 @@ class Terminated:
         if request.channel in self._sessions:
             raise ProtocolError("a channel has one session")
         forced, why = self._confined(request)
-        if not why and request.kind == "subsystem" and request.command != _SFTP and not forced:
+        known = self._gate.has_agent or request.command == _SFTP
+        if not why and request.kind == "subsystem" and not known and not forced:
             why = "that subsystem is not served"  # attack A21
         if why:
             await self._reject(request, why)
@@ -335,7 +347,7 @@ class Terminated:
             return ForwardAnswer()
         text = decision.text or "port forwarding is not permitted"
         why = text if decision else "; ".join(decision.reasons)
-        await self._forward_ended(
+        await self._tell_forward(
             ForwardEnded(
                 channel=request.channel, host=request.host, port=request.port, what="failed", error=why
             )
@@ -343,9 +355,13 @@ class Terminated:
         return ForwardAnswer(refusal=text)
 
     async def _forward_ended(self, message: ForwardEnded) -> None:
-        assert self._parties is not None
         if message.what != "started":
             self._forwards.discard(message.channel)
+        if not self._gate.has_agent:  # which knows the address, and tells of it
+            await self._tell_forward(message)
+
+    async def _tell_forward(self, message: ForwardEnded) -> None:
+        assert self._parties is not None
         kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
         fields: dict[str, FieldValue] = {
             **self._parties.fields(),

@@ -35,11 +35,13 @@ class Gate:
     host_id: str
     """The proxy's own."""
     now: Callable[[], float]
+    has_agent: bool = False
+    """The server decides on its own as well, sees to company, and knows which addresses names stand for."""
 
     def node(self) -> Node:
         """The server as it is now. Raises DeniedError when it is gone."""
         node = self.cache.nodes.get(self.node_id)
-        if node is None or node.sub_kind != OPENSSH:
+        if node is None or (node.sub_kind == OPENSSH) == self.has_agent:
             raise DeniedError("the server is not registered any more")
         return node
 
@@ -119,7 +121,7 @@ class Gate:
                 and "permit-port-forwarding" in identity.extensions
                 and not identity.force_command
                 and not self.confinement(identity, login, source_addr).forced
-                and self._destinations(identity, login, source_addr) == ANYWHERE
+                and (self.has_agent or self._destinations(identity, login, source_addr) == ANYWHERE)
             )
         except (DeniedError, InputError):
             return False
@@ -154,4 +156,5 @@ class Gate:
             auth_preference=self.cache.auth_preference,
             locks_stale_s=self.cache.stale_for_s,
             live=live,
+            accompanied=self.has_agent,
         )

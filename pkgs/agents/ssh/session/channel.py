@@ -60,6 +60,7 @@ from pkgs.common.ssh.requests import (
     WindowChange,
 )
 from pkgs.common.ssh.sessions.messages import (
+    RECORDED_AS,
     OpenSession,
     Output,
     OutputCut,
@@ -211,6 +212,7 @@ class Session:
                 term=self.pty.term,
                 **asked_of_others(self.env),
             )
+        asked = msgspec.structs.replace(asked, recorded_as=self.env.control.get(RECORDED_AS, ""))
         answer = self._host.ask_session(asked)
         if isinstance(answer, Refused):
             self._refuse(answer.text, reply)
