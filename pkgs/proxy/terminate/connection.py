@@ -137,7 +137,12 @@ class Terminated:
             session_id=session_id, login=user, algorithm=algorithm, certificate=blob, signature=signature
         )
         self._parties = Parties(
-            identity, user, self._client_addr, self._recorded_node, self._gate.cache.cluster_name
+            identity,
+            user,
+            self._client_addr,
+            self._recorded_node,
+            self._gate.cache.cluster_name,
+            relayed_to=self._gate.node_id if self._gate.has_agent else "",
         )
         self.identity, self._login, self._blob = identity, user, blob
         self._shared.log.info(

@@ -42,6 +42,8 @@ class Parties:
     client_addr: str
     node: Callable[[], Node]
     cluster_name: str
+    relayed_to: str = ""
+    """Host id of the agent that a proxy passes the connection on to."""
 
     def fields(self) -> dict[str, FieldValue]:
         node = self.node()
@@ -61,6 +63,8 @@ class Parties:
         }
         if node.spec.addr:
             fields["server_addr"] = node.spec.addr
+        if self.relayed_to:
+            fields[codes.RELAYED_TO] = self.relayed_to
         if self.identity.impersonator:
             fields["impersonator"] = self.identity.impersonator
         if self.identity.bot_name:
