@@ -21,6 +21,7 @@ from pkgs.common.events import codes
 from pkgs.common.pki.certspec import spec_from_identity
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import new_ssh_key
+from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.sshcert import line_to_blob, unverified_facts, verify_user_cert
 from pkgs.common.resources.kinds import (
     Lock,
@@ -33,7 +34,12 @@ from pkgs.common.resources.kinds import (
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions
+from pkgs.common.ssh.client.connection import connect
+from pkgs.common.ssh.client.hosts import Pinned
+from tests.harness.sshd import Authority, Sshd
+from tests.harness.wait import wait_for
 from tests.integration.auth_kit import Host, Kit, auth, event, role, run
+from tests.integration.ssh_kit import HOST_ID, SshNode
 from tests.security.openssh_kit import asking, certificate, proof, server
 
 Ask = Callable[[Any], Awaitable[Any]]
@@ -181,3 +187,60 @@ def test_a39_an_agent_tells_of_the_session_that_is_passed_on_to_it_and_of_no_oth
                     await tells(who, kind, session, relayed_to=who.id)
 
     run(main)
+
+
+PROXY_ID = "99999999-8888-4777-8666-555555555555"
+RECORDED_AS = "4f6e2a10-9b1c-4c53-8a51-0d8a1f1f2b77"
+
+
+@pytest.mark.needs("ssh")
+def test_a40_an_agent_believes_a_certificate_and_not_a_word_that_a_proxy_records(tmp_path: Path) -> None:
+    named = ("-o", f"SetEnv=TELEPORT_SESSION_RECORDED_AS={RECORDED_AS}")
+    command = ("echo $SSH_SESSION_ID",)
+    with SshNode(tmp_path) as node:
+        relayed = node.user(relayed_to=HOST_ID, relayed_by=PROXY_ID)
+        own = node.user()
+
+        def told(kind: str) -> int:
+            return len(node.events.named(kind))
+
+        node.record("proxy")
+        assert relayed.ssh(*named, *command).stdout.decode().strip() == RECORDED_AS
+        assert relayed.ssh(*named, "-tt", *command).stdout.decode().strip() == RECORDED_AS
+        assert told("session.start") == told("session.end") == told("exec") == 0
+        # What is not the certificate's word, or not the mode's, changes nothing; nor does no id.
+        cases = (
+            ("proxy", own, named),
+            ("proxy", relayed, ()),
+            ("node", relayed, named),
+            ("node-sync", relayed, named),
+        )
+        for expected, (mode_now, user, flags) in enumerate(cases, 1):
+            node.record(mode_now)
+            done = user.ssh(*flags, *command)
+            sid = done.stdout.decode().strip()
+            assert sid and sid != RECORDED_AS
+            wait_for(lambda: told("session.end") == expected, what="the end")  # noqa: B023
+            assert node.events.named("session.start")[-1].fields["sid"] == sid
+            wait_for(lambda: sid in node.uploads.finished, what="its recording")  # noqa: B023
+        node.record("proxy")
+        assert relayed.ssh("-o", "SetEnv=TELEPORT_SESSION_RECORDED_AS=../x", *command).stdout == b""
+
+        elsewhere = node.user(relayed_to=PROXY_ID, relayed_by=PROXY_ID)
+        assert elsewhere.ssh(*named, *command).stdout == b""
+
+
+@pytest.mark.needs("ssh", "sshd")
+def test_a40_openssh_takes_no_relayed_certificate(tmp_path: Path) -> None:
+    users = Authority()
+    with Sshd(tmp_path, users.line) as sshd:
+        host = Pinned(host_line(sshd))
+        connect(sshd.dial(), "root", users.user(), host).close()
+        with pytest.raises(AccessError):
+            connect(sshd.dial(), "root", users.user(relayed_to=HOST_ID, relayed_by=PROXY_ID), host)
+
+
+def host_line(sshd: Sshd) -> str:
+    """Of the key that the server has."""
+    signer = SshSigner.load((sshd.folder / "host_key").read_bytes())
+    return signer.public_line
