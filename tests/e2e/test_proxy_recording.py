@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -139,6 +141,28 @@ def test_a14_a_lock_ends_what_goes_on(cluster: Cluster) -> None:
     cluster.wait_event("session.end", user="eve")
 
 
+def test_f01_without_the_auth_service_what_stands_goes_on_and_nobody_comes(cluster: Cluster) -> None:
+    fay = login(cluster, "fay")
+    config = fay.ssh_config()
+    argv = ["ssh", "-F", str(config), f"{OS_USER}@{NAME}.demo", "echo $SSH_SESSION_ID; exec cat"]
+    with subprocess.Popen(argv, env=fay.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as going:
+        assert going.stdin is not None and going.stdout is not None
+        sid = going.stdout.readline().decode().strip()
+        os.kill(cluster.daemons["auth"].pid, signal.SIGSTOP)
+        try:
+            late = run("ssh", "-F", config, f"{OS_USER}@{NAME}.demo", "echo in", env=fay.env)
+            assert late.out == "" and "the Auth Service cannot be asked now" in late.err
+            going.stdin.write(b"still here\n")
+            going.stdin.flush()
+            assert going.stdout.readline() == b"still here\n"
+        finally:
+            os.kill(cluster.daemons["auth"].pid, signal.SIGCONT)
+        going.stdin.close()
+        assert going.wait(20) == 0
+    cluster.wait_event("session.upload", sid=sid)
+    assert "still here" in cluster.tctl("recordings", "export", sid, "--format=text").ok().out
+
+
 def test_a_recording_that_cannot_be_written_ends_the_session_where_it_must_be(cluster: Cluster) -> None:
     lax = login(cluster, "lax", record_session={"ssh": "best_effort"})
     strict = login(cluster, "strict", record_session={"ssh": "strict"})
@@ -167,3 +191,4 @@ def test_a03_host_keys_are_checked_unless_the_cluster_says_otherwise(cluster: Cl
         wait_for(lambda: alice.tsh(*words).out == "in\n", what="the server to be reached")
     done = alice.tsh("ssh", f"{OS_USER}@{NAME}", "echo $SSH_SESSION_ID").ok()
     cluster.wait_event("session.upload", sid=done.out.strip())
+    set_mode(cluster, "proxy")

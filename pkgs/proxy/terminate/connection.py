@@ -10,8 +10,15 @@ from dataclasses import dataclass
 
 import msgspec
 
-from pkgs.common.api.openssh import IssueOpensshUserCert, IssueRelayCert, LoginProof
-from pkgs.common.errors import AccessError, DeniedError, InputError, LimitExceededError, ProtocolError
+from pkgs.common.api.openssh import IssueOpensshUserCert, IssueRelayCert, LoginProof, OpensshLogin
+from pkgs.common.errors import (
+    AccessError,
+    DeniedError,
+    InputError,
+    LimitExceededError,
+    ProtocolError,
+    UnavailableError,
+)
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
 from pkgs.common.events.types import Emitter, FieldValue
@@ -210,16 +217,7 @@ class Terminated:
             raise ProtocolError("a connection has one server")
         try:
             node = self._gate.node()
-            kind = IssueRelayCert if self._gate.has_agent else IssueOpensshUserCert
-            issued = await self._shared.client.call(
-                kind(
-                    node=node.name,
-                    proof=proof,
-                    client_addr=self._client_addr,
-                    ssh_public_key=message.public_key,
-                ),
-                deadline_s=CERT_CALL_S,
-            )
+            issued = await self._certificate(node, proof, message.public_key)
             sock = await self._shared.reach(node, self._client_addr)
         except AccessError as problem:
             self._shared.log.warning("a server is not reached: %s", problem, extra={"detail": problem.detail})
@@ -237,6 +235,17 @@ class Terminated:
                 ),
                 fds=(sock.fileno(),),
             )
+
+    async def _certificate(self, node: Node, proof: LoginProof, public_key: str) -> OpensshLogin:
+        kind = IssueRelayCert if self._gate.has_agent else IssueOpensshUserCert
+        request = kind(node=node.name, proof=proof, client_addr=self._client_addr, ssh_public_key=public_key)
+        try:
+            return await self._shared.client.call(request, deadline_s=CERT_CALL_S)
+        except UnavailableError as problem:
+            # Where the Auth Service is, is nothing for users.
+            raise UnavailableError(
+                "the Auth Service cannot be asked now; try again later", detail=problem.message
+            ) from problem
 
     def _checks_host_key(self, node: Node, names: list[str]) -> bool:
         """Where proxies record, a cluster may take a server's word for who it is: one that an administrator
