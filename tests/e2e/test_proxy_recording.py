@@ -115,6 +115,18 @@ def test_what_cannot_pass_the_proxy_is_refused(cluster: Cluster) -> None:
     assert carol.ssh("-A", f"{OS_USER}@{NAME}.demo", "echo in ${SSH_AUTH_SOCK-none}").out == "in none\n"
 
 
+def test_an_agents_own_refusal_reaches_the_user(cluster: Cluster) -> None:
+    few = login(cluster, "few", max_connections=1)
+    argv = ["ssh", "-F", str(few.ssh_config()), f"{OS_USER}@{NAME}.demo", "echo up; cat"]
+    with subprocess.Popen(argv, env=few.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as going:
+        assert going.stdin is not None and going.stdout is not None
+        assert going.stdout.readline() == b"up\n"
+        refused = few.ssh(f"{OS_USER}@{NAME}.demo", "echo in")
+        assert refused.out == "" and "too many connections: the limit is 1" in refused.err
+        going.stdin.close()
+        assert going.wait(20) == 0
+
+
 def test_a40_who_says_they_come_to_join_is_recorded_by_the_agent(cluster: Cluster) -> None:
     """A visitor's stream passes the proxy unread; the agent takes no word for a proxy's."""
     dora = login(cluster, "dora")

@@ -54,7 +54,8 @@ async def mode(kit: Kit, name: Any) -> None:
 
 async def agent(kit: Kit, **labels: str) -> Host:
     host = await kit.join(SystemRole.NODE)
-    node = Node(metadata=Metadata(name=host.id, labels=labels), spec=ServerSpec(hostname="web1"))
+    spec = ServerSpec(hostname="web1", public_addrs=["web1.example.com:3022"])
+    node = Node(metadata=Metadata(name=host.id, labels=labels), spec=spec)
     await kit.as_host(host).call(Heartbeat(server=node))
     return host
 
@@ -150,7 +151,12 @@ def test_a40_it_takes_a_login_that_is_proven_now_once_and_may_be(short_tmp: Path
 def test_a40_proxies_get_nothing_for_agents_unless_they_record(short_tmp: Path) -> None:
     async def body(kit: Kit, ask: Ask, host: Host) -> None:
         line = new_ssh_key().public_line
-        await ask(IssueOpensshHostCert(node=host.id, ssh_public_key=line))
+        issued = await ask(IssueOpensshHostCert(node=host.id, ssh_public_key=line))
+        names = unverified_facts(line_to_blob(issued.ssh_cert)).principals
+        cluster = kit.service.cluster_name
+        assert set(names) == {
+            host.id, f"{host.id}.{cluster}", "web1", f"web1.{cluster}", "web1.example.com"
+        }  # fmt: skip
         await refused(ask, relay(await server(kit, env="lab"), proof(alice(kit))))
         await refused(ask, asking(host.id, proof(alice(kit))))  # which other servers would take
         for name in ("node", "node-sync", "off"):

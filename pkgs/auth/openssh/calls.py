@@ -165,8 +165,9 @@ class OpensshHandlers:
         proxy = _proxy(caller)
         node = self._stands_for(request.node)
         cluster, now = self._authorities.cluster_name, self._store.backend.clock()
-        names = [node.name, f"{node.name}.{cluster}", node.spec.hostname, f"{node.spec.hostname}.{cluster}"]
-        check_principals([node.spec.hostname], self._store, own_host_id=node.name)
+        own = [node.spec.hostname, *(bare_address(addr) for addr in node.spec.public_addrs)]
+        check_principals(own, self._store, own_host_id=node.name)
+        names = [node.name, f"{node.name}.{cluster}", f"{node.spec.hostname}.{cluster}", *own]
         cert = sshcert.sign_openssh_host_cert(
             self._authorities.host_ssh,
             names,

@@ -13,7 +13,7 @@ import socket
 import time
 from typing import Literal
 
-from pkgs.common.errors import AccessError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, UnavailableError
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.ssh.channel import Channel, Owner
@@ -115,9 +115,15 @@ class Child:
             self._target = self._reach(user)
         except AccessError as problem:
             self._link.tell(NoTarget(reason=f"{problem.message} {problem.detail}".strip()))
-            raise LoginRefused(inert(problem.message), final=True) from None
+            raise LoginRefused(self._told(problem), final=True) from None
         if self._idle_timeout_s > 0:
             self.loop.call_soon(self._check_idle)
+
+    def _told(self, problem: AccessError) -> str:
+        """What the user reads: of an agent that refuses the login, its own words."""
+        said = problem.reasons if self.has_agent and isinstance(problem, DeniedError) else ()
+        lines = [inert(line) for text in said for line in text.splitlines() if line.strip()]
+        return "; ".join(lines) or inert(problem.message)
 
     def _reach(self, login: str) -> Outgoing:
         """Log in to the server, as the user, who is told nothing of it but a failure."""

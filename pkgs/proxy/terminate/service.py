@@ -71,7 +71,7 @@ class Terminator:
         self._public_line = key.public_line
         self._signer = SshSigner.load(key.private_pem)
         """The host key that users see: of this run of this proxy, in memory only."""
-        self._certificates: dict[tuple[str, str], tuple[float, HostKey]] = {}
+        self._certificates: dict[tuple[str, ...], tuple[float, HostKey]] = {}
         self._open: set[Terminated] = set()
         self._starting = asyncio.Lock()
         self._started = False
@@ -173,8 +173,8 @@ class Terminator:
                 self._started = True
 
     async def _host_key(self, node: Node) -> HostKey:
-        """The certificate that users see, for this server's name as it is now."""
-        place = (node.name, node.spec.hostname)
+        """The certificate that users see, for this server's names as they are now."""
+        place = (node.name, node.spec.hostname, *node.spec.public_addrs)
         known = self._certificates.get(place)
         if known is not None and self._now() < known[0] + HOST_CERT_RENEW_S:
             return known[1]
