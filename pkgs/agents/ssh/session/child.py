@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import os
 import pwd
-import resource
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
+from pkgs.agents.ssh.limits import EXIT_WAIT_S, MOTD_LIMIT
 from pkgs.agents.ssh.messages import (
     Account,
     AgentAnswer,
     ForwardAnswer,
     ForwardEnded,
-    Idle,
     NoAccount,
     OnTerminal,
     OpenAgent,
@@ -33,6 +30,7 @@ from pkgs.agents.ssh.messages import (
     ToProcess,
 )
 from pkgs.agents.ssh.session import env, forward, pam, process, terminal
+from pkgs.agents.ssh.session.account import become
 from pkgs.agents.ssh.session.agent import AgentSocket
 from pkgs.agents.ssh.session.channel import Session
 from pkgs.agents.ssh.session.listening import Listening
@@ -54,7 +52,7 @@ from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward
-from pkgs.common.ssh.limits import LOGIN_GRACE_S
+from pkgs.common.ssh.limits import FAREWELL_S, LOGIN_GRACE_S, MAX_SESSIONS
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
     OPEN_PROHIBITED,
@@ -64,17 +62,9 @@ from pkgs.common.ssh.owner import (
 )
 from pkgs.common.ssh.process.descriptors import close_all
 from pkgs.common.ssh.process.link import Link, answers
-from pkgs.common.ssh.process.loop import READ, Loop
-from pkgs.common.ssh.process.messages import (
-    Message,
-    Offer,
-    OfferAnswer,
-    Prove,
-    Refused,
-    Sign,
-    Signature,
-    Start,
-)
+from pkgs.common.ssh.process.loop import Loop
+from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
+from pkgs.common.ssh.process.serving import Login, watch_alive, watch_idle
 from pkgs.common.ssh.process.splice import Splice
 from pkgs.common.ssh.requests import DirectTcp
 from pkgs.common.ssh.sessions.messages import (
@@ -86,11 +76,6 @@ from pkgs.common.ssh.sessions.messages import (
 )
 
 _MOTD = (Path("/run/motd.dynamic"), Path("/etc/motd"))
-
-_SHADOW = Path("/etc/shadow")
-_EXPIRES = 7
-"""Field of the day, counted from 1970, on which an account ends."""
-_DAY_S = 86400
 
 _ANSWERS = answers(ToProcess)
 
@@ -110,8 +95,10 @@ class Child:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self._start = start
-        self._link = Link(monitor, _ANSWERS, self._told_to_end, (ForwardAnswer, *PUSHED), self._pushed)
-        self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
+        pushed = (ForwardAnswer, *PUSHED)
+        self._link = Link(monitor, self.loop, _ANSWERS, self._told_to_end, pushed, self._pushed)
+        login = Login(self._link, Account, self._logged_in)
+        self._connection = Connection(sock, login, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._account: Account | None = None
         self._entry: pwd.struct_passwd | None = None
         self._pam: pam.PamSession | None = None
@@ -123,9 +110,7 @@ class Child:
         self._ended = False
 
     def run(self) -> None:
-        self.loop.watch(self._link.fileno(), READ, self._pump)
-        if self._start.keep_alive_s > 0:
-            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+        watch_alive(self.loop, self._start, self._connection)
         signal.signal(signal.SIGTERM, lambda *_: self._terminated())
         self._connection.start()
         self.loop.run()
@@ -133,19 +118,7 @@ class Child:
 
     # What the connection asks, in its reading thread.
 
-    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
-        request = Sign(algorithm=algorithm, exchange_hash=exchange_hash)
-        return self._link.call(request, Signature).blob
-
-    def acceptable(self, user: str, blob: bytes) -> bool:
-        return self._link.call(Offer(user=user, blob=blob), OfferAnswer).acceptable
-
-    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
-        request = Prove(user=user, algorithm=algorithm, blob=blob, signature=signature)
-        answer: Message = self._link.call(request, Account, Refused)
-        if isinstance(answer, Refused):
-            raise LoginRefused(answer.text)
-        assert isinstance(answer, Account)
+    def _logged_in(self, user: str, answer: Account) -> None:
         try:
             if answer.visits:
                 become_nobody(answer)
@@ -157,11 +130,10 @@ class Child:
             raise LoginRefused(str(problem), final=True) from None
         self._account = answer
         signal.alarm(0)
-        if answer.idle_timeout_s > 0:
-            self.loop.call_soon(self._check_idle)
+        self.loop.call_soon(lambda: watch_idle(self.loop, self._heard_at, answer.idle_timeout_s, self._idle))
 
     def open_session(self, channel: Channel) -> Owner:
-        if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
+        if len(self._sessions) >= MAX_SESSIONS:
             raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many sessions in one connection")
         visits = self._account is not None and self._account.visits
         session = Seat(self, channel) if visits else Session(self, channel)
@@ -311,12 +283,7 @@ class Child:
 
     # The loop's thread.
 
-    def _pump(self) -> None:
-        self._link.pump()
-
     def _told_to_end(self, text: str) -> None:
-        if self._link.closed:
-            self.loop.unwatch(self._link.fileno())
         told = [session.farewell(text) for session in tuple(self._sessions)]
         if any(told):
             # The time it takes to read why is not for going on.
@@ -324,13 +291,10 @@ class Child:
                 splice.closed()
             self._listening.end()
             self._streams.end()
-            self.loop.call_soon(lambda: self._end_soon(text))
+            # OpenSSH drops what it has not shown yet as soon as it sees the end.
+            self.loop.after(FAREWELL_S, lambda: self._connection.end(text))
         else:
             self._connection.end(text)
-
-    def _end_soon(self, text: str) -> None:
-        # OpenSSH drops what it has not shown yet as soon as it sees the end.
-        self.loop.after(FAREWELL_S, lambda: self._connection.end(text))
 
     def _pushed(self, message: Message, fds: list[int]) -> None:
         close_all(fds)
@@ -391,21 +355,11 @@ class Child:
         self._agent.remove()
         os._exit(1)
 
-    def _keep_alive(self) -> None:
-        if self._connection.keep_alive() > self._start.keep_alive_count:
-            self._connection.abort()
-        else:
-            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+    def _heard_at(self) -> float:
+        return self._connection.heard_at
 
-    def _check_idle(self) -> None:
-        """End a connection whose client has sent nothing for the time its roles allow."""
-        assert self._account is not None
-        idle_s = time.monotonic() - self._connection.heard_at
-        left = self._account.idle_timeout_s - idle_s
-        if left <= 0:
-            self._link.tell(Idle())  # the service has it audited, and ends the connection
-        else:
-            self.loop.after(left, self._check_idle)
+    def _idle(self) -> None:
+        self._link.tell(Idle())  # the service has it audited, and ends the connection
 
     def _lost(self) -> None:
         self._ended = True
@@ -417,64 +371,6 @@ class Child:
     def _maybe_exit(self) -> None:
         if self._ended and not self._sessions and not self._forwards and not self._streams:
             self.loop.stop()
-
-
-def become(account: Account, client: str = "") -> tuple[pwd.struct_passwd, pam.PamSession | None]:
-    """Turn this process into the login's user, for good, with a session of PAM where that is asked for.
-    Raises LookupError or OSError."""
-    opened = None
-    try:
-        entry = pwd.getpwnam(account.login)
-    except KeyError:
-        raise LookupError(f"there is no user {account.login} on this host") from None
-    if entry.pw_name != account.login:
-        raise LookupError("the host knows that login under another name")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
-    if os.geteuid() == 0 and not account.single_user:
-        if has_expired(entry.pw_name, time.time()):
-            raise LookupError(f"the account {account.login} of this host has expired")
-        os.initgroups(entry.pw_name, entry.pw_gid)
-        if entry.pw_uid != 0 and account.max_processes:
-            limit_processes(account.max_processes)
-        if account.pam_service:
-            opened = pam.open_session(
-                account.pam_service, account.login, client=client, facts=account.pam_facts
-            )
-        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-    if os.getresuid() != (entry.pw_uid,) * 3:
-        raise LookupError(
-            f"this service runs as another user and can only serve its own, not {account.login}"
-        )
-    os.umask(0o022)
-    try:
-        os.chdir(entry.pw_dir)
-    except OSError:
-        os.chdir("/")
-    return entry, opened
-
-
-def limit_processes(most: int) -> None:
-    """For whoever this process becomes: never more than it has now."""
-    soft, hard = (
-        most if bound == resource.RLIM_INFINITY else min(most, bound)
-        for bound in resource.getrlimit(resource.RLIMIT_NPROC)
-    )
-    resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
-
-
-def has_expired(name: str, now: float) -> bool:
-    """Whether the host's administrator has let this account end (`usermod --expiredate`). Needs root."""
-    try:
-        with _SHADOW.open(errors="replace") as lines:
-            for line in lines:
-                fields = line.rstrip("\n").split(":")
-                if fields[0] == name and len(fields) > _EXPIRES and fields[_EXPIRES].isdigit():
-                    return int(fields[_EXPIRES]) * _DAY_S <= now
-    except FileNotFoundError:
-        return False  # a host without such a file keeps its accounts elsewhere
-    return False
 
 
 def _motd(home: Path) -> bytes:

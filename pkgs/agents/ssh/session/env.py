@@ -14,8 +14,9 @@ from pwd import struct_passwd
 from types import MappingProxyType
 from typing import Any
 
-from pkgs.agents.ssh.limits import MAX_ENV_VALUE, MAX_ENV_VARS, USER_ENV_BYTES, USER_ENV_LINES
+from pkgs.agents.ssh.limits import USER_ENV_BYTES, USER_ENV_LINES
 from pkgs.agents.ssh.messages import Account
+from pkgs.common.ssh.limits import MAX_ENV_VALUE, MAX_ENV_VARS
 from pkgs.common.ssh.sessions.messages import RECORDED_AS
 
 _ALLOWED = re.compile(
