@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pkgs.agents.ssh.forwards import Forwards
+from pkgs.agents.ssh.forwards import Forwards, FromForwarding
 from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.holds import Holds
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
@@ -20,14 +20,9 @@ from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.messages import (
     Account,
-    ForwardEnded,
     Idle,
-    ListenerClosed,
     NoAccount,
     OnTerminal,
-    OpenAgent,
-    OpenForward,
-    OpenListener,
 )
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
@@ -245,7 +240,7 @@ class SshConnection:
                 self._holds.on_terminal(self.login, message, self._source)
             case Idle():
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
-            case OpenForward() | ForwardEnded() | OpenListener() | ListenerClosed() | OpenAgent():
+            case _ if isinstance(message, FromForwarding):
                 assert self._forwards is not None
                 await self._forwards.handle(message, answer)
             case _:

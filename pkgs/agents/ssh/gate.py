@@ -77,6 +77,8 @@ class Gate:
     file_copy: bool = True
     """The host's own switches; they only take away."""
     port_forwarding: bool = True
+    own_folder: str = ""
+    """The real path of where the service's own sockets are."""
 
     def verdict(self, login: str, blob: bytes, source_addr: str) -> Verdict:
         """May the holder of this certificate log in? Pure. The refusal's text is for a proven holder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pkgs.agents.ssh.sockets.messages import FromSockets, SocketAnswer
 from pkgs.agents.ssh.together.messages import FromTogether, ToTogether
 from pkgs.common.ssh.process.messages import Message, OfferAnswer, Refused, Signature
 from pkgs.common.ssh.sessions.messages import (
@@ -136,6 +137,7 @@ FromProcess = (
     | OpenListener
     | ListenerClosed
     | OpenAgent
+    | FromSockets
     | FromTogether
 )
 ToProcess = (
@@ -147,5 +149,6 @@ ToProcess = (
     | ForwardAnswer
     | ListenerAnswer
     | AgentAnswer
+    | SocketAnswer
     | ToTogether
 )

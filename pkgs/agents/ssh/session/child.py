@@ -41,6 +41,8 @@ from pkgs.agents.ssh.session.sftp.audited import Operation
 from pkgs.agents.ssh.session.sftp.server import FileServer
 from pkgs.agents.ssh.session.sftp.transfer import Transfer
 from pkgs.agents.ssh.session.streams import Streams
+from pkgs.agents.ssh.sockets.incoming import Incoming
+from pkgs.agents.ssh.sockets.outgoing import Outgoing
 from pkgs.agents.ssh.together.messages import (
     PUSHED,
     Joined,
@@ -53,7 +55,7 @@ from pkgs.agents.ssh.together.seat import Seat, become_nobody
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
-from pkgs.common.ssh.forwarding import RemoteForward
+from pkgs.common.ssh.forwarding import RemoteForward, UnixForward
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
@@ -120,6 +122,8 @@ class Child:
         self._streams = Streams(self.loop, self._connection.open_channel, self._maybe_exit)
         self._listening = Listening(self.loop, self._link, self._streams)
         self._agent = AgentSocket(self.loop, self._streams)
+        self._sockets_out = Outgoing(self.loop, self._link, self._maybe_exit)
+        self._sockets_in = Incoming(self.loop, self._link, self._streams)
         self._ended = False
 
     def run(self) -> None:
@@ -169,12 +173,22 @@ class Child:
         return session
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
-        if self._account is None or self._account.visits:
-            raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
+        self._no_visitors()
         splice = Splice(self.loop, channel, self._forward_over)
         self._forwards[channel.number] = (splice, target)
         self._beside(self._ask_where, channel.number, target)
         return splice
+
+    def open_direct_unix(self, channel: Channel, path: bytes) -> Owner:
+        self._no_visitors()
+        return self._sockets_out.open(channel, path)
+
+    def unix_forward(self, asked: UnixForward) -> bool:
+        return self._sockets_in.cancel(asked) if asked.cancel else self._sockets_in.begin(asked)
+
+    def _no_visitors(self) -> None:
+        if self._account is None or self._account.visits:
+            raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
 
     def _ask_where(self, number: int, target: DirectTcp) -> None:
         addresses = forward.resolve(target.host, target.port)
@@ -322,11 +336,16 @@ class Child:
             # The time it takes to read why is not for going on.
             for splice, _ in tuple(self._forwards.values()):
                 splice.closed()
-            self._listening.end()
-            self._streams.end()
+            self._end_forwarding()
             self.loop.call_soon(lambda: self._end_soon(text))
         else:
             self._connection.end(text)
+
+    def _end_forwarding(self) -> None:
+        self._listening.end()
+        self._sockets_in.end()
+        self._sockets_out.end()
+        self._streams.end()
 
     def _end_soon(self, text: str) -> None:
         # OpenSSH drops what it has not shown yet as soon as it sees the end.
@@ -389,6 +408,7 @@ class Child:
         for session in self._sessions:
             session.kill()
         self._agent.remove()
+        self._sockets_in.end()
         os._exit(1)
 
     def _keep_alive(self) -> None:
@@ -409,13 +429,13 @@ class Child:
 
     def _lost(self) -> None:
         self._ended = True
-        self._listening.end()
-        self._streams.end()
+        self._end_forwarding()
         self.loop.after(EXIT_WAIT_S, self.loop.stop)
         self._maybe_exit()
 
     def _maybe_exit(self) -> None:
-        if self._ended and not self._sessions and not self._forwards and not self._streams:
+        live = self._sessions or self._forwards or self._streams or self._sockets_out
+        if self._ended and not live:
             self.loop.stop()
 
 
