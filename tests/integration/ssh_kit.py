@@ -163,6 +163,7 @@ class SshNode:
         self.semaphores = Semaphores()
         self.host_users: HostUsers | None = None
         self.max_processes = 0
+        self.own_folder = ""
         self.pam = PamFacts()
         self.records = Files(*(folder / name for name in ("utmp", "wtmp", "btmp", "lastlog")))
         """The host's records of logins; a test makes those it wants to read."""
@@ -247,7 +248,7 @@ class SshNode:
             self._log,
         )
         self.recorder.start()
-        self.gate = Gate(self.state, lambda: self._node, lambda: self.now())
+        self.gate = Gate(self.state, lambda: self._node, lambda: self.now(), own_folder=self.own_folder)
         unfinished = Unfinished(self.folder / "open", self.events, time.time, self._log)
         await unfinished.start()
         self.book = Book(self._log, time.time, self.records)

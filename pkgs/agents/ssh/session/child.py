@@ -56,7 +56,7 @@ from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward, UnixForward
-from pkgs.common.ssh.limits import LOGIN_GRACE_S
+from pkgs.common.ssh.limits import LOGIN_GRACE_S, MAX_CHANNELS
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
     OPEN_PROHIBITED,
@@ -174,6 +174,8 @@ class Child:
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
         self._no_visitors()
+        if len(self._forwards) >= MAX_CHANNELS:  # closed ones that are still read from count too
+            raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many channels")
         splice = Splice(self.loop, channel, self._forward_over)
         self._forwards[channel.number] = (splice, target)
         self._beside(self._ask_where, channel.number, target)
@@ -184,6 +186,8 @@ class Child:
         return self._sockets_out.open(channel, path)
 
     def unix_forward(self, asked: UnixForward) -> bool:
+        if self._account is None or self._account.visits:
+            return False
         return self._sockets_in.cancel(asked) if asked.cancel else self._sockets_in.begin(asked)
 
     def _no_visitors(self) -> None:
@@ -335,17 +339,14 @@ class Child:
         if any(told):
             # The time it takes to read why is not for going on.
             for splice, _ in tuple(self._forwards.values()):
-                splice.closed()
-            self._end_forwarding()
+                splice.abort()
+            self._listening.end()
+            self._sockets_in.end()
+            self._sockets_out.abort()
+            self._streams.abort()
             self.loop.call_soon(lambda: self._end_soon(text))
         else:
             self._connection.end(text)
-
-    def _end_forwarding(self) -> None:
-        self._listening.end()
-        self._sockets_in.end()
-        self._sockets_out.end()
-        self._streams.end()
 
     def _end_soon(self, text: str) -> None:
         # OpenSSH drops what it has not shown yet as soon as it sees the end.
@@ -429,7 +430,9 @@ class Child:
 
     def _lost(self) -> None:
         self._ended = True
-        self._end_forwarding()
+        self._listening.end()
+        self._sockets_in.end()
+        self._streams.end()
         self.loop.after(EXIT_WAIT_S, self.loop.stop)
         self._maybe_exit()
 

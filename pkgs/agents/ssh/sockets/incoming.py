@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from pkgs.agents.ssh.limits import LISTEN_BACKLOG, MAX_LISTENERS
+from pkgs.agents.ssh.limits import MAX_LISTENERS
 from pkgs.agents.ssh.session.streams import Streams
 from pkgs.agents.ssh.sockets import paths
 from pkgs.agents.ssh.sockets.messages import ListenOnSocket, SocketAnswer, SocketClosed
@@ -32,7 +32,7 @@ class Incoming:
         self._loop = loop
         self._link = link
         self._streams = streams
-        self._open: dict[bytes, _Listener] = {}
+        self._open: dict[str, _Listener] = {}
         self._ended = False
 
     # In the reading thread.
@@ -46,7 +46,9 @@ class Incoming:
                 problem = f"too many remote forwardings: the limit is {MAX_LISTENERS}"
             else:
                 folder = paths.hold_folder(str(path.parent))
+                paths.check_free(folder, path.name)
                 real = str(PurePath(folder.name) / path.name)
+                problem = "it is forwarded already" if real in self._open else ""
         except AccessError as bad:
             problem = bad.message
         except OSError as failed:
@@ -69,23 +71,25 @@ class Incoming:
             folder.close()
             self._link.tell(SocketClosed(real=real, error=paths.reason(failed)))
             return False
-        try:
-            bound.sock.listen(LISTEN_BACKLOG)
-        except OSError as failed:
-            bound.remove()
-            self._link.tell(SocketClosed(real=real, error=paths.reason(failed)))
-            return False
         listener = _Listener(asked, bound, real)
-        self._open[asked.path] = listener
+        self._open[real] = listener
         self._loop.call_soon(lambda: self._watch(listener))
         return True
 
     def cancel(self, asked: UnixForward) -> bool:
-        """Stop listening; what came in already goes on."""
-        listener = self._open.pop(asked.path, None)
-        if listener is None:
+        """Stop listening; what came in already goes on. The name is free when it returns."""
+        found = [listener for listener in tuple(self._open.values()) if listener.asked.path == asked.path]
+        if not found or not self._forget(found[0]):
             return False
-        self._loop.call_soon(lambda: self._close(listener))
+        self._loop.call_soon(lambda: self._close(found[0]))
+        return True
+
+    def _forget(self, listener: _Listener) -> bool:
+        """Any thread; True for the first."""
+        if self._open.pop(listener.real, None) is None:
+            return False
+        listener.bound.unlink()
+        self._link.tell(SocketClosed(real=listener.real))
         return True
 
     # The loop's thread.
@@ -93,21 +97,19 @@ class Incoming:
     def end(self) -> None:
         """The connection is over."""
         self._ended = True
-        for key in tuple(self._open):
-            if (listener := self._open.pop(key, None)) is not None:
+        for listener in tuple(self._open.values()):
+            if self._forget(listener):
                 self._close(listener)
 
     def _watch(self, listener: _Listener) -> None:
-        if self._ended or listener.bound.sock.fileno() < 0:
-            self._close(listener)
+        if self._ended:
+            self.end()  # it was made meanwhile
         else:
             self._loop.watch(listener.bound.sock.fileno(), READ, lambda: self._accept(listener))
 
     def _close(self, listener: _Listener) -> None:
-        if listener.bound.sock.fileno() >= 0:
-            self._loop.unwatch(listener.bound.sock.fileno())
-            listener.bound.remove()
-            self._link.tell(SocketClosed(real=listener.real))
+        self._loop.unwatch(listener.bound.sock.fileno())
+        listener.bound.close()
 
     def _accept(self, listener: _Listener) -> None:
         with suppress(OSError):  # it went away again

@@ -11,7 +11,8 @@ from pkgs.agents.ssh.sockets import paths
 from pkgs.agents.ssh.sockets.messages import OpenSocket, SocketAnswer, SocketStream
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel
-from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, OPEN_PROHIBITED
+from pkgs.common.ssh.limits import MAX_CHANNELS
+from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, OPEN_PROHIBITED, OPEN_RESOURCE_SHORTAGE, OpenRefused
 from pkgs.common.ssh.process.link import Link
 from pkgs.common.ssh.process.loop import Loop
 from pkgs.common.ssh.process.splice import Splice
@@ -31,16 +32,18 @@ class Outgoing:
 
     def open(self, channel: Channel, path: bytes) -> Splice:
         """In the reading thread. The file may lie on a disk that does not answer, so neither that thread nor
-        the loop looks for it."""
+        the loop looks for it. Raises OpenRefused."""
+        if len(self._live) >= MAX_CHANNELS:  # closed ones that are still read from count too
+            raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many channels")
         splice = Splice(self._loop, channel, self._splice_over)
         self._live.add(splice)
         threading.Thread(target=self._connect, args=(splice, path), daemon=True).start()
         return splice
 
-    def end(self) -> None:
-        """The connection is over. In the loop's thread."""
+    def abort(self) -> None:
+        """End all of them at once. In the loop's thread."""
         for splice in tuple(self._live):
-            splice.closed()
+            splice.abort()
 
     def _connect(self, splice: Splice, raw: bytes) -> None:
         number, held, problem = splice.channel.number, None, ""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pkgs.agents.ssh.limits import FORWARD_DIAL_S, MAX_SOCKET_PATH
+from pkgs.agents.ssh.limits import FORWARD_DIAL_S, LISTEN_BACKLOG, MAX_SOCKET_PATH
 from pkgs.common.errors import InputError
 
 _SEND_TIMEOUT = struct.pack("ll", int(FORWARD_DIAL_S), 0)
@@ -89,36 +89,56 @@ def connect(held: Held) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A socket that was made in a folder, to be listened on. `remove` takes it away again."""
+    """A socket that was made in a folder, to be listened on."""
 
     sock: socket.socket
     folder: Held
     name: str
     made: tuple[int, int]
 
-    def remove(self) -> None:
-        """Close it, and remove its name unless that has become something else's (attack A58)."""
+    def unlink(self) -> None:
+        """Remove its name, unless that has become something else's (attack A58)."""
         with suppress(OSError):
             if _facts(self.folder, self.name) == self.made:
                 os.unlink(self.name, dir_fd=self.folder.fd)
+
+    def close(self) -> None:
         self.sock.close()
         self.folder.close()
 
 
+def check_free(folder: Held, name: str) -> None:
+    """Raise OSError if a socket of this name can't be made in the folder, as far as that shows before."""
+    if not os.access(folder.way, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    with suppress(FileNotFoundError):
+        _facts(folder, name)
+        if not _is_dead(folder, name):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
 def bind(folder: Held, name: str) -> Bound:
-    """Make a socket that only this user can connect to, from its first moment. Never over anything but the
-    same user's own socket that nobody listens on: a killed process left it. Raises OSError; else it owns
-    the folder."""
-    _remove_dead(folder, name)
+    """Make a socket that only this user can connect to, from its first moment, and listen. Never over
+    anything but the same user's own socket that nobody listens on: a killed process left it. Takes the folder
+    over, unless it raises OSError."""
+    if _is_dead(folder, name):
+        os.unlink(name, dir_fd=folder.fd)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         os.fchmod(sock.fileno(), 0o600)  # Linux makes the file with the mode of the socket, less the umask
         sock.setblocking(False)
         sock.bind(f"{folder.way}/{name}")
-        return Bound(sock, folder, name, _facts(folder, name))
+        made = Bound(sock, folder, name, _facts(folder, name))
     except OSError:
         sock.close()
         raise
+    try:
+        sock.listen(LISTEN_BACKLOG)
+    except OSError:
+        made.unlink()
+        sock.close()
+        raise
+    return made
 
 
 def _hold(
@@ -134,21 +154,22 @@ def _hold(
         raise
 
 
-def _remove_dead(folder: Held, name: str) -> None:
+def _is_dead(folder: Held, name: str) -> bool:
+    """Whether that is this user's own socket, and nobody listens on it."""
     try:
         found = hold_socket(name, folder.fd, links=False)
     except OSError:
-        return  # nothing there, or no socket: binding says which
+        return False
     try:
         if os.fstat(found.fd).st_uid == os.geteuid():
             connect(found).close()
     except ConnectionRefusedError:
-        with suppress(OSError):
-            os.unlink(name, dir_fd=folder.fd)
+        return True
     except OSError:
-        pass  # somebody may listen there: it stays
+        return False  # its queue is full, for example
     finally:
         found.close()
+    return False
 
 
 def _facts(folder: Held, name: str) -> tuple[int, int]:
