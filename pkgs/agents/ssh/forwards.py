@@ -1,4 +1,4 @@
-"""The service's side of what one connection forwards: ports and sockets both ways, and the client's agent.
+"""The service's side of what one connection forwards: ports and sockets both ways, the client's agent, X11.
 
 Each is decided when it is asked for, and again while it lasts. What is no longer allowed ends with the whole
 connection: the process that forwards is the user's, and need not do what it is told (ADR 0080).
@@ -25,6 +25,8 @@ from pkgs.agents.ssh.messages import (
 )
 from pkgs.agents.ssh.sockets.forwards import SocketForwards
 from pkgs.agents.ssh.sockets.messages import FromSockets
+from pkgs.agents.ssh.x11.messages import DisplayFailed, FromDisplays, OpenDisplay
+from pkgs.agents.ssh.x11.service import DisplayForwards
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.types import FieldValue
@@ -35,7 +37,9 @@ NO_PORTS = "port forwarding is not permitted"
 UNKNOWN = "the name does not resolve"
 NO_AGENT = "agent forwarding is not permitted"
 
-FromForwarding = OpenForward | ForwardEnded | OpenListener | ListenerClosed | OpenAgent | FromSockets
+FromForwarding = (
+    OpenForward | ForwardEnded | OpenListener | ListenerClosed | OpenAgent | FromSockets | FromDisplays
+)
 
 Emit = Callable[[codes.Kind, dict[str, FieldValue]], Awaitable[None]]
 """One event of the connection, with what all of its events carry. Raises AccessError."""
@@ -58,6 +62,7 @@ class Forwards:
         """What was asked for, and which addresses of it were allowed, by channel."""
         self._listeners = Listeners(self._audit)
         self._sockets = SocketForwards(self._rights, self._audit, gate.own_folder, log)
+        self._displays = DisplayForwards(self._rights, emit, log)
         self._agent = False
 
     async def handle(self, message: FromForwarding, answer: Answer) -> None:
@@ -72,12 +77,14 @@ class Forwards:
                 await self._listeners.closed(host, port, error)
             case OpenAgent():
                 await answer(await self._open_agent())
+            case OpenDisplay() | DisplayFailed():
+                await self._displays.handle(message, answer)
             case _:
                 await self._sockets.handle(message, answer)
 
     def too_much(self) -> bool:
         """Whether something is forwarded that would be refused now (attack A14)."""
-        if not (self._streams or self._listeners or self._sockets or self._agent):
+        if not (self._streams or self._listeners or self._sockets or self._displays or self._agent):
             return False
         now = self._gate.forwarding(self._identity, self._login, self.source, live=True)
         return (
@@ -85,6 +92,7 @@ class Forwards:
             or bool(self._listeners and not now.remote)
             or (self._agent and not now.agent)
             or self._sockets.too_much(now)
+            or self._displays.too_much(now)
             or any(
                 self._not_to(now, request, address)
                 for request, addresses in self._streams.values()

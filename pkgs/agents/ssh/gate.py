@@ -61,6 +61,8 @@ class ForwardingRights:
     remote: bool = False
     """From ports of this host."""
     agent: bool = False
+    displays: range = range(0)
+    """Numbers that an X11 display may have; none: there may be none."""
     to: Destinations = ANYWHERE
     why: str = ""
     text: str = ""
@@ -79,6 +81,8 @@ class Gate:
     port_forwarding: bool = True
     own_folder: str = ""
     """The real path of where the service's own sockets are."""
+    displays: range = range(0)
+    """Numbers of X11 displays on this host; none: X11 is not forwarded."""
 
     def verdict(self, login: str, blob: bytes, source_addr: str) -> Verdict:
         """May the holder of this certificate log in? Pure. The refusal's text is for a proven holder."""
@@ -220,6 +224,9 @@ class Gate:
             local=ports and options.port_forward_local,
             remote=ports and options.port_forward_remote,
             agent=options.forward_agent and "permit-agent-forwarding" in identity.extensions,
+            displays=self.displays
+            if options.x11 and "permit-X11-forwarding" in identity.extensions
+            else range(0),
             to=to,
         )
 

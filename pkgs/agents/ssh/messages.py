@@ -6,6 +6,7 @@ from typing import Literal
 
 from pkgs.agents.ssh.sockets.messages import FromSockets, SocketAnswer
 from pkgs.agents.ssh.together.messages import FromTogether, ToTogether
+from pkgs.agents.ssh.x11.messages import DisplayAnswer, FromDisplays
 from pkgs.common.ssh.process.messages import Message, OfferAnswer, Refused, Signature
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
@@ -138,6 +139,7 @@ FromProcess = (
     | ListenerClosed
     | OpenAgent
     | FromSockets
+    | FromDisplays
     | FromTogether
 )
 ToProcess = (
@@ -150,5 +152,6 @@ ToProcess = (
     | ListenerAnswer
     | AgentAnswer
     | SocketAnswer
+    | DisplayAnswer
     | ToTogether
 )

@@ -52,6 +52,7 @@ from pkgs.agents.ssh.together.messages import (
     Waiting,
 )
 from pkgs.agents.ssh.together.seat import Seat, become_nobody
+from pkgs.agents.ssh.x11.displays import Displays
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
@@ -78,7 +79,7 @@ from pkgs.common.ssh.process.messages import (
     Start,
 )
 from pkgs.common.ssh.process.splice import Splice
-from pkgs.common.ssh.requests import DirectTcp
+from pkgs.common.ssh.requests import DirectTcp, X11Request
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
     FileSummary,
@@ -124,6 +125,7 @@ class Child:
         self._agent = AgentSocket(self.loop, self._streams)
         self._sockets_out = Outgoing(self.loop, self._link, self._maybe_exit)
         self._sockets_in = Incoming(self.loop, self._link, self._streams)
+        self._displays = Displays(self.loop, self._link, self._streams)
         self._ended = False
 
     def run(self) -> None:
@@ -224,6 +226,9 @@ class Child:
             return False
         return True
 
+    def forward_x11(self, session: Session, asked: X11Request) -> bool:
+        return self._displays.open(session.channel.number, asked)
+
     def tell(self, message: Message) -> None:
         self._link.tell(message)
 
@@ -269,6 +274,7 @@ class Child:
         )
         if session.has_agent:
             variables["SSH_AUTH_SOCK"] = self._agent.path
+        variables.update(self._displays.environment(session.channel.number))
         login_shell = asked.kind == "shell" and not opened.forced_command
         argv: list[str | bytes] = [f"-{name}"] if login_shell else [name, "-c", command]
         try:
@@ -324,6 +330,7 @@ class Child:
         return True
 
     def over(self, session: Session) -> None:
+        self._displays.close(session.channel.number)
         self._sessions.discard(session)
         self._maybe_exit()
 
@@ -342,6 +349,7 @@ class Child:
                 splice.abort()
             self._listening.end()
             self._sockets_in.end()
+            self._displays.end()
             self._sockets_out.abort()
             self._streams.abort()
             self.loop.call_soon(lambda: self._end_soon(text))
@@ -410,6 +418,7 @@ class Child:
             session.kill()
         self._agent.remove()
         self._sockets_in.end()
+        self._displays.end()
         os._exit(1)
 
     def _keep_alive(self) -> None:
@@ -432,6 +441,7 @@ class Child:
         self._ended = True
         self._listening.end()
         self._sockets_in.end()
+        self._displays.end()
         self._streams.end()
         self.loop.after(EXIT_WAIT_S, self.loop.stop)
         self._maybe_exit()
