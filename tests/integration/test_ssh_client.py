@@ -207,9 +207,9 @@ def served(act: Callable[[socket.socket], None], **how: float) -> AccessError:
     return caught.value
 
 
-def test_a66_a_silent_server_ends_at_the_deadline() -> None:
+def test_f15_a66_a_silent_server_ends_at_the_deadline() -> None:
     problem = served(lambda peer: peer.recv(1 << 20) and peer.recv(1 << 20) and None, deadline_s=0.5)  # type: ignore[func-returns-value]
-    assert isinstance(problem, UnavailableError)
+    assert isinstance(problem, UnavailableError) and "the server did not let the login happen" in str(problem)
 
 
 def test_a66_an_endless_banner_line_ends_the_connection() -> None:

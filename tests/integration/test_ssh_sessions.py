@@ -281,7 +281,7 @@ def test_f22_a_recording_that_fails_ends_a_strict_session_and_no_other(node: Ssh
         change_role(node, "access")
 
 
-def test_no_session_without_its_audit_event(node: SshNode) -> None:
+def test_f23_no_session_without_its_audit_event(node: SshNode) -> None:
     user = node.user()
     node.events.broken = UnavailableError("no room for audit events")
     try:

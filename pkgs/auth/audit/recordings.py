@@ -97,8 +97,8 @@ class RecordingHandlers:
         size, complete = 0, False
         reading = Reading()
         try:
-            file = await asyncio.to_thread(_create, part)
-            with file:
+            # Opened here and not in a thread: a cancelled wait for one would lose the open file.
+            with _create(part) as file:
                 async for chunk in chunks:
                     if not size:
                         await self._index(sid, None)
@@ -182,8 +182,7 @@ class RecordingHandlers:
         if row is None or not self.may_play(caller, row):
             # Not allowed and not there are told alike.
             raise NotFoundError(f"there is no recording {sid}", hint="`tsh recordings ls` lists yours")
-        file = await asyncio.to_thread(self._open, sid)
-        try:
+        with self._open(sid) as file:
             await self._journal.write(
                 self._journal.event(
                     SESSION_RECORDING_ACCESS,
@@ -194,8 +193,6 @@ class RecordingHandlers:
             )
             while data := await asyncio.to_thread(file.read, limits.RECORDING_CHUNK):
                 yield RecordingChunk(data)
-        finally:
-            file.close()
 
     def _open(self, sid: str) -> BinaryIO:
         for suffix in _SUFFIXES:

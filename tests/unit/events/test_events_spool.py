@@ -118,7 +118,7 @@ def test_an_event_refused_for_good_is_set_aside_and_blocks_nobody(tmp_path):
     run(scenario())
 
 
-def test_a_full_spool_refuses_and_takes_again_when_emptied(tmp_path):
+def test_f23_a_full_spool_refuses_and_takes_again_when_emptied(tmp_path):
     async def scenario():
         auth = Auth()
         auth.down = True
