@@ -160,7 +160,8 @@ def test_a_display_without_its_audit_or_where_none_is_free(node: SshNode) -> Non
             session.request_x11()
         with pytest.raises(paramiko.SSHException):
             transport.open_session().request_x11()
-        assert ended(node, "una", "x11-forward").fields["error"] == "no display is free on this host"
+        why = "no display is free on this host"
+        wait_until(lambda: ended(node, "una", "x11-forward").fields.get("error") == why, "it is audited")
         # One is, once a session is over that ran nothing at all.
         sessions.pop().close()
 
