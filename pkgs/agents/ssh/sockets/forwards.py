@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 
 from pkgs.agents.ssh.destinations import refusal_of_socket
-from pkgs.agents.ssh.gate import ForwardingRights
 from pkgs.agents.ssh.limits import MAX_LISTENERS, MAX_REAL_PATH
 from pkgs.agents.ssh.listeners import Audit
 from pkgs.agents.ssh.sockets.messages import (
@@ -23,6 +22,7 @@ from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.ssh.limits import MAX_CHANNELS
 from pkgs.common.ssh.process.monitor import Answer
+from pkgs.common.ssh.service.gate import ForwardingRights
 
 NOT_PERMITTED = "port forwarding is not permitted"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from pkgs.agents.ssh.gate import ForwardingRights
 from pkgs.agents.ssh.x11 import folder
 from pkgs.agents.ssh.x11.messages import DisplayAnswer, DisplayFailed, FromDisplays, OpenDisplay
 from pkgs.common.errors import AccessError
 from pkgs.common.events import codes
 from pkgs.common.events.types import FieldValue
 from pkgs.common.ssh.process.monitor import Answer
+from pkgs.common.ssh.service.gate import ForwardingRights
 
 NOT_PERMITTED = "X11 forwarding is not permitted"
 
