@@ -13,6 +13,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from pkgs.agents.ssh.sockets import paths
 from pkgs.common.errors import UnavailableError
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, SshConditions, SshForwardRule
@@ -185,6 +186,18 @@ def test_a58_a_folder_of_another_user_and_one_that_is_turned(node: SshNode, fold
         assert listen_unix(transport, bytes(folder / "way" / "far"), cancel=True)
         assert not (roots / "far").exists()
         assert (folder / "far").read_text() == "stays"
+
+
+def test_a58_a_socket_that_is_exchanged_after_the_decision_is_not_reached(folder: Path) -> None:
+    with Echo(folder / "a") as allowed, Echo(folder / "b") as other:
+        held = paths.hold_socket(str(allowed.path))
+        allowed.path.unlink()
+        allowed.path.symlink_to(other.path)
+        with paths.connect(held) as sock:
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.recv(10) == b"got:"
+        held.close()
+        assert (len(allowed.peers), len(other.peers)) == (1, 0)
 
 
 def test_f13_listed_sockets_and_no_others(node: SshNode, folder: Path) -> None:
