@@ -318,15 +318,15 @@ class Child:
 
     def _told_to_end(self, text: str) -> None:
         told = [session.farewell(text) for session in tuple(self._sessions)]
+        # The time it takes to read why is not for going on.
+        for splice, _ in tuple(self._forwards.values()):
+            splice.abort()
+        self._listening.end()
+        self._sockets_in.end()
+        self._displays.end()
+        self._sockets_out.abort()
+        self._streams.abort()
         if any(told):
-            # The time it takes to read why is not for going on.
-            for splice, _ in tuple(self._forwards.values()):
-                splice.abort()
-            self._listening.end()
-            self._sockets_in.end()
-            self._displays.end()
-            self._sockets_out.abort()
-            self._streams.abort()
             # OpenSSH drops what it has not shown yet as soon as it sees the end.
             self.loop.after(FAREWELL_S, lambda: self._connection.end(text))
         else:
