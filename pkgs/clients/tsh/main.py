@@ -22,7 +22,15 @@ TOOL = Tool(
         "join": Verb(_VERBS + "join", "Join somebody's session"),
         "sessions": Group(
             "Live sessions.",
-            {"ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join")},
+            {
+                "ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join"),
+                "ask-transfer": Verb(
+                    _VERBS + "sessions.ask_transfer",
+                    "Ask the moderators of your session to let you copy files",
+                ),
+                "detach": Verb(_VERBS + "sessions.detach", "Leave a session of your own, which goes on"),
+                "prove": Verb(_VERBS + "sessions.prove", "Show that you are there, as a moderator"),
+            },
             {"list": "ls"},
         ),
         "resolve": Verb(_VERBS + "resolve", "Show the server that a name or labels mean"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.connections.dial import auth_client
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
@@ -50,4 +52,8 @@ def run(args: Parsed) -> int:
         openssh.host_name(login, found[0].host_id),
         session_id,
     ]
+    if mode == "moderator" and found[0].proves and sys.stdin.isatty():
+        from pkgs.clients.tsh.sessions import attended, proving
+
+        return attended.run(argv, lambda code: proving.say(login, session_id, code))
     return execute(argv, temporary=login.temporary)
