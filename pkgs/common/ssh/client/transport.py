@@ -2,13 +2,14 @@
 """The client's transport: the library does key exchange and packets, this their order, limits and meaning.
 
 The host key is checked inside the key exchange, before anything is sent that is worth having; the login is
-one signed request; messages out of order and channels opened towards us get nowhere.
+one signed request; messages out of order, and channels opened towards us that nobody waits for, get nowhere.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -41,13 +42,14 @@ from paramiko.ssh_exception import SSHException
 
 from pkgs.common.errors import LimitExceededError, TrustError
 from pkgs.common.ssh import algorithms, wire
-from pkgs.common.ssh.client.channel import ChannelOwner, ClientChannel
+from pkgs.common.ssh.client.channel import ChannelOwner, ClientChannel, IncomingOwner
 from pkgs.common.ssh.client.hosts import HostCheck, verify_host_signature
 from pkgs.common.ssh.client.limits import MAX_FAREWELL, MAX_SERVER_OPENS
 from pkgs.common.ssh.client.login import Login
 from pkgs.common.ssh.limits import (
     BANNER_TIMEOUT_S,
     CHANNEL_PACKET,
+    MAX_CHANNEL_OPENS,
     MAX_CHANNELS,
     MAX_DEFERRED,
     MAX_GLOBAL_REQUESTS,
@@ -60,12 +62,19 @@ from pkgs.common.ssh.owner import OPEN_PROHIBITED
 from pkgs.common.ssh.packets import BoundedPacketizer, RawMessage
 
 _CHANNEL_OPEN = b"\x5a"
+_OPEN_CONFIRMATION = b"\x5b"
 _OPEN_FAILURE = b"\x5c"
 GLOBAL_REQUEST = b"\x50"
 _REQUEST_FAILURE = b"\x52"
 DISCONNECT = b"\x01"
 BY_APPLICATION = 11
 KEEP_ALIVE = b"keepalive@openssh.com"
+
+Incoming = Callable[[str, wire.Reader], IncomingOwner | None]
+"""Asked in the reading thread about a channel that the server wants opened, by its kind and what it says of
+it: None refuses. May raise WireError."""
+Answered = Callable[[bool, wire.Reader], None]
+"""Told in the reading thread how the server answered a global request."""
 
 # The library's type stubs leave out what this room builds on.
 _Base: Any = transport.Transport
@@ -159,8 +168,8 @@ class Transport(_Base):
                 MSG_CHANNEL_OPEN_SUCCESS: self._parse_opened,
                 MSG_CHANNEL_OPEN_FAILURE: self._parse_not_opened,
                 MSG_GLOBAL_REQUEST: self._parse_global_request,
-                MSG_REQUEST_SUCCESS: self._parse_alive,
-                MSG_REQUEST_FAILURE: self._parse_alive,
+                MSG_REQUEST_SUCCESS: self._parse_success,
+                MSG_REQUEST_FAILURE: self._parse_failure,
             }
         )
         self.settled = threading.Event()
@@ -168,6 +177,9 @@ class Transport(_Base):
         self.untrusted: TrustError | None = None
         self.farewell = ""
         self.unanswered = 0
+        self.incoming: Incoming | None = None
+        self._asked: deque[Answered] = deque()
+        self._asking = threading.Lock()
         self._host = host
         self._host_blob = b""
         self._login = login
@@ -196,6 +208,13 @@ class Transport(_Base):
             if self._deferred_bytes > MAX_DEFERRED:
                 self.active = False
                 raise SSHException("key exchange takes too long")
+
+    def ask(self, kind: bytes, body: bytes, answered: Answered) -> None:
+        """A global request. The server answers in the order of asking (RFC 4254 section 4)."""
+        with self._asking:
+            self._asked.append(answered)
+            self.unanswered += 1
+            self.post(GLOBAL_REQUEST + wire.string(kind) + wire.boolean(True) + body)
 
     def open(self, kind: str, body: bytes, owner: ChannelOwner) -> ClientChannel:
         with self.lock:
@@ -244,8 +263,18 @@ class Transport(_Base):
     def _parse_ignored(self, _: Message) -> None:
         """Nothing a server may announce here changes anything."""
 
-    def _parse_alive(self, _: Message) -> None:
+    def _parse_success(self, m: Message) -> None:
+        self._take_answer(True, m)
+
+    def _parse_failure(self, m: Message) -> None:
+        self._take_answer(False, m)
+
+    def _take_answer(self, ok: bool, m: Message) -> None:
         self.unanswered = 0
+        with self._asking:
+            answered = self._asked.popleft() if self._asked else None
+        if answered is not None:
+            answered(ok, _reader(m))
 
     def _parse_disconnect(self, m: Message) -> None:
         reader = _reader(m)
@@ -262,14 +291,29 @@ class Transport(_Base):
             self.post(_REQUEST_FAILURE)
 
     def _parse_channel_open(self, m: Message) -> None:
-        # Nothing was asked to be sent here.
         reader = _reader(m)
-        reader.string()
+        kind, remote = reader.text(), reader.uint32()
+        window, packet = reader.uint32(), reader.uint32()
         self._opens += 1
-        if self._opens > MAX_SERVER_OPENS:
+        if self._opens > (MAX_SERVER_OPENS if self.incoming is None else MAX_CHANNEL_OPENS):
             raise SSHException("too many channels from the server")
-        head = _OPEN_FAILURE + wire.uint32(reader.uint32()) + wire.uint32(OPEN_PROHIBITED)
-        self.post(head + wire.string("no channel is expected here") + wire.string("en"))
+        # Without somebody who waits for it, nothing was asked to be sent here.
+        owner = self.incoming(kind, reader) if self.incoming is not None else None
+        if owner is None or len(self._channels) >= MAX_CHANNELS or packet < MIN_REMOTE_PACKET:
+            head = _OPEN_FAILURE + wire.uint32(remote) + wire.uint32(OPEN_PROHIBITED)
+            self.post(head + wire.string("no channel is expected here") + wire.string("en"))
+            return
+        with self.lock:
+            number = self._next_channel()
+            channel = ClientChannel(self.post, number, owner)
+            self._channels.put(number, channel)
+            self.channels_seen[number] = True
+        owner.bind(channel)
+        self.post(
+            _OPEN_CONFIRMATION + wire.uint32(remote) + wire.uint32(number)
+            + wire.uint32(WINDOW) + wire.uint32(CHANNEL_PACKET)
+        )  # fmt: skip
+        channel.take_confirmation(remote, window, min(packet, CHANNEL_PACKET))
 
     def _parse_opened(self, m: Message) -> None:
         reader = _reader(m)
