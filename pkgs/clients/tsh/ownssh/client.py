@@ -113,7 +113,7 @@ class _Client:
             login, target, link.sock, deadline_s=settings.connect_s, ended=lambda text: self._hear_end(text)
         )
         voice.detail(f"logged in to {target.host} as {target.user}")
-        self._ports = LocalPorts(self.loop, self._connection)
+        self._ports = LocalPorts(self.loop, self._connection, voice.tell)
         self._incoming = Incoming(self.loop, self._connection, agent=settings.agent)
 
     def close(self) -> None:

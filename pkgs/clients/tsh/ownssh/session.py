@@ -32,6 +32,8 @@ class Session(Relay):
         self.on_begun: Callable[[], None] = lambda: None
         self._settings = settings
         self._tty = tty
+        # Before anybody makes it raw.
+        self._modes = terminal.modes(0)
         self._escapes = Escapes(settings.escape) if tty and settings.escape else None
         self._asked: list[str] = []
 
@@ -43,7 +45,7 @@ class Session(Relay):
             channel.request("auth-agent-req@openssh.com", reply=True)
             self._asked.append("the agent")
         if self._tty:
-            channel.pty(os.environ.get("TERM", "dumb"), terminal.size(0), terminal.modes(0))
+            channel.pty(os.environ.get("TERM", "dumb"), terminal.size(0), self._modes)
             self._asked.append("a terminal")
         for name, value in settings.environment.items():
             channel.env(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections.abc import Callable
@@ -28,21 +29,14 @@ class SocketRelay(Relay):
         self._sock = sock
         self._told = over
 
-    def on_refused(self, text: str) -> None:
-        self.refuse()
-        super().on_refused(text)
-
-    def refuse(self) -> None:
-        """The server does not open the channel."""
-
     def end_of_output(self) -> None:
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
-            return self.hang_up()
+            self.hang_up()
+            return
         if self._source is None and self.channel is not None:
             self.channel.close()
-        return None
 
     def end_of_input(self) -> None:
         super().end_of_input()
@@ -105,18 +99,28 @@ class IncomingRelay(SocketRelay):
             self.hang_up()
 
 
-class SocksRelay(SocketRelay):
-    """One whose client is told what became of its request."""
+class OutgoingRelay(SocketRelay):
+    """A connection that came here; the server is asked to connect it to somewhere."""
+
+    def __init__(self, ports: LocalPorts, sock: socket.socket, *, by_socks: bool) -> None:
+        super().__init__(ports.loop, sock, ports.relays.discard)
+        self._say = ports.say
+        self._by_socks = by_socks
 
     def on_opened(self) -> None:
-        self._queues[STDOUT].append(memoryview(socks.answer(socks.GRANTED)))
         super().on_opened()
+        self._answer(socks.GRANTED)
 
-    def refuse(self) -> None:
-        try:
-            self._sock.send(socks.answer(socks.REFUSED))
-        except OSError:
-            return
+    def on_refused(self, text: str) -> None:
+        self._answer(socks.REFUSED)
+        self._say(f"the server refuses a forwarded connection: {text}")
+        super().on_refused(text)
+
+    def _answer(self, code: int) -> None:
+        if self._by_socks:
+            with contextlib.suppress(OSError):  # the client may be gone
+                # A few bytes into an empty buffer.
+                self._sock.send(socks.answer(code))
 
 
 class Listener:
@@ -171,7 +175,7 @@ class _SocksGate:
         elif self._socks.target is not None:
             self._over = True
             self._ports.loop.remove(self)
-            self._ports.open(self._sock, *self._socks.target, rest=self._socks.rest, socks=True)
+            self._ports.open(self._sock, *self._socks.target, rest=self._socks.rest, by_socks=True)
 
     def _end(self) -> None:
         if not self._over:
@@ -183,8 +187,9 @@ class _SocksGate:
 class LocalPorts:
     """The listeners of -L and -D, and the connections that came to them."""
 
-    def __init__(self, loop: Loop, connection: Connection) -> None:
+    def __init__(self, loop: Loop, connection: Connection, say: Callable[[str], None]) -> None:
         self.loop = loop
+        self.say = say
         self._connection = connection
         self._listeners: list[Listener] = []
         self.relays: set[Relay] = set()
@@ -213,12 +218,12 @@ class LocalPorts:
             raise UnavailableError(f"cannot listen for {forward}: {problem.strerror or problem}")
 
     def open(
-        self, sock: socket.socket, host: str, port: int, *, rest: bytes = b"", socks: bool = False
+        self, sock: socket.socket, host: str, port: int, *, rest: bytes = b"", by_socks: bool = False
     ) -> None:
         """Have the server connect to `host`, for this connection."""
         try:
             origin = sock.getpeername()
-            relay = (SocksRelay if socks else SocketRelay)(self.loop, sock, self.relays.discard)
+            relay = OutgoingRelay(self, sock, by_socks=by_socks)
             relay.begin_with(rest)
             channel = self._connection.open_direct_tcp(DirectTcp(host, port, origin[0], origin[1]), relay)
         except (OSError, LimitExceededError):
