@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-import string
+from string import ascii_lowercase
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,16 @@ from hypothesis import strategies as st
 
 from pkgs.clients.tsh.ownssh.escapes import END, Escapes
 from pkgs.clients.tsh.ownssh.forwards import DYNAMIC, LOCAL, REMOTE, Forward, parse_forward
+from pkgs.clients.tsh.ownssh.incoming import Incoming
+from pkgs.clients.tsh.ownssh.loop import Loop
 from pkgs.clients.tsh.ownssh.settings import QUIET, VERBOSE, Settings, of_args
 from pkgs.clients.tsh.ownssh.socks import Socks
 from pkgs.clients.tsh.verbs.ssh import SPEC
-from pkgs.common.errors import InputError
+from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.output.argv import Parser
+from pkgs.common.ssh.client.connection import Connection
+from pkgs.common.ssh.forwarding import RemoteForward
+from pkgs.common.ssh.wire import Reader, string, uint32
 
 
 @pytest.mark.parametrize(
@@ -62,9 +68,7 @@ def _request(host: str, port: int) -> bytes:
     return b"\5\1\0" + b"\5\1\0" + address + port.to_bytes(2, "big")
 
 
-HOSTS = st.one_of(
-    st.ip_addresses().map(str), st.text(string.ascii_lowercase + ".-", min_size=1, max_size=255)
-)
+HOSTS = st.one_of(st.ip_addresses().map(str), st.text(ascii_lowercase + ".-", min_size=1, max_size=255))
 
 
 @pytest.mark.fuzz
@@ -174,3 +178,44 @@ def test_an_option_it_does_not_know_is_refused_by_name(option: str) -> None:
 )
 def test_when_a_command_has_a_terminal(words: tuple[str, ...], at_terminal: bool, wanted: bool) -> None:
     assert settings(*words).wants_tty(at_terminal=at_terminal) is wanted
+
+
+class Server:
+    """A server's side of what is asked before it opens anything."""
+
+    def __init__(self, *, listens: bool) -> None:
+        self.listens = listens
+        self.decide: Any = None
+
+    def expect(self, incoming: Any) -> None:
+        self.decide = incoming
+
+    def forward_remote(self, asked: RemoteForward, answered: Any) -> None:
+        answered(self.listens, Reader(uint32(4444)))
+
+
+def opened(server: Server, kind: str, host: str = "", port: int = 0) -> bool:
+    body = string(host) + uint32(port) + string("127.0.0.1") + uint32(1)
+    relay = server.decide(kind, Reader(body))
+    if relay is not None:
+        relay._sock.close()
+    return relay is not None
+
+
+def test_a66_a_server_opens_only_what_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/nowhere")
+    server, loop = Server(listens=True), Loop()
+    incoming = Incoming(loop, cast(Connection, server), agent=False)
+    for kind in ("auth-agent@openssh.com", "x11", "session", "direct-tcpip", "forwarded-tcpip"):
+        assert not opened(server, kind, "localhost", 8022), kind
+    assert incoming.listen(Forward(REMOTE, None, 8022, "127.0.0.1", 22), everywhere=False) == 8022
+    assert incoming.listen(Forward(REMOTE, "", 0, "127.0.0.1", 22), everywhere=False) == 4444
+    assert opened(server, "forwarded-tcpip", "localhost", 8022)
+    assert opened(server, "forwarded-tcpip", "", 4444)
+    assert not opened(server, "forwarded-tcpip", "localhost", 4444)
+    Incoming(loop, cast(Connection, server), agent=True)
+    assert opened(server, "auth-agent@openssh.com")
+    refusing = Incoming(loop, cast(Connection, Server(listens=False)), agent=False)
+    with pytest.raises(UnavailableError):
+        refusing.listen(Forward(REMOTE, None, 8022, "127.0.0.1", 22), everywhere=False)
+    loop.close()

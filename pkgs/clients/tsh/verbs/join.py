@@ -46,13 +46,13 @@ def run(args: Parsed) -> int:
     mode = args.text("mode")
     host = openssh.host_name(login, found[0].host_id)
     if not openssh.wanted(args):
-        from pkgs.clients.tsh.ownssh import client
+        from pkgs.clients.tsh.ownssh.client import run as run_own
         from pkgs.clients.tsh.ownssh.link import Target
         from pkgs.clients.tsh.ownssh.settings import Settings
 
         variables = {joining.MODE_VARIABLE: mode}
         settings = Settings(command=session_id.encode(), tty="yes", environment=variables)
-        return client.run(login, Target(joining.JOIN_LOGIN, host, str(openssh.PORT)), settings)
+        return run_own(login, Target(joining.JOIN_LOGIN, host, str(openssh.PORT)), settings)
     argv = [
         openssh.program("ssh"),
         *joining.options(login, mode),
