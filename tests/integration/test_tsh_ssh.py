@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -242,3 +243,26 @@ def test_files_are_gone_on_with_without_openssh(made: TshNode, tmp_path: Path) -
         done = subprocess.run(argv, env=made.env(OWN), capture_output=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "part").read_bytes() == (tmp_path / "new").read_bytes() == data
+
+
+def test_round_trips_are_measured(made: TshNode) -> None:
+    argv = [TSH, "latency", "ssh", "--count=3", "--format=json", "root@node"]
+    done = subprocess.run(argv, env=made.env(OPENSSH), capture_output=True, timeout=60)
+    found = json.loads(done.stdout)
+    assert found["samples"] == 3 and found["client_proxy_ms"] > 0 and found["proxy_host_ms"] >= 0
+
+
+def test_a_load_counts_what_failed(made: TshNode) -> None:
+    def load(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [TSH, "bench", "ssh", "--rate=4", "--duration=1s", *words]
+        return subprocess.run(argv, env=made.env(OPENSSH), capture_output=True, text=True, timeout=60)
+
+    good = load("--format=json", "root@node", "echo", "on")
+    found = json.loads(good.stdout)
+    assert good.returncode == 0, found
+    assert (found["requests_originated"], found["requests_failed"]) == (4, 0)
+    assert 0 < found["percentiles_ms"]["50"] <= found["percentiles_ms"]["100"]
+    bad = load("--concurrent=1", "root@node", "exit 3")
+    assert bad.returncode == 1
+    assert "* Requests originated: 4\n* Requests failed: 4\n" in bad.stdout
+    assert "exit status was 3" in bad.stdout

@@ -39,7 +39,7 @@ def _run(login: Login, target: Target, settings: Settings, begun: Callable[[], N
         link = Link(login, target, detached=settings.background)
         try:
             client = _Client(login, target, settings, voice, link, begun)
-        except AccessError:
+        except UnavailableError:
             # A process that carried it and failed has said why.
             if link.failed():
                 return FAILED
@@ -142,7 +142,9 @@ class _Client:
         tty = self._settings.wants_tty(at_terminal=at_terminal)
         session = self._session = Session(self.loop, self._settings, tty=tty, over=lambda: None)
         session.on_begun = self._begun
-        stack.enter_context(nonblocking(*([] if self._settings.no_stdin else [0]), 1, 2))
+        if not self._settings.background:
+            # Not in the background, where whoever started us goes on using them.
+            stack.enter_context(nonblocking(*([] if self._settings.no_stdin else [0]), 1, 2))
         if tty and at_terminal:
             stack.enter_context(terminal.raw(0))
             self._heed(stack, signal.SIGWINCH, session.resize)
