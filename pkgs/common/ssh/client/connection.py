@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Callable
 
-from paramiko.ssh_exception import IncompatiblePeer, SSHException
+from paramiko.ssh_exception import IncompatiblePeer
 
 from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, TrustError, UnavailableError
 from pkgs.common.ssh import wire
@@ -15,14 +14,7 @@ from pkgs.common.ssh.client.channel import ChannelOwner, ClientChannel
 from pkgs.common.ssh.client.hosts import HostCheck
 from pkgs.common.ssh.client.limits import LOGIN_S, MAX_PENDING_REQUESTS
 from pkgs.common.ssh.client.login import Login, UserKey
-from pkgs.common.ssh.client.transport import (
-    BY_APPLICATION,
-    DISCONNECT,
-    KEEP_ALIVE,
-    Answered,
-    Incoming,
-    Transport,
-)
+from pkgs.common.ssh.client.transport import Answered, Incoming, Transport
 from pkgs.common.ssh.forwarding import RemoteForward
 from pkgs.common.ssh.requests import DirectTcp
 
@@ -61,8 +53,7 @@ class Connection:
 
     def keep_alive(self) -> int:
         """Ask the server for a sign of life; the number of such questions it has not answered yet."""
-        self._transport.ask(KEEP_ALIVE, b"", lambda ok, reader: None)
-        return self._transport.unanswered
+        return self._transport.ask_alive()
 
     def ask(self, kind: bytes, body: bytes, answered: Answered) -> None:
         """A global request (RFC 4254 section 4); `answered` is told in the reading thread, or never when the
@@ -82,17 +73,11 @@ class Connection:
 
     def close(self, text: str = "") -> None:
         """Say goodbye and hang up."""
-        if self._transport.active:
-            body = DISCONNECT + wire.uint32(BY_APPLICATION) + wire.string(text) + wire.string("en")
-            with contextlib.suppress(OSError, EOFError, SSHException):  # the server may be gone already
-                self._transport.post(body)
-        self.abort()
+        self._transport.hang_up(text)
 
     def abort(self) -> None:
         """Hang up at once."""
-        self._transport.active = False
-        with contextlib.suppress(OSError):  # already closed
-            self._transport.sock.shutdown(socket.SHUT_RDWR)
+        self._transport.abort()
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
