@@ -110,7 +110,7 @@ class _Client:
         self._lost = False
         self._session: Session | None = None
         self._connection: Connection = log_in(
-            login, target, link.sock, deadline_s=settings.connect_s, ended=lambda text: self._hear_end(text)
+            login, target, link.sock, deadline_s=settings.connect_s, ended=self._hear_end
         )
         voice.detail(f"logged in to {target.host} as {target.user}")
         self._ports = LocalPorts(self.loop, self._connection, voice.tell)

@@ -14,6 +14,9 @@ BACKLOG = 64
 CONNECT_S = 10.0
 """For a connection to where a server's forwarded port leads."""
 
+MAX_ASKING = 128
+"""SOCKS clients that have not yet said where they want to go; further ones wait to be taken."""
+
 SOCKS_S = 10.0
 """From the first byte of a SOCKS client to its request."""
 

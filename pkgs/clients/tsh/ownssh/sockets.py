@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pkgs.clients.tsh.ownssh import socks
 from pkgs.clients.tsh.ownssh.forwards import DYNAMIC, Forward
-from pkgs.clients.tsh.ownssh.limits import BACKLOG, CONNECT_S, READ_BYTES, SOCKS_S
+from pkgs.clients.tsh.ownssh.limits import BACKLOG, CONNECT_S, MAX_ASKING, READ_BYTES, SOCKS_S
 from pkgs.clients.tsh.ownssh.loop import Loop
 from pkgs.clients.tsh.ownssh.relay import STDERR, STDOUT, Relay
 from pkgs.common.errors import LimitExceededError, UnavailableError
@@ -132,7 +132,7 @@ class Listener:
         self._forward = forward
 
     def wants(self) -> dict[int, int]:
-        return {self.sock.fileno(): select.POLLIN}
+        return {self.sock.fileno(): select.POLLIN} if self._ports.asking < MAX_ASKING else {}
 
     def ready(self, fd: int, events: int) -> None:
         try:
@@ -154,6 +154,7 @@ class _SocksGate:
         self._socks = socks.Socks()
         self._over = False
         sock.setblocking(False)
+        ports.asking += 1
         ports.loop.after(SOCKS_S, self._end)
 
     def wants(self) -> dict[int, int]:
@@ -173,15 +174,18 @@ class _SocksGate:
         if not data or self._socks.failed:
             self._end()
         elif self._socks.target is not None:
-            self._over = True
-            self._ports.loop.remove(self)
+            self._leave()
             self._ports.open(self._sock, *self._socks.target, rest=self._socks.rest, by_socks=True)
 
     def _end(self) -> None:
         if not self._over:
-            self._over = True
-            self._ports.loop.remove(self)
+            self._leave()
             self._sock.close()
+
+    def _leave(self) -> None:
+        self._over = True
+        self._ports.asking -= 1
+        self._ports.loop.remove(self)
 
 
 class LocalPorts:
@@ -193,6 +197,8 @@ class LocalPorts:
         self._connection = connection
         self._listeners: list[Listener] = []
         self.relays: set[Relay] = set()
+        self.asking = 0
+        """SOCKS clients that have not yet said where they want to go."""
 
     def listen(self, forward: Forward, *, everywhere: bool) -> None:
         """Raises UnavailableError when the port can't be had. `everywhere`: where nothing else is said."""
