@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.cluster import OS_USER, Cluster, Person, run
+from tests.harness.fleet import start_fleet
 from tests.harness.wait import wait_for
 
 HOST = f"{OS_USER}@demo-node.demo"
@@ -134,12 +135,16 @@ def test_an_interactive_shell_in_a_real_terminal(alice: Person) -> None:
         tmux("kill-server")
 
 
+@pytest.fixture(scope="module")
+def fleet(cluster: Cluster) -> list[str]:
+    return start_fleet(cluster, agents=2, names_each=5)
+
+
 @pytest.mark.needs("ansible")
-def test_ansible_pings_ten_nodes(cluster: Cluster, alice: Person, tmp_path: Path) -> None:
-    names = [f"n{i}" for i in range(10)]
+def test_ansible_pings_ten_hosts(alice: Person, fleet: list[str], tmp_path: Path) -> None:
     inventory = tmp_path / "inventory"
     python = shutil.which("python3")
-    inventory.write_text("".join(f"{n}.demo ansible_python_interpreter={python}\n" for n in names))
+    inventory.write_text("".join(f"{name} ansible_python_interpreter={python}\n" for name in fleet))
     env = {
         **alice.env,
         "ANSIBLE_SSH_ARGS": f"-F {alice.ssh_config()}",
@@ -147,12 +152,5 @@ def test_ansible_pings_ten_nodes(cluster: Cluster, alice: Person, tmp_path: Path
         "ANSIBLE_LOCAL_TEMP": str(tmp_path / "ansible"),
         "ANSIBLE_FORKS": "10",
     }
-    agents = []
-    try:
-        for name in names:
-            agents.append(cluster.add_node(name, "fleet=ten"))
-        out = run("ansible", "-i", inventory, "all", "-m", "ping", env=env, timeout=180).ok().out
-    finally:
-        for agent in agents:
-            agent.stop()
+    out = run("ansible", "-i", inventory, "all", "-m", "ping", env=env, timeout=180).ok().out
     assert out.count("SUCCESS") == 10

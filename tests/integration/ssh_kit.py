@@ -161,7 +161,7 @@ class SshNode:
             self._log,
         )
         self.recorder.start()
-        self.gate = Gate(self.state, lambda: self._node, lambda: self.now())
+        self.gate = Gate(self.state, lambda: self._node, lambda: self.now(), takes_relayed=True)
         unfinished = Unfinished(self.folder / "open", self.events, time.time, self._log)
         await unfinished.start()
         self.book = Book(self._log, time.time, self.records)

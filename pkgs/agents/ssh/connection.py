@@ -325,6 +325,8 @@ class SshConnection:
         assert self._own is not None
         # Who needs company gets nothing but a terminal, which waits for it (attack A30).
         on_terminal = request.pty and request.kind != "subsystem"
+        if any(session.session_id == request.recorded_as for session in self._shared.table.all()):
+            raise ProtocolError("there is a session of that id")
         session = await self._sessions.admit(
             client, request, accompanied=on_terminal, watched=on_terminal, waiting=self._own.waiting
         )

@@ -124,6 +124,7 @@ class SshService:
                 self._now,
                 file_copy=config.ssh_service.ssh_file_copy,
                 port_forwarding=config.ssh_service.port_forwarding,
+                takes_relayed=True,
             ),
             emitter=member.emitter,
             recorder=self._recorder,

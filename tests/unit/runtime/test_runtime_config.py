@@ -121,7 +121,7 @@ def test_one_or_several_values() -> None:
         ("teleport:\n  ca_pin: abc\n", "sha256:<64 hex digits>"),
         ("auth_service: {client_idle_timeout: 3 days}", "a duration such as 30s"),
         ("auth_service: {cluster_name: 'a b'}", "auth_service.cluster_name"),
-        ("auth_service: {session_recording: proxy}", "allowed: node, node-sync, off"),
+        ("auth_service: {session_recording: both}", "expected one of"),
         ("auth_service: {authentication: {type: github}}", "expected one of local"),
         ("teleport: {log: {severity: loud}}", "TRACE, DEBUG, INFO, WARN, ERROR"),
         ("proxy_service: {https_key_file: /k}", "found no https_cert_file"),

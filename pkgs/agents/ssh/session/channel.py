@@ -47,6 +47,7 @@ from pkgs.common.ssh.requests import (
     WindowChange,
 )
 from pkgs.common.ssh.sessions.messages import (
+    RECORDED_AS,
     OpenSession,
     Resized,
     SessionEnded,
@@ -174,6 +175,7 @@ class Session:
         wanted = asked(self.channel.number, kind, command, self.pty)
         if self.pty is not None:
             wanted = msgspec.structs.replace(wanted, **asked_of_others(self.env))
+        wanted = msgspec.structs.replace(wanted, recorded_as=self.env.control.get(RECORDED_AS, ""))
         answer = self._host.ask_session(wanted)
         if isinstance(answer, Refused):
             self._refuse(answer.text, reply)
