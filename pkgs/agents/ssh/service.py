@@ -125,6 +125,8 @@ class SshService:
                 file_copy=config.ssh_service.ssh_file_copy,
                 port_forwarding=config.ssh_service.port_forwarding,
                 takes_relayed=True,
+                own_folder=os.path.realpath(config.data_dir),
+                displays=config.ssh_service.x11.numbers,
             ),
             emitter=member.emitter,
             recorder=self._recorder,

@@ -65,6 +65,8 @@ class ForwardingRights:
     remote: bool = False
     """From ports of this host."""
     agent: bool = False
+    displays: range = range(0)
+    """Numbers that an X11 display may have; none: there may be none."""
     to: Destinations = ANYWHERE
     why: str = ""
     text: str = ""
@@ -85,6 +87,10 @@ class Gate:
     """Whether proxies that record may pass their users on to it."""
     passes_on: bool = False
     """An agent behind decides on its own as well, and sees to company (attack A30)."""
+    own_folder: str = ""
+    """The real path of where the service's own sockets are."""
+    displays: range = range(0)
+    """Numbers of X11 displays on this host; none: X11 is not forwarded."""
 
     def verdict(self, login: str, blob: bytes, source_addr: str, *, accompanied: bool = False) -> Verdict:
         """May the holder of this certificate log in? Pure. The refusal's text is for a proven holder;
@@ -256,6 +262,9 @@ class Gate:
             local=ports and options.port_forward_local,
             remote=ports and options.port_forward_remote,
             agent=options.forward_agent and "permit-agent-forwarding" in identity.extensions,
+            displays=self.displays
+            if options.x11 and "permit-X11-forwarding" in identity.extensions
+            else range(0),
             to=to,
         )
 
