@@ -35,6 +35,15 @@ TOOL = Tool(
         ),
         "resolve": Verb(_VERBS + "resolve", "Show the server that a name or labels mean"),
         "scp": Verb(_VERBS + "scp", "Copy files to and from a server"),
+        "latency": Group(
+            "How long the way to a server is.",
+            {"ssh": Verb(_VERBS + "latency.ssh", "Show round trips to the proxy and on to a server")},
+        ),
+        "bench": Group(
+            "Measure a cluster under load.",
+            {"ssh": Verb(_VERBS + "bench.ssh", "Log in and run a command at a steady rate")},
+            hidden=True,
+        ),
         "config": Verb(_VERBS + "config", "Print a configuration for OpenSSH"),
         "proxy": Group(
             "Connect other programs through the proxy.",
