@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from pkgs.common.recording.model import SessionMeta
-from pkgs.common.recording.player import Finished, Player, Wait
 from pkgs.common.recording.seek import end_ms, items_near
+from pkgs.common.recording.showing.player import Finished, Player, Wait
 from pkgs.common.recording.writer import FileSink, RecordingWriter
 from tests.bench.report import Row, median
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from pkgs.common.errors import InputError
 from pkgs.common.recording import frame, limits
-from pkgs.common.recording.export import to_asciicast, to_json_lines, to_text
 from pkgs.common.recording.frame import FrameType
 from pkgs.common.recording.ids import is_session_id, require_session_id
 from pkgs.common.recording.model import Damage, Footer, Mark, Output, Resize, SessionMeta
-from pkgs.common.recording.player import Finished, Player, Wait
 from pkgs.common.recording.reader import decode_chunks, summarise
+from pkgs.common.recording.showing.export import to_asciicast, to_json_lines, to_text
+from pkgs.common.recording.showing.player import Finished, Player, Wait
 from pkgs.common.recording.writer import BytesSink, RecordingWriter
 
 SID = "4f6e2a10-9b1c-4c53-8a51-0d8a1f1f2b77"

@@ -39,8 +39,8 @@ from pkgs.common.errors import (
 )
 from pkgs.common.events.codes import SESSION_RECORDING_ACCESS, SESSION_UPLOAD
 from pkgs.common.recording.ids import is_session_id, require_session_id
-from pkgs.common.recording.lines import ShownLine
 from pkgs.common.recording.model import SessionMeta
+from pkgs.common.recording.showing.lines import ShownLine
 from pkgs.common.rpc.calls import Caller
 
 _log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from pkgs.auth import limits
 from pkgs.auth.backend.writer import SqliteFile
 from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.recording.decoder import Decoder
-from pkgs.common.recording.lines import Lines, ShownLine
 from pkgs.common.recording.model import Item, SessionMeta
+from pkgs.common.recording.showing.lines import Lines, ShownLine
 
 _log = logging.getLogger(__name__)
 _SCHEMA = """
