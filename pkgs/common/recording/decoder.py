@@ -114,7 +114,12 @@ class Decoder:
             return
         self._drop(len(frame.HEADER))
         self._state = _State.FRAMES
-        if version != frame.VERSION:
+        if version == frame.ENCRYPTED_VERSION:
+            self._state = _State.STOPPED
+            yield from self._damage(
+                "this recording is encrypted: only the Auth Service of its cluster opens it"
+            )
+        elif version != frame.VERSION:
             self._state = _State.STOPPED
             yield from self._damage(f"format version {version} is not known to this program")
 

@@ -1,0 +1,41 @@
+"""The form in which an arriving recording is stored: as it comes, or encrypted here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pkgs.auth.audit.lockedlines import Lock
+from pkgs.common.recording.encrypted.limits import MAX_DATA
+from pkgs.common.recording.encrypted.reading import Decryptor
+from pkgs.common.recording.encrypted.writing import RecordingCipher
+from pkgs.common.recording.writer import BytesSink
+
+
+class Storing:
+    """A host that has not heard yet that recordings are encrypted sends them in the clear, and so does a
+    session that began before: they are in the clear where they come from, but not here."""
+
+    def __init__(self, arriving: Decryptor, session_id: str, recipients: Sequence[str] | None) -> None:
+        """`recipients` are those whom a recording is encrypted for; None: it is not."""
+        self._arriving = arriving
+        self._out = bytearray()
+        self._cipher = RecordingCipher(session_id, recipients) if recipients is not None else None
+        self._sink = self._cipher.around(BytesSink(self._out.extend)) if self._cipher else None
+
+    def form(self, chunk: bytes) -> bytes:
+        """`chunk`, which `arriving` was fed, as it is to be stored."""
+        if self._sink is None or self._arriving.encrypted:
+            return chunk
+        for start in range(0, len(chunk), MAX_DATA):
+            self._sink.write(chunk[start : start + MAX_DATA])
+        stored = bytes(self._out)
+        self._out.clear()
+        return stored
+
+    @property
+    def lock(self) -> Lock | None:
+        """What locks its lines in the index; None: nothing."""
+        if self._arriving.encrypted:
+            key, wrapped = self._arriving.key, self._arriving.wrapped
+            return Lock(key, wrapped) if key is not None and wrapped is not None else None
+        return Lock(self._cipher.key, self._cipher.wrapped) if self._cipher is not None else None
