@@ -227,6 +227,15 @@ def test_a61_another_version_is_refused_and_the_reports_are_bounded():
     assert len(damages(read(frame.HEADER + noise))) <= limits.MAX_DAMAGE_REPORTS + 1
 
 
+def test_a61_text_that_is_no_utf8_is_damage_like_any_other():
+    meta = msgspec.msgpack.encode(META).replace(b"mira", b"\xff\xfe\xff\xfe")
+    mark = msgspec.msgpack.encode([Mark(1, "note", "text")]).replace(b"text", b"\xff\xfe\xff\xfe")
+    for kind, content in ((FrameType.META, meta), (FrameType.BATCH, mark)):
+        (damage, cut) = damages(read(crafted((kind, content))))
+        assert "does not hold what its type says" in damage.problem
+        assert cut.cut
+
+
 def test_a64_nothing_but_a_tty_gets_a_recording_raw():
     evil = b"\x1b]52;c;cm0gLXJm\x07\x1b[2J\x9b31m\xc2\x9b31m[link=http://x]y[/link]"
     raw = crafted(

@@ -183,7 +183,7 @@ class Decoder:
                 yield msgspec.structs.replace(footer, ms=self._ms(footer.ms), ended=_sane_time(footer.ended))
             else:
                 yield from self._damage(f"frame {head.seq} has the unknown type {head.type}")
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             yield from self._damage(f"frame {head.seq} does not hold what its type says")
 
     def _meta(self, seq: int, meta: SessionMeta) -> Iterator[Item]:
