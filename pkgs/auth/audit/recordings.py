@@ -126,7 +126,11 @@ class RecordingHandlers:
                         raise LimitExceededError(f"a recording may be {limits.MAX_RECORDING_BYTES:,} bytes")
                     await asyncio.to_thread(_write, file, stored, live)
                     await self._index(sid, lines, storing.lock)
-                await self._index(sid, await asyncio.to_thread(reading.finish), storing.lock)
+                lines = await asyncio.to_thread(reading.finish)
+                rest = storing.form(b"")
+                size += len(rest)
+                await asyncio.to_thread(_write, file, rest, live)
+                await self._index(sid, lines, storing.lock)
                 await asyncio.to_thread(_finish, file, part, self._path(sid, "rec"))
             complete = True
         except InputError:

@@ -18,16 +18,26 @@ class Storing:
     def __init__(self, arriving: Decryptor, session_id: str, recipients: Sequence[str] | None) -> None:
         """`recipients` are those whom a recording is encrypted for; None: it is not."""
         self._arriving = arriving
+        self._held = bytearray()
+        """What came before it was known whether it is encrypted."""
         self._out = bytearray()
         self._cipher = RecordingCipher(session_id, recipients) if recipients is not None else None
         self._sink = self._cipher.around(BytesSink(self._out.extend)) if self._cipher else None
 
     def form(self, chunk: bytes) -> bytes:
-        """`chunk`, which `arriving` was fed, as it is to be stored."""
-        if self._sink is None or self._arriving.encrypted:
+        """`chunk`, which `arriving` was fed, as it is to be stored; perhaps only with a later one. An empty
+        one at the end gives what is left."""
+        if self._sink is None:
             return chunk
-        for start in range(0, len(chunk), MAX_DATA):
-            self._sink.write(chunk[start : start + MAX_DATA])
+        self._held += chunk
+        if not self._arriving.known:
+            return b""
+        data = bytes(self._held)
+        self._held.clear()
+        if self._arriving.encrypted:
+            return data
+        for start in range(0, len(data), MAX_DATA):
+            self._sink.write(data[start : start + MAX_DATA])
         stored = bytes(self._out)
         self._out.clear()
         return stored

@@ -78,7 +78,9 @@ def adopted(wanted: RecordingKeys, before: RecordingKeys) -> RecordingKeys:
         if key.public_key in known or not key.private_key:
             continue
         if AgeKey(key.private_key).public_key != key.public_key:
-            raise InputError(f"spec.keys: {key.public_key[:80]!r}: public and private key do not belong together")
+            raise InputError(
+                f"spec.keys: {key.public_key[:80]!r}: public and private key do not belong together"
+            )
         known.add(key.public_key)
         added.append(msgspec.structs.replace(key, state="rotated"))
     if len(before.spec.keys) + len(added) > MAX_KEYS:

@@ -182,7 +182,10 @@ def test_yaml_json_and_typed_values_say_the_same(cls: type[Base]) -> None:
             assert load_one(text) == made
         hidden = without_secrets(made)
         assert without_secrets(hidden) == hidden
-        assert keeping_secrets(hidden, made) == made or made.kind in ("cert_authority", "recording_encryption")
+        assert keeping_secrets(hidden, made) == made or made.kind in (
+            "cert_authority",
+            "recording_encryption",
+        )
 
     check()
 

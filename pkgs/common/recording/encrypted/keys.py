@@ -134,7 +134,7 @@ def unwrap(wrapped: WrappedKey, opened_by: Unwrap, session_id: str) -> ContentKe
     of another session (attack A39: one host's recording passed off as another's)."""
     try:
         content = _CONTENT.decode(opened_by(wrapped))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise TrustError("the recording's key is not wrapped as it should be") from None
     if content.session_id != session_id:
         raise TrustError("the recording's key is of another session")
@@ -151,5 +151,5 @@ def decode_wrapped(raw: bytes) -> WrappedKey | None:
     """None for bytes that are no wrapped key."""
     try:
         return _WRAPPED.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None

@@ -51,6 +51,11 @@ class Decryptor:
         """Why the key was not unwrapped, at the last try."""
 
     @property
+    def known(self) -> bool:
+        """Whether there were bytes enough to say if it is encrypted."""
+        return self._state is not _State.HEADER
+
+    @property
     def encrypted(self) -> bool:
         """Whether it is, as far as the bytes so far say."""
         return self._state is _State.RECORDS
