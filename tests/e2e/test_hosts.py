@@ -66,7 +66,8 @@ def test_an_account_is_made_for_a_visitor_and_outlives_no_crash(cluster: Cluster
     assert vera.tsh("ssh", f"{LOGIN}@demo-node", "id -un; sudo -n id -un").ok().out == f"{LOGIN}\nroot\n"
     wait_for(lambda: not exists(LOGIN), what="the account to go")
     argv = ["ssh", "-F", str(vera.ssh_config()), f"{LOGIN}@{NODE}", "echo up; sleep 100"]
-    with subprocess.Popen(argv, env=vera.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as live:
+    env = {**vera.env, "TELEPORT_NO_RESUME": "1"}
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as live:
         assert live.stdout is not None and live.stdout.readline() == b"up\n"
         cluster.daemons["ssh"].kill()
         live.wait(20)

@@ -119,6 +119,7 @@ class Client:
         if exactly(self._sock, 1) != KNOWN:
             self._sock.close()
             return False
+        self.wait_cut()  # by the server, of an old connection that is whole still
         self._state.lost()
         self._state.attach()
         self.go_on(most)

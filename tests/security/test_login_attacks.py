@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from pathlib import Path
 
@@ -406,9 +405,9 @@ def test_a50_unknown_wrong_and_locked_answer_alike_and_take_alike(short_tmp: Pat
             for number in range(4, 8):
                 await one("locked", "mira")
                 await one("unknown", f"nobody-{number}")
-            middle = {kind: statistics.median(times) for kind, times in took.items()}
-            # Loose, because the machine is shared: a skipped password hash would be a factor of fifty.
-            assert max(middle.values()) < 3 * min(middle.values()), middle
+            # The machine is shared, so the quickest of each; a skipped password hash would be a factor of fifty.
+            best = {kind: min(times) for kind, times in took.items()}
+            assert max(best.values()) < 3 * min(best.values()), best
 
     run(main)
 

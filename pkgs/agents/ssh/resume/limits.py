@@ -16,8 +16,8 @@ RESUMABLE_OF_SOURCE = 1024
 HELD_TOTAL = 512 * 1024 * 1024
 """Bytes that all of them hold, for clients and for their own processes."""
 HELD_ALWAYS = 1024 * 1024
-"""Bytes that each may hold whatever the others do. More than is acknowledged at a time, so that what is held
-always has an acknowledgement coming."""
+"""Bytes that each may hold whatever the others do, and beside them what its client sent before the
+acknowledgement that is waited for. More than is acknowledged at a time, so that one is always coming."""
 FAREWELL_S = 1.0
 """For clients to take the last bytes when the service stops."""
 LINGER_S = 60.0

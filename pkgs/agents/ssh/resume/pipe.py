@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from pkgs.agents.ssh.resume.limits import HELD_ALWAYS, HELD_TOTAL, LINGER_S
 from pkgs.common.errors import ProtocolError
-from pkgs.common.net.resume.limits import CHUNK, KEPT_S
+from pkgs.common.net.resume.limits import CHUNK, KEPT_S, SEND_MAX
 from pkgs.common.net.resume.state import Resumable
 from pkgs.common.net.scratch import scratch_of
 from pkgs.common.net.sockets import tune
@@ -33,9 +33,9 @@ class Budget:
         self.total = total
         self.held = 0
 
-    def permits(self, held: int) -> bool:
-        """Whether a pipe that holds so much may hold more."""
-        return held < HELD_ALWAYS or self.held < self.total
+    def permits(self, held: int, always: int) -> bool:
+        """Whether a pipe that holds so much one way may hold more, as it may up to `always` in any case."""
+        return held < always or self.held < self.total
 
 
 class Pipe:
@@ -154,8 +154,10 @@ class Pipe:
     def _takes_more(self) -> bool:
         if not self._inbox:
             return True
-        # The network holds back the client; but for an acknowledgement that we wait for, behind what it sent.
-        return not self._state.room and self._budget.permits(self._held)
+        # The network holds back the client; but for an acknowledgement that we wait for: it is behind what
+        # the client sent, of which an honest one keeps no more than SEND_MAX.
+        waits = self._state.held > 0 and not self._local_room()
+        return waits and self._budget.permits(self._inbox_size, SEND_MAX)
 
     def _lose(self) -> None:
         """The stream is gone."""
@@ -249,7 +251,7 @@ class Pipe:
     def _local_room(self) -> int:
         if self._ended:
             return 0
-        return self._state.room if self._budget.permits(self._held) else 0
+        return self._state.room if self._budget.permits(self._state.held, HELD_ALWAYS) else 0
 
     # --- after every event
 

@@ -271,7 +271,7 @@ class _Pump:
 
         self._state.lost()
         began, pauses = time.monotonic(), Backoff(PAUSE_FIRST_S, PAUSE_MOST_S)
-        problem = lost
+        problem, told = lost, False
         while (left := began + KEPT_S - time.monotonic()) > 0:
             if self._is_abandoned(min(left, pauses.next())):
                 raise lost
@@ -285,6 +285,9 @@ class _Pump:
                 ) from refusal
             except AccessError as failed:
                 problem = failed
+                if not told and time.monotonic() - began > QUIET_S:
+                    self._say(f"the connection was lost; trying for a minute to resume it ({failed.message})")
+                    told = True
                 continue
             self._state.attach()
             if (took := time.monotonic() - began) > QUIET_S:

@@ -38,6 +38,8 @@ class Capture:
         self.channel: ClientChannel | None = None
         self._begin = begin
         self._stdin = stdin
+        self._sending = threading.Lock()
+        """The thread that began and the one that reads both send input."""
         self._out: dict[bool, list[bytes]] = {False: [], True: []}
         self._size = 0
 
@@ -76,12 +78,13 @@ class Capture:
     def writable(self) -> None:
         if self.channel is None:
             return
-        while self._stdin:
-            taken = self.channel.send(self._stdin)
-            if taken == 0:
-                return
-            self._stdin = self._stdin[taken:]
-        self.channel.send_eof()
+        with self._sending:
+            while self._stdin:
+                taken = self.channel.send(self._stdin)
+                if taken == 0:
+                    return
+                self._stdin = self._stdin[taken:]
+            self.channel.send_eof()
 
     def answered(self, ok: bool) -> None:
         self.answers.append(ok)
