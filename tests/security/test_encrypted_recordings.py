@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pkgs.common.api.encryption import GetRecordingEncryption, RotateRecordingKeys
@@ -324,6 +326,38 @@ def about(sid: str) -> SessionMeta:
         hostname="h",
         started=1.0,
     )
+
+
+@pytest.mark.needs("age")
+def test_age_opens_what_a_backup_has_the_key_for(tmp_path: Path) -> None:
+    """A judge from elsewhere, and the way to a recording when nothing of ours runs any more."""
+    private, sid = new_private_key(), "9a2c6b52-0d0a-4a0e-9a4f-1b8a90a5b0aa"
+    content, wrapped = wrap_new(sid, [AgeKey(new_private_key()).public_key, AgeKey(private).public_key])
+    identity = tmp_path / "identity"
+    identity.touch(mode=0o600)
+    identity.write_text(f"{private}\n")
+    done = subprocess.run(
+        ["age", "-d", "-i", identity], input=wrapped.envelope, capture_output=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert msgspec.msgpack.decode(done.stdout) == [sid, content.raw]
+
+
+def test_the_file_turns_it_on_and_keeps_the_keys(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            before = await kit.admin.call(GetRecordingEncryption())
+            assert not before.enabled
+        on = "  session_recording_config: {encryption: {enabled: true}}"
+        for extra, enabled in ((on, True), (on, True), ("", False)):
+            async with auth(short_tmp, extra=extra) as kit:
+                now = await kit.admin.call(GetRecordingEncryption())
+                assert (now.enabled, now.keys) == (enabled, before.keys)
+                config = kit.service.store.must("session_recording_config", NAME.name)
+                assert isinstance(config, RecordingConfig)
+                assert [key.public_key for key in config.status.encryption_keys] == [now.keys[0].public_key]
+
+    run(main)
 
 
 def test_who_may_not_play_gets_no_more_than_before(short_tmp: Path) -> None:
