@@ -435,7 +435,9 @@ class SshConnection:
             if request.kind == "subsystem":
                 await session.emit(codes.SUBSYSTEM, name=request.command)
         except AccessError as problem:
-            self._shared.log.error("no session without its record: %s", problem)
+            self._shared.log.error(
+                "no session without its record: %s", problem, extra={"detail": problem.detail}
+            )
             return Refused(text=problem.message)
         self._sessions[request.channel] = session
         if not forced and is_copy(request):
