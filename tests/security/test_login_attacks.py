@@ -405,7 +405,7 @@ def test_a50_unknown_wrong_and_locked_answer_alike_and_take_alike(short_tmp: Pat
             for number in range(4, 8):
                 await one("locked", "mira")
                 await one("unknown", f"nobody-{number}")
-            # The machine is shared, so the quickest of each; a skipped password hash would be a factor of fifty.
+            # The quickest of each, on a shared machine; a skipped password hash is a factor of fifty.
             best = {kind: min(times) for kind, times in took.items()}
             assert max(best.values()) < 3 * min(best.values()), best
 
