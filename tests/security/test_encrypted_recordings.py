@@ -12,10 +12,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pkgs.auth import limits
 from pkgs.common.api.encryption import GetRecordingEncryption, RotateRecordingKeys
 from pkgs.common.api.recordings import UploadRecording
 from pkgs.common.api.resources import DeleteResource, GetResource, ListResources, PutResource, WatchResources
-from pkgs.common.errors import AccessError, DeniedError, InputError, NotFoundError, UnavailableError
+from pkgs.common.errors import (
+    AccessError,
+    DeniedError,
+    InputError,
+    LimitExceededError,
+    NotFoundError,
+    UnavailableError,
+)
 from pkgs.common.recording import frame
 from pkgs.common.recording.encrypted.keys import AgeKey, WrappedKey, new_private_key, wrap_new
 from pkgs.common.recording.encrypted.reading import decrypted
@@ -326,6 +334,32 @@ def about(sid: str) -> SessionMeta:
         hostname="h",
         started=1.0,
     )
+
+
+def test_a_search_goes_through_locked_lines_within_bounds(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LOCKED_ROWS_READ", 2)
+    monkeypatch.setattr(limits, "SEARCH_PAGE", 3)
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            host = await kit.join()
+            texts = [f"shown {number} of many\n" for number in range(9)]
+            for at, text in enumerate(texts):
+                # By turns encrypted and not: one order for both.
+                config = settings(enabled=at % 3 != 0)
+                await kit.admin.call(PutResource(resource=config, mode="upsert"))
+                await kept(kit, host, text * 2)
+            lines = [line.text for line in await found(kit.admin, "OF MANY", limit=100)]
+            assert lines == [text.strip() for text in reversed(texts) for _ in range(2)]
+            assert len(await found(kit.admin, "of many", limit=7)) == 7
+            assert await found(kit.admin, "never shown") == []
+            monkeypatch.setattr(limits, "LOCKED_LINES_SCANNED", 100)
+            with pytest.raises(LimitExceededError, match="more lines of encrypted recordings"):
+                await found(kit.admin, "never shown")
+
+    run(main)
 
 
 @pytest.mark.needs("age")
