@@ -7,11 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from pkgs.agents.ssh.connection import SshConnection
-from pkgs.agents.ssh.gate import Gate
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import AuthPreference, Lock, LockSpec, LockTarget, Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec
+from pkgs.common.ssh.service.client import Client
+from pkgs.common.ssh.service.gate import Gate
 from tests.bench.report import Row
 
 SESSIONS = 500
@@ -59,13 +60,14 @@ def _pass_ms(sessions: int, locks: int) -> float:
         stale_for_s=0.0,
         roles_of=lambda identity: roles,
     )
-    shared: Any = SimpleNamespace(gate=Gate(cache, lambda: node, time.time))
+    gate = Gate(cache, lambda: node, time.time)
+    unused = dict.fromkeys(("emitter", "recorder", "unfinished", "log", "leases", "host_users", "book"))
+    shared: Any = SimpleNamespace(gate=gate, **unused)
     start: Any = SimpleNamespace(client_addr="10.0.0.1:5000")
     live = []
     for number in range(sessions):
         one = SshConnection(shared, start, _must_not_end, lambda _: None)
-        one.login = "root"
-        one.identity = Identity(
+        identity = Identity(
             kind=PeerKind.USER,
             name=f"user-{number}",
             cluster="bench",
@@ -75,6 +77,7 @@ def _pass_ms(sessions: int, locks: int) -> float:
             expires_at=time.time() + 3600,
             mfa_device="factor",
         )
+        one.client = Client(identity, "root", b"", "10.0.0.1")
         live.append(one)
     best = float("inf")
     for _ in range(PASSES):

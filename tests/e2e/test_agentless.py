@@ -147,6 +147,7 @@ def test_a18_forwarding_is_for_those_whose_roles_allow_it(world: Agentless) -> N
     assert "SSH-2.0" not in refused.out and refused.code != 0
     sftp = run("sftp", "-F", carol.ssh_config(), "-b", "-", jump[-1], env=carol.env, stdin="ls\n")
     assert sftp.code != 0 and "file copying is not permitted" in sftp.err
+    world.cluster.wait_event("sftp", code="TS020E", user="carol")
     assert carol.ssh(jump[-1], "echo in").out == "in\n"
 
 
@@ -224,6 +225,25 @@ def test_a14_a_lock_ends_what_goes_on(world: Agentless) -> None:
         assert b"go home" in going.stderr.read()
     world.cluster.wait_event("client.disconnect", user="dave")
     world.cluster.wait_event("session.end", user="dave")
+
+
+def test_an_idle_connection_ends_and_the_audit_knows_why(world: Agentless) -> None:
+    role = {
+        "kind": "role",
+        "version": "v7",
+        "metadata": {"name": "brief"},
+        "spec": {
+            "allow": {"logins": [OS_USER], "node_labels": {"*": "*"}},
+            "options": {"client_idle_timeout": "2s"},
+        },
+    }
+    world.cluster.tctl("create", stdin=yaml.safe_dump(role)).ok()
+    ida = world.cluster.login("ida", roles="brief")
+    done = ida.ssh(f"{OS_USER}@{NAME}.demo", "exec sleep 100")
+    assert done.code == 255
+    assert "idle" in done.err
+    event = world.cluster.wait_event("client.disconnect", user="ida")
+    assert event["reason"] == "the client was idle for 2 seconds"
 
 
 def test_a03_a66_the_wrong_server_and_a_hostile_one_get_nobody_in(world: Agentless) -> None:

@@ -13,8 +13,8 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,17 @@ import msgspec
 import paramiko
 
 from pkgs.agents.ssh.connection import Shared, SshConnection
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book, Files
-from pkgs.common.api.login import Done
-from pkgs.common.api.semaphores import AcquireLease, LeaseAnswer, Renewed, RenewLeases
 from pkgs.common.errors import AccessError
 from pkgs.common.events.types import Event
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.pki.authority import new_authority
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
-from pkgs.common.pki.identity import Identity, SystemRole
+from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import SshKey, new_ssh_key
 from pkgs.common.pki.signer import SshSigner, signers_of
 from pkgs.common.pki.sshcert import line_to_blob, sign_host_cert, sign_user_cert
@@ -45,11 +42,9 @@ from pkgs.common.recording.model import Mark, Output, Resize, SessionMeta
 from pkgs.common.recording.reader import read_items
 from pkgs.common.recording.seal import Signed
 from pkgs.common.resources.kinds import (
-    AuthPreference,
     Lock,
     LockSpec,
     LockTarget,
-    NetworkingConfig,
     Node,
     RecordingConfig,
     RecordingSpec,
@@ -60,95 +55,14 @@ from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.pool import Pool
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 from tests.integration.os_user import OTHER, make_other
+from tests.integration.ssh_cluster import CLUSTER, Events, Semaphores, State, Uploads
 
-CLUSTER = "demo"
 HOST_ID = "11111111-2222-4333-8444-555555555555"
 MANY_EXTENSIONS = ("permit-pty", "permit-port-forwarding", "permit-agent-forwarding")
-
-
-@dataclass
-class State:
-    """The cluster as the node sees it; tests change it."""
-
-    roles: dict[str, Role] = field(default_factory=dict)
-    locks: tuple[Lock, ...] = ()
-    auth_preference: AuthPreference = field(
-        default_factory=lambda: AuthPreference(metadata=Metadata(name="cluster-auth-preference"))
-    )
-    networking: NetworkingConfig = field(
-        default_factory=lambda: NetworkingConfig(metadata=Metadata(name="cluster-networking-config"))
-    )
-    recording_config: RecordingConfig = field(
-        default_factory=lambda: RecordingConfig(metadata=Metadata(name="session-recording-config"))
-    )
-    cluster_name: str = CLUSTER
-    stale_for_s: float = 0.0
-    trust: Trust = field(default_factory=lambda: Trust.from_authorities([], CLUSTER))
-
-    def roles_of(self, identity: Identity) -> tuple[Role, ...]:
-        return tuple(self.roles[name] for name in identity.roles)
-
-
-class Events:
-    """An emitter that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.all: list[Event] = []
-        self.broken: Exception | None = None
-
-    async def emit(self, event: Event) -> None:
-        if self.broken is not None:
-            raise self.broken
-        self.all.append(event)
-
-    def named(self, name: str) -> list[Event]:
-        return [event for event in self.all if event.event == name]
-
-
-class Uploads:
-    """An Auth Service that takes recordings, or does not."""
-
-    def __init__(self) -> None:
-        self.finished: dict[str, bytes] = {}
-        self.live: dict[str, bytes] = {}
-        self.problem: Exception | None = None
-
-    async def upload(
-        self, request: Any, chunks: AsyncIterator[bytes], *, deadline_s: float | None = None
-    ) -> None:
-        data = b""
-        async for chunk in chunks:
-            if self.problem is not None:
-                raise self.problem
-            data += chunk
-            if request.live:
-                self.live[request.session_id] = data
-        self.finished[request.session_id] = data
-
-
-class Semaphores:
-    """An Auth Service that counts one user's connections, or cannot be reached."""
-
-    def __init__(self) -> None:
-        self.most = 0
-        self.held: set[str] = set()
-        self.problem: AccessError | None = None
-
-    async def call(self, request: Any, *, deadline_s: float = 10.0) -> Any:
-        if self.problem is not None:
-            raise self.problem
-        if isinstance(request, AcquireLease):
-            granted = len(self.held - {request.lease_id}) < self.most
-            self.held |= {request.lease_id} if granted else set()
-            return LeaseAnswer(granted=granted, most=self.most, ttl_s=120.0)
-        ids = {lease.lease_id for lease in request.leases}
-        if isinstance(request, RenewLeases):
-            return Renewed(lost=sorted(ids - self.held))
-        self.held -= ids
-        return Done()
 
 
 class SshNode:

@@ -64,10 +64,11 @@ rm {far}/stamped
     assert sftp(user, f"rename {far}/two {local}\n").returncode == 0  # OpenSSH asks for the replacing kind
     assert sftp(user, f"rmdir {far}\nget {far}/nothing\n").returncode == 1
     assert not far.exists()
-    names = {
-        event.fields.get("action") for event in node.events.named("sftp") if event.fields["user"] == "sam"
-    }
-    assert {1, 7, 9, 10, 11, 12, 13, 16, 18, 19} <= names
+
+    def names() -> set[object]:
+        return {one.fields.get("action") for one in node.events.named("sftp") if one.fields["user"] == "sam"}
+
+    wait_until(lambda: {1, 7, 9, 10, 11, 12, 13, 16, 18, 19} <= names(), "every operation in the audit")
     assert ended(node, "sam", "sftp_summary")
     assert ended(node, "sam", "subsystem").fields["name"] == "sftp"
 

@@ -12,7 +12,6 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from pkgs.agents.ssh.gate import Gate
 from pkgs.auth.issuing.issue import MODIFIERS, Order, start
 from pkgs.common.access.decide import decide
 from pkgs.common.access.joining import Participant, begin, may_join, may_run
@@ -46,6 +45,7 @@ from pkgs.common.resources.names import valid_extension_name
 from pkgs.common.resources.presets import preset_roles
 from pkgs.common.resources.role import CertExtension, Conditions, JoinPolicy, RequirePolicy, Role
 from pkgs.common.rpc.calls import Caller
+from pkgs.common.ssh.service.gate import Gate
 from tests.harness.pace import assert_takes_under
 from tests.harness.wait import until
 from tests.integration.auth_kit import auth, run

@@ -12,8 +12,8 @@ import paramiko
 import pytest
 
 from pkgs.agents.ssh.connection import SshConnection
-from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION
 from pkgs.common.errors import ProtocolError
+from pkgs.common.ssh.limits import MAX_SESSIONS
 from pkgs.common.ssh.sessions.messages import OpenSession
 from pkgs.proxy.sshgate import gate as gate_room
 from tests.integration.ssh_kit import SshNode, User, wait_until
@@ -86,7 +86,7 @@ def test_a66_a_connections_process_does_not_open_sessions_without_end(node: SshN
             return
 
         async def flood() -> int:
-            for number in range(1000, 1000 + 10 * MAX_SESSIONS_PER_CONNECTION):
+            for number in range(1000, 1000 + 10 * MAX_SESSIONS):
                 try:
                     await connection.handle(OpenSession(channel=number, kind="shell"), answer)
                 except ProtocolError:
@@ -94,5 +94,5 @@ def test_a66_a_connections_process_does_not_open_sessions_without_end(node: SshN
             return -1
 
         opened = asyncio.run_coroutine_threadsafe(flood(), node.loop).result(30)
-        assert opened == MAX_SESSIONS_PER_CONNECTION
+        assert opened == MAX_SESSIONS
         channel.close()

@@ -13,8 +13,8 @@ import paramiko
 import paramiko.sftp_client
 import pytest
 
-from pkgs.agents.ssh.limits import MAX_SHOWN_COMMAND
 from pkgs.common.ssh import wire
+from pkgs.common.ssh.limits import MAX_SHOWN_COMMAND
 from tests.integration.ssh_kit import SshNode, User, change_role, ended, wait_until
 
 pytestmark = [

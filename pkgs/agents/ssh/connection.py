@@ -5,23 +5,20 @@ One instance per connection; `common/ssh/process/monitor` calls it in order, one
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import os
+import pwd
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 from pkgs.agents.ssh.forwards import Forwards
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.holds import Holds
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.wanted import wanted_of
 from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
-from pkgs.agents.ssh.limits import MAX_SESSIONS_PER_CONNECTION, RECORD_HEAD
 from pkgs.agents.ssh.messages import (
     Account,
     ForwardEnded,
-    Idle,
     ListenerClosed,
     NoAccount,
     OnTerminal,
@@ -38,16 +35,19 @@ from pkgs.agents.ssh.together.table import Table
 from pkgs.agents.ssh.together.viewer import Push
 from pkgs.agents.ssh.transfers import Transfers
 from pkgs.common.access.joining import JOIN_LOGIN
-from pkgs.common.errors import AccessError, InputError, ProtocolError
+from pkgs.common.access.types import Decision
+from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
-from pkgs.common.events.format import new_event
-from pkgs.common.events.types import Emitter, FieldValue
-from pkgs.common.output.sanitize import inert
+from pkgs.common.events.types import Emitter
+from pkgs.common.net.dial import split_host_port
 from pkgs.common.pki.identity import Identity
-from pkgs.common.ssh.process.messages import Message, Refused, Start
+from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
-from pkgs.common.ssh.sessions.copies import is_copy
-from pkgs.common.ssh.sessions.log import Parties, SessionLog
+from pkgs.common.ssh.service.audit import Audit
+from pkgs.common.ssh.service.client import Client
+from pkgs.common.ssh.service.ending import Ending
+from pkgs.common.ssh.service.gate import EXPIRED, NO_LONGER, Gate
+from pkgs.common.ssh.service.sessions import NO_COPIES, Sessions
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
     FileSummary,
@@ -60,10 +60,6 @@ from pkgs.common.ssh.sessions.messages import (
 )
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
-
-NO_COPIES = "file copying is not permitted"
-NO_LONGER = "access is no longer allowed"
-"""What a user reads whose connection ends, where nothing more may be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +93,17 @@ class SshConnection:
         end: Callable[[str], None],
         on_closed: Callable[[SshConnection], None],
     ) -> None:
-        self.identity: Identity | None = None
-        self.login = ""
+        self.client: Client | None = None
+        """Once somebody has logged in."""
         self._shared = shared
         self._gate = shared.gate
         self._client_addr = start.client_addr
-        self._source = _ip_of(start.client_addr)
-        self._end = end
+        self._source = split_host_port(start.client_addr)[0]
         self._on_closed = on_closed
-        self._sessions: dict[int, SessionLog] = {}
+        self._audit = Audit(self._gate, shared.emitter, self._gate.node, start.client_addr, shared.log)
+        self._ending = Ending(end, self._audit, shared.log)
+        self._sessions = Sessions(self._gate, shared, self._audit, self._ending)
         self._forwards: Forwards | None = None
-        self._parties: Parties | None = None
-        self._blob = b""
-        self._why_over = ""
-        self._cut_off = False
-        """Whether it was ended here, not by its client or its process."""
         self._push: Push = lambda message: False
         self._own: OwnSessions | None = None
         self._visitor: visitor.Visitor | None = None
@@ -129,53 +121,39 @@ class SshConnection:
     def decide(self, user: str, blob: bytes) -> Verdict:
         if user == JOIN_LOGIN:
             return visitor.verdict(self._gate, blob, self._source)
-        return self._gate.verdict(user, blob, self._source)
+        verdict = self._gate.verdict(user, blob, self._source, accompanied=True)
+        if verdict.identity is not None and (refusal := cannot_become(user)):
+            return Verdict(None, refusal, verdict.identity.name, refusal)
+        return verdict
 
     async def refused(self, user: str, verdict: Verdict) -> None:
-        node = self._gate.node()
         self._shared.book.refused(user, self._source)
-        self._shared.log.info(
-            "login refused", extra={"login": user, "addr": self._client_addr, "why": verdict.reason}
-        )
-        await self._emit(
-            codes.AUTH_FAIL,
-            {
-                "user": verdict.user or None,
-                "login": user,
-                "success": False,
-                "error": verdict.reason,
-                "server_id": node.name,
-                "server_hostname": node.spec.hostname,
-                "addr.remote": self._client_addr,
-                "proto": "ssh",
-            },
-        )
+        await self._audit.refused(user, verdict)
 
     async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
         options = self._gate.options(identity, user, self._source)
-        cluster = self._gate.cache.cluster_name
-        self._parties = Parties(identity, user, self._client_addr, self._gate.node, cluster)
+        parties = self._audit.logs_in(identity, user)
         if user != JOIN_LOGIN:
             await self._take_hold(identity, user, blob, options.max_connections)
-        self.identity, self.login, self._blob = identity, user, blob
+        self.client = Client(identity, user, blob, self._source)
         self._idle_timeout_s = options.client_idle_timeout_s
         self._shared.log.info(
             "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
         )
         table = self._shared.table
         if user == JOIN_LOGIN:
-            self._visitor = visitor.Visitor(table, self._gate, self._parties, self._source, blob, self._push)
+            self._visitor = visitor.Visitor(table, self._gate, parties, self._source, blob, self._push)
         else:
-            self._own = OwnSessions(table, self._gate, self._push, self._end)
+            self._own = OwnSessions(table, self._gate, self._push, self._ending.hang_up)
             self._forwards = Forwards(
-                self._gate, identity, user, self._source, self._emit_mine, self._shared.log
+                self._gate, identity, user, self._source, self._audit.emit, self._shared.log
             )
             self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
             visits=user == JOIN_LOGIN,
             login=user,
             user=identity.name,
-            cluster=cluster,
+            cluster=self._gate.cache.cluster_name,
             host_id=self._gate.node().name,
             proxy_addr=self._shared.proxy_addr(),
             permit_pty="permit-pty" in identity.extensions,
@@ -200,17 +178,16 @@ class SshConnection:
         try:
             await self._holds.take_place(identity.name, most, blob, login, self._source, self.end)
         except TooManyConnectionsError as problem:
-            assert self._parties is not None
-            fields = {**self._parties.fields(), "reason": problem.message, "max": problem.most}
-            await self._emit(codes.SESSION_REJECTED, fields)
+            await self._audit.emit(codes.SESSION_REJECTED, {"reason": problem.message, "max": problem.most})
             raise
 
     # Everything after it.
 
     async def handle(self, message: Message, answer: Answer) -> None:
+        client = self.client
+        assert client is not None
         if isinstance(message, NoAccount):
-            assert self.identity is not None
-            await self.refused(self.login, Verdict(None, message.reason, self.identity.name))
+            await self.refused(client.login, Verdict(None, message.reason, client.identity.name))
             return
         if self._visitor is not None:
             await self._visitor.handle(message, answer)
@@ -218,31 +195,30 @@ class SshConnection:
         assert self._own is not None
         match message:
             case OpenSession():
-                await answer(await self._open_session(message))
+                await answer(await self._open_session(client, message))
             case Output(channel=channel, data=data):
-                await self._session(channel).output(data)
+                await self._sessions.record(message)
                 self._own.output(channel, data)
-            case OutputCut(channel=channel):
-                await self._session(channel).cut()
+            case OutputCut():
+                await self._sessions.record(message)
             case Resized(channel=channel, columns=columns, rows=rows):
-                await self._session(channel).resize(columns, rows)
+                await self._sessions.record(message)
                 self._own.resized(channel, columns, rows)
             case FileOperation():
-                await self._transfers.operation(self._session(message.channel), message)
+                await self._transfers.operation(self._sessions[message.channel], message)
             case FileSummary():
-                await self._transfers.summary(self._session(message.channel), message)
-            case SessionEnded():
-                session = self._session(message.channel)
-                await self._transfers.settle(message.channel)
-                del self._sessions[message.channel]
-                await self._own.ended(message.channel)
-                self._holds.off_terminal(message.channel)
-                await session.end(message)
+                await self._transfers.summary(self._sessions[message.channel], message)
+            case SessionEnded(channel=channel):
+                _ = self._sessions[channel]  # one that waits has nothing to end
+                await self._transfers.settle(channel)
+                await self._own.ended(channel)
+                self._holds.off_terminal(channel)
+                await self._sessions.end(message)
             case GaveUp(channel=channel):
                 await self._own.gave_up(channel)
             case OnTerminal(channel=channel):
-                self._session(channel)  # ended ones have no terminal
-                self._holds.on_terminal(self.login, message, self._source)
+                _ = self._sessions[channel]  # ended ones have no terminal
+                self._holds.on_terminal(client.login, message, client.source)
             case Idle():
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
             case OpenForward() | ForwardEnded() | OpenListener() | ListenerClosed() | OpenAgent():
@@ -252,25 +228,16 @@ class SshConnection:
                 raise ProtocolError("message is not one of a connection's process")
 
     async def closed(self) -> None:
-        why = self._why_over or "the connection was lost"
-        self._why_over = why
+        why = self._ending.gone()
         for shared in (self._own, self._visitor):
             try:
                 if shared is not None:
                     await shared.closed()
             except AccessError as problem:
                 self._shared.log.error("the end of a session is not audited: %s", problem)
-        for session in list(self._sessions.values()):
-            ended = SessionEnded(channel=session.channel, status=255, error=why)
-            await self._transfers.settle(session.channel)
-            try:
-                await session.end(ended)
-            except AccessError as problem:
-                self._shared.log.error("the end of a session is not audited: %s", problem)
-            except Exception:
-                # The others' ends are still to be said.
-                self._shared.log.exception("the end of a session is not audited")
-        self._sessions.clear()
+        for channel in self._sessions:
+            await self._transfers.settle(channel)
+        await self._sessions.close(why)
         self._transfers.close()
         self._holds.release()
         try:
@@ -278,6 +245,7 @@ class SshConnection:
                 await self._forwards.close()
         except AccessError as problem:
             self._shared.log.error("the end of a forwarding is not audited: %s", problem)
+        await self._ending.told()
         self._on_closed(self)
 
     # While it lasts.
@@ -285,58 +253,55 @@ class SshConnection:
     def review(self, *, authorities: bool) -> None:
         """End the connection, with all its sessions and forwardings, if it would not be allowed now (attack
         A14): locks, roles, times, labels and authorities may have changed."""
-        identity = self.identity
-        if identity is None or self._why_over:
+        client = self.client
+        if client is None or self._ending.why:
             return
         if self._visitor is not None:
-            self._visitor.review(authorities=authorities, end=self._disconnect)
-        else:
-            self._review(identity, authorities=authorities)
-        if not self._why_over and self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
-            self.end("the certificate has expired")
-
-    def _review(self, identity: Identity, *, authorities: bool) -> None:
-        decision = self._gate.decide(identity, self.login, self._source, live=True)
-        if decision:
-            self._in_company = False
-        elif self._in_company:
-            decision = self._gate.decide(identity, self.login, self._source, live=True, accompanied=True)
+            self._visitor.review(authorities=authorities, end=self._ending.cut)
+            if not self._ending.why and self._gate.has_expired(client.identity):
+                self.end(EXPIRED)
+            return
+        decision = self._stays(client, authorities=authorities)
         if not decision:
-            self._disconnect("; ".join(decision.reasons), decision.text or NO_LONGER)
-        elif authorities and not self._gate.still_trusts(self._blob, identity, self.login, self._source):
-            self._disconnect("the certificate's authority is no longer trusted", NO_LONGER)
+            self._ending.cut("; ".join(decision.reasons), decision.text or NO_LONGER)
         elif self._forwards is not None and self._forwards.too_much():
             self.end("forwarding is no longer permitted")
         elif self._transfers.live and not self._gate.may_copy(
-            self._gate.options(identity, self.login, self._source)
+            self._gate.options(client.identity, client.login, client.source)
         ):
-            self._disconnect(NO_COPIES, NO_COPIES)
+            self.end(NO_COPIES)
         elif self._own is not None:
             self._own.review()
+
+    def _stays(self, client: Client, *, authorities: bool) -> Decision:
+        decision = self._gate.stays(client, authorities=authorities)
+        if decision:
+            self._in_company = False
+        elif self._in_company:
+            decision = self._gate.stays(client, authorities=authorities, accompanied=True)
+        return decision
 
     @property
     def logged_in(self) -> bool:
         """Whether somebody is here whom it was not ended for."""
-        return self.identity is not None and not self._cut_off
+        return self.client is not None and not self._ending.cut_off
 
     def may_go_on(self, client_addr: str) -> bool:
         """Whether its client, whose stream was lost, may take it up from this `ip:port` (attacks A08, A14).
         The identity stays what was proven at the login; what it is allowed is decided anew, and from now on
         for that address."""
-        identity, source = self.identity, _ip_of(client_addr)
-        if identity is None or self._cut_off:
+        client, source = self.client, split_host_port(client_addr)[0]
+        if client is None or self._ending.cut_off:
             return False
-        stays = source == self._source
+        same = source == client.source
         if self._visitor is not None:
             # What a visitor sees was decided for one address: from another they join anew.
-            self._visitor.review(authorities=True, end=self._disconnect)
-            return stays and not self._cut_off
-        decision = self._gate.decide(identity, self.login, source, live=stays, accompanied=self._in_company)
-        if not decision or not self._gate.still_trusts(self._blob, identity, self.login, source):
+            self._visitor.review(authorities=True, end=self._ending.cut)
+            return same and not self._ending.cut_off
+        moved = replace(client, source=source)
+        if not self._gate.stays(moved, authorities=True, live=same, accompanied=self._in_company):
             return False
-        if self._gate.now() >= _ends(identity) and self._gate.ends_expired(identity):
-            return False
-        self._source = source
+        client.source = source
         if self._forwards is not None:
             self._forwards.source = source
         return True
@@ -347,148 +312,35 @@ class SshConnection:
 
     def end(self, text: str) -> None:
         """End the connection; the text is for the user too."""
-        if not self._why_over:
-            self._disconnect(text, text)
+        self._ending.end(text)
 
-    def _disconnect(self, reason: str, text: str) -> None:
-        if self._parties is None:
-            return
-        self._why_over = reason
-        self._cut_off = True
-        self._end(text)
-        fields = {**self._parties.fields(), "reason": reason}
-        task = asyncio.ensure_future(self._emit(codes.CLIENT_DISCONNECT, fields))
-        _background.add(task)
-        task.add_done_callback(_background.discard)
-
-    async def _open_session(self, request: OpenSession) -> SessionOpened | Waiting | Refused:
-        assert self.identity is not None and self._parties is not None and self._own is not None
+    async def _open_session(self, client: Client, request: OpenSession) -> SessionOpened | Waiting | Refused:
+        assert self._own is not None
         # Who needs company gets nothing but a terminal, which waits for it (attack A30).
         on_terminal = request.pty and request.kind != "subsystem"
-        decision = self._gate.decide(self.identity, self.login, self._source, accompanied=on_terminal)
-        if not decision:
-            await self._reject(request, "; ".join(decision.reasons))
-            return Refused(text=decision.text or "access denied")
-        options = self._gate.options(self.identity, self.login, self._source)
-        open_now = len(self._sessions) + self._own.waiting
-        if options.max_sessions and open_now >= options.max_sessions:
-            await self._reject(request, "too many sessions", options.max_sessions)
-            return Refused(text=f"too many sessions: the limit is {options.max_sessions}")
-        if request.channel in self._sessions:
-            raise ProtocolError("a channel has one session")
-        if open_now >= MAX_SESSIONS_PER_CONNECTION:
-            # An honest process counts itself: each session holds a file of this one open.
-            raise ProtocolError("more sessions than a connection may have")
-        forced, why = self._confined(request)
-        if why:
-            await self._reject(request, why)
-            return Refused(text=inert(why))
-        if not self._gate.may_copy(options) and not forced and (copies := is_copy(request)):
-            kind = codes.SFTP_DISALLOWED if copies == "sftp" else codes.SCP_DISALLOWED
-            await self._emit(kind, {**self._parties.fields(), "command": request.command, "error": NO_COPIES})
-            return Refused(text=NO_COPIES)
-        command = forced or (request.command if request.kind == "exec" else "")
-        session = SessionLog(
-            self._parties,
-            request,
-            command,
-            self._shared.emitter,
-            self._shared.recorder,
-            self._shared.unfinished,
-            strict=options.record_strict,
-            give_up=self._end,
-            now=self._gate.now,
-            log=self._shared.log,
+        session = await self._sessions.admit(
+            client, request, accompanied=on_terminal, watched=on_terminal, waiting=self._own.waiting
         )
+        if isinstance(session, Refused):
+            return session
 
         async def begin() -> SessionOpened | Refused:
-            return await self._begin(request, session, forced, on_terminal)
+            opened = await self._sessions.begin(session)
+            if session.copies and isinstance(opened, SessionOpened):
+                self._transfers.began(request.channel)
+            return opened
 
         if not on_terminal:
             return await begin()
-        return await self._own.open(request, self._parties, session, begin)
-
-    def _confined(self, request: OpenSession) -> tuple[str, str]:
-        """The command that runs whatever was asked for, if there is one; and why nothing may run."""
-        assert self.identity is not None
-        try:
-            confined = self._gate.confinement(self.identity, self.login, self._source)
-            forced = confined.forced_command(self.identity.force_command)
-        except InputError as problem:
-            return "", str(problem)
-        if forced:
-            return forced, ""
-        return "", confined.refusal(request.kind, request.command, exact=request.exact)
-
-    async def _begin(
-        self, request: OpenSession, session: SessionLog, forced: str, on_terminal: bool
-    ) -> SessionOpened | Refused:
-        """It runs from now on, if the user may still have it: they may have waited for long."""
-        assert self.identity is not None
-        decision = self._gate.decide(self.identity, self.login, self._source, accompanied=on_terminal)
-        if not decision or self._why_over:
-            return Refused(text=decision.text or "access denied")
-        if self._confined(request) != (forced, ""):
-            return Refused(text="what may run here has changed; try again")
-        try:
-            await session.begin()
-            if request.kind == "subsystem":
-                await session.emit(codes.SUBSYSTEM, name=request.command)
-        except AccessError as problem:
-            self._shared.log.error(
-                "no session without its record: %s", problem, extra={"detail": problem.detail}
-            )
-            return Refused(text=problem.message)
-        self._sessions[request.channel] = session
-        if not forced and is_copy(request):
-            self._transfers.began(request.channel)
-        return SessionOpened(
-            session_id=session.session_id,
-            forced_command=forced,
-            record=_record_of(request, session, on_terminal),
-            record_limit=RECORD_HEAD,
-        )
-
-    async def _reject(self, request: OpenSession, reason: str, most: int | None = None) -> None:
-        assert self._parties is not None
-        await self._emit(
-            codes.SESSION_REJECTED,
-            {**self._parties.fields(), "reason": reason, "max": most, "command": request.command or None},
-        )
-
-    async def _emit_mine(self, kind: codes.Kind, fields: dict[str, FieldValue]) -> None:
-        assert self._parties is not None
-        await self._emit(kind, {**self._parties.fields(), **fields})
-
-    async def _emit(self, kind: codes.Kind, fields: dict[str, FieldValue]) -> None:
-        event = new_event(
-            kind, cluster_name=self._gate.cache.cluster_name, now=self._gate.now(), ei=0, **fields
-        )
-        await self._shared.emitter.emit(event)
-
-    def _session(self, channel: int) -> SessionLog:
-        try:
-            return self._sessions[channel]
-        except KeyError:
-            raise ProtocolError("no session on that channel") from None
+        assert self._audit.parties is not None
+        return await self._own.open(request, self._audit.parties, session.log, begin)
 
 
-def _record_of(
-    request: OpenSession, session: SessionLog, on_terminal: bool
-) -> Literal["all", "head", "none"]:
-    """Which output the process sends: what is on a terminal may be watched, recorded or not."""
-    if on_terminal or (request.pty and session.is_recorded):
-        return "all"
-    return "head" if session.is_recorded else "none"
-
-
-def _ip_of(client_addr: str) -> str:
-    return client_addr.rpartition(":")[0].strip("[]")
-
-
-def _ends(identity: Identity) -> float:
-    """A certificate for one session lives for a minute: what counts is the one it was made from."""
-    return identity.previous_expires_at or identity.expires_at
-
-
-_background: set[asyncio.Future[None]] = set()
+def cannot_become(login: str) -> str:
+    """Why this process could not become that login; empty when it can."""
+    if os.geteuid() == 0:
+        return ""
+    own = pwd.getpwuid(os.geteuid()).pw_name
+    if login == own:
+        return ""
+    return f"this host's agent runs as {own} and can only serve that login"

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from pkgs.agents.ssh.destinations import refusal_of
-from pkgs.agents.ssh.gate import ForwardingRights, Gate
 from pkgs.agents.ssh.limits import MAX_ADDRESSES
 from pkgs.agents.ssh.listeners import Listeners
 from pkgs.agents.ssh.messages import (
@@ -28,6 +27,7 @@ from pkgs.common.events import codes
 from pkgs.common.events.types import FieldValue
 from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.monitor import Answer
+from pkgs.common.ssh.service.gate import ForwardingRights, Gate
 
 NO_PORTS = "port forwarding is not permitted"
 UNKNOWN = "the name does not resolve"

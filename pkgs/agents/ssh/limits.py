@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-MAX_SESSIONS_PER_CONNECTION = 32
-MAX_ENV_VARS = 32
-MAX_ENV_VALUE = 4096
-MAX_COMMAND = 128 * 1024
-"""The kernel's own bound for one argument."""
-MAX_SHOWN_COMMAND = 16 * 1024
-"""Of a command, in audit events and recordings."""
-MAX_TERM = 64
 DRAIN_S = 5.0
 """After the command ended, output that something else holds open is waited for this long."""
 TERMINAL_REST_S = 0.25
 """The same for a terminal, which then only background jobs hold: once it was silent for so long."""
 EOF_HOLD_S = 0.2
 """Between the end of a running command's output and telling the client of it."""
-RESIZE_REST_S = 0.25
-"""Terminal sizes that follow one another faster are recorded as one."""
 HANGUP_STEP_S = 2.0
 """Between SIGHUP, SIGTERM and SIGKILL to what a vanished client leaves behind."""
 READS_PER_TURN = 16
 """Chunks one output may send before the others get their turn."""
 PIPE_SIZE = 1024 * 1024
-RECORD_HEAD = 1024 * 1024
-"""Output of a command without a terminal that is recorded; a mark follows where it is cut."""
 MOTD_LIMIT = 16 * 1024
 USER_ENV_LINES = 1000
 USER_ENV_BYTES = 256 * 1024
@@ -34,8 +22,6 @@ MAX_ADDRESSES = 16
 MAX_LISTENERS = 16
 """Remote forwardings of one connection."""
 LISTEN_BACKLOG = 64
-FAREWELL_S = 0.25
-"""For a client to show why its connection ends, before it does."""
 EXIT_WAIT_S = 15.0
 """How long a process whose client is gone may take to end what it started."""
 LEASE_CALL_S = 8.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pkgs.agents.ssh.together.messages import FromTogether, ToTogether
-from pkgs.common.ssh.process.messages import Message, OfferAnswer, Refused, Signature
+from pkgs.common.ssh.process.messages import Idle, Message, OfferAnswer, Refused, Signature
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
     FileSummary,
@@ -46,10 +46,6 @@ class NoAccount(Message, frozen=True, kw_only=True):
     """The host does not know that login, or may not become it. Ends the login."""
 
     reason: str
-
-
-class Idle(Message, frozen=True, kw_only=True):
-    """The client has sent nothing for as long as it may."""
 
 
 class OnTerminal(Message, frozen=True, kw_only=True):

@@ -11,7 +11,6 @@ from pkgs.agents.base.labels import CommandLabels, LabelCommand
 from pkgs.agents.base.tunnel import Tunnels
 from pkgs.agents.ssh.bounds import processes_of_one_user
 from pkgs.agents.ssh.connection import Shared, SshConnection
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.hostkeys import HostKeys
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.static import StaticUsers
@@ -45,6 +44,7 @@ from pkgs.common.runtime.process import Process
 from pkgs.common.runtime.version import VERSION
 from pkgs.common.ssh.process.messages import Start
 from pkgs.common.ssh.process.pool import Pool
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 

@@ -44,7 +44,7 @@ class CertificateAuth(_Base):
 
     def __init__(self, transport: Any) -> None:
         super().__init__(transport)
-        self._owner = transport.owner
+        self._login = transport.login
         self._attempts = 0
 
     @property
@@ -96,7 +96,7 @@ class CertificateAuth(_Base):
             self._fail()
         elif not signed:
             # Nothing is proven yet: no state may change here (attack A08).
-            if self._owner.acceptable(user, blob):
+            if self._login.acceptable(user, blob):
                 self._send(_PK_OK + wire.string(algorithm) + wire.string(blob))
             else:
                 self._fail()
@@ -105,7 +105,7 @@ class CertificateAuth(_Base):
 
     def _prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
         try:
-            self._owner.prove(user, algorithm, blob, signature)
+            self._login.prove(user, algorithm, blob, signature)
         except LoginRefused as refusal:
             if refusal.final:
                 self.transport.disconnect(_NO_MORE_AUTH, refusal.text)

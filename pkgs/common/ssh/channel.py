@@ -134,6 +134,16 @@ class Channel:
             "exit-signal", wire.string(name) + wire.boolean(core) + wire.string(text) + wire.string("")
         )
 
+    def turn_away(self, reply: Reply, text: str, status: int = 255) -> None:
+        """Refuse a request with a text, and end. It is granted first: after a refused request OpenSSH does
+        not show the text."""
+        reply(True)
+        if text:
+            self.send(text.replace("\n", "\r\n").encode() + b"\r\n", stderr=True)
+        self.exit_status(status)
+        self.send_eof()
+        self.close()
+
     def close(self) -> None:
         """Say that this side is done with the channel."""
         with self._lock:

@@ -2,13 +2,11 @@
 """The server side of one SSH connection: the library does key exchange and packets, this does the rest.
 
 Own code in place of the library's: authentication (certificates only, no side effect before a verified
-signature), channels and requests (typed, with limits), order of messages before authentication (anything
-out of place ends the connection), and sending during a key exchange (held back, never blocking).
+signature), channels and requests (typed, with limits).
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import threading
@@ -16,26 +14,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from paramiko import transport
 from paramiko.common import (
-    HIGHEST_USERAUTH_MESSAGE_ID,
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EOF,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
-    MSG_CHANNEL_OPEN,
-    MSG_CHANNEL_OPEN_FAILURE,
-    MSG_CHANNEL_OPEN_SUCCESS,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_SUCCESS,
     MSG_CHANNEL_WINDOW_ADJUST,
-    MSG_EXT_INFO,
-    MSG_GLOBAL_REQUEST,
-    MSG_REQUEST_FAILURE,
-    MSG_REQUEST_SUCCESS,
 )
-from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
@@ -44,16 +32,12 @@ from pkgs.common.ssh.auth import CertificateAuth
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.forwarding import Opening, Waiting, read_remote_forward
 from pkgs.common.ssh.limits import (
-    BANNER_TIMEOUT_S,
     CHANNEL_PACKET,
     MAX_CHANNEL_OPENS,
     MAX_CHANNELS,
-    MAX_DEFERRED,
     MAX_GLOBAL_REQUESTS,
-    MAX_REQUEST,
     MAX_REQUESTS_PER_CHANNEL,
     MIN_REMOTE_PACKET,
-    READ_TIMEOUT_S,
     WINDOW,
 )
 from pkgs.common.ssh.owner import (
@@ -62,23 +46,18 @@ from pkgs.common.ssh.owner import (
     OPEN_UNKNOWN_TYPE,
     ConnectionOwner,
     HostKey,
+    LoginOwner,
     OpenRefused,
 )
-from pkgs.common.ssh.packets import BoundedPacketizer, RawMessage
+from pkgs.common.ssh.packets import RawMessage
 from pkgs.common.ssh.requests import read_direct_tcp, read_request
 from pkgs.common.ssh.signature import PLAIN_ALGORITHMS
+from pkgs.common.ssh.transport import DISCONNECT, KEEP_ALIVE, Channels, OrderedTransport, reader_of
 
 _OPEN_CONFIRMATION = b"\x5b"
 _OPEN_FAILURE = b"\x5c"
-_GLOBAL_REQUEST = b"\x50"
 _REQUEST_SUCCESS = b"\x51"
 _REQUEST_FAILURE = b"\x52"
-_DISCONNECT = b"\x01"
-_BY_APPLICATION = 11
-_KEEP_ALIVE = b"keepalive@openssh.com"
-
-# The library's type stubs leave out what this room builds on.
-_Base: Any = transport.Transport
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 
@@ -86,9 +65,9 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 class _HostKey:
     """A host key whose private half is elsewhere: the three methods the key exchange calls."""
 
-    def __init__(self, key: HostKey, owner: ConnectionOwner) -> None:
+    def __init__(self, key: HostKey, login: LoginOwner) -> None:
         self._key = key
-        self._owner = owner
+        self._login = login
 
     def get_name(self) -> str:
         return self._key.algorithm
@@ -97,127 +76,46 @@ class _HostKey:
         return self._key.blob
 
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> bytes:
-        return self._owner.sign(algorithm or self._key.algorithm, bytes(data))
+        return self._login.sign(algorithm or self._key.algorithm, bytes(data))
 
 
-class _Channels:
-    """The connection's open channels. (The library's own map forgets them: it holds weak references.)"""
+class _Transport(OrderedTransport):
+    """The server's side."""
 
-    def __init__(self) -> None:
-        self._by_number: dict[int, Channel] = {}
-
-    def put(self, number: int, channel: Channel) -> None:
-        self._by_number[number] = channel
-
-    def get(self, number: int) -> Channel | None:
-        return self._by_number.get(number)
-
-    def delete(self, number: int) -> None:
-        self._by_number.pop(number, None)
-
-    def values(self) -> list[Channel]:
-        return list(self._by_number.values())
-
-    def __len__(self) -> int:
-        return len(self._by_number)
-
-
-class _Transport(_Base):
-    """The library's transport with our lists, limits and order."""
-
-    _CLIENT_ID = algorithms.VERSION
-    _active_check_timeout = READ_TIMEOUT_S
-    _preferred_kex = algorithms.KEX
     _preferred_pubkeys = PLAIN_ALGORITHMS
-    # The same key agreement under its standard name, which the library lacks.
-    _kex_info = {**_Base._kex_info, "curve25519-sha256": KexCurve25519}
-
-    active: bool
     auth_handler: Any
 
     def __init__(
-        self, sock: socket.socket, owner: ConnectionOwner, keys: list[HostKey], offered: algorithms.Algorithms
+        self,
+        sock: socket.socket,
+        login: LoginOwner,
+        owner: ConnectionOwner,
+        keys: list[HostKey],
+        offered: algorithms.Algorithms,
     ) -> None:
-        super().__init__(
-            sock,
-            default_window_size=WINDOW,
-            default_max_packet_size=CHANNEL_PACKET,
-            packetizer_class=BoundedPacketizer,
-        )
+        super().__init__(sock, offered)
+        self.login = login
         self.owner = owner
-        self.banner_timeout = BANNER_TIMEOUT_S
-        self._preferred_ciphers = offered.ciphers
-        self._preferred_macs = offered.macs
-        self._channels = _Channels()
-        self._handler_table.update(
-            {
-                MSG_EXT_INFO: self._parse_ignored,
-                MSG_CHANNEL_OPEN: self._parse_channel_open,
-                MSG_CHANNEL_OPEN_SUCCESS: self._parse_opened,
-                MSG_CHANNEL_OPEN_FAILURE: self._parse_not_opened,
-                MSG_GLOBAL_REQUEST: self._parse_global_request,
-                MSG_REQUEST_SUCCESS: self._parse_alive,
-                MSG_REQUEST_FAILURE: self._parse_alive,
-            }
-        )
-        self.unanswered = 0
+        self._channels: Channels[Channel] = Channels()
         self.heard_at = time.monotonic()
-        self._deferred: list[RawMessage] = []
-        self._deferred_bytes = 0
-        self._opens = 0
         self._opening = Opening()
         self._numbering = threading.Lock()
-        self._global_requests = 0
         for key in keys:
-            self.server_key_dict[key.algorithm] = _HostKey(key, owner)
-
-    def post(self, head: bytes, data: bytes = b"") -> None:
-        """Send now, or after the key exchange that is going on. Never waits for one, in any thread."""
-        with self.clear_to_send_lock:
-            if self.clear_to_send.is_set() and not self._deferred:
-                if self.active:
-                    try:
-                        self.packetizer.send_data(head, data)
-                    except EOFError:
-                        self.active = False
-                return
-            self._deferred.append(RawMessage(head + data))
-            self._deferred_bytes += len(head) + len(data)
-            if self._deferred_bytes > MAX_DEFERRED:
-                self.active = False
-                raise SSHException("key exchange takes too long")
+            self.server_key_dict[key.algorithm] = _HostKey(key, login)
 
     def disconnect(self, code: int, text: str) -> None:
-        body = _DISCONNECT + wire.uint32(code) + wire.string(text) + wire.string("en")
+        body = DISCONNECT + wire.uint32(code) + wire.string(text) + wire.string("en")
         self._send_message(RawMessage(body))
 
     def _parse_newkeys(self, m: Message) -> None:
-        if self.kex_engine is None:
-            raise SSHException("NEWKEYS outside a key exchange")
         if self.auth_handler is None:
             self.auth_handler = CertificateAuth(self)
         super()._parse_newkeys(m)
-        with self.clear_to_send_lock:
-            for message in self._deferred:
-                self._send_message(message)
-            self._deferred.clear()
-            self._deferred_bytes = 0
-
-    def _ensure_authed(self, ptype: int, message: Message) -> None:
-        # attack A10: not answered but ended; no callback is reached
-        if ptype > HIGHEST_USERAUTH_MESSAGE_ID and not self.is_authenticated():
-            raise SSHException("message before authentication")
-
-    def _parse_ignored(self, _: Message) -> None:
-        """Nothing a client may announce here changes anything."""
-
-    def _parse_alive(self, _: Message) -> None:
-        self.unanswered = 0
 
     def _parse_global_request(self, m: Message) -> None:
-        reader = _reader(m)
+        reader = reader_of(m)
         kind = reader.string()
-        if kind != _KEEP_ALIVE:  # these come for as long as a connection stands, weeks even
+        if kind != KEEP_ALIVE:  # these come for as long as a connection stands, weeks even
             self._global_requests += 1
         if self._global_requests > MAX_GLOBAL_REQUESTS:
             raise SSHException("too many global requests")
@@ -261,12 +159,12 @@ class _Transport(_Base):
         self.heard_at = time.monotonic()
 
     def _parse_opened(self, m: Message) -> None:
-        reader = _reader(m)
+        reader = reader_of(m)
         waiting = self._opening.take(reader.uint32())
         waiting.confirmed(reader.uint32(), reader.uint32(), reader.uint32())
 
     def _parse_not_opened(self, m: Message) -> None:
-        self._opening.take(_reader(m).uint32()).failed()
+        self._opening.take(reader_of(m).uint32()).failed()
 
     def _parse_channel_open(self, m: Message) -> None:
         reader = wire.Reader(m.get_remainder())
@@ -318,13 +216,6 @@ class _Transport(_Base):
         self.post(head + wire.string(text) + wire.string("en"))
 
 
-def _reader(m: Message) -> wire.Reader:
-    body = m.get_remainder()
-    if len(body) > MAX_REQUEST:
-        raise SSHException("request is too long")
-    return wire.Reader(body)
-
-
 def _on_data(channel: Channel, m: Message) -> None:
     channel.touched()
     channel.take_data(m.get_binary())
@@ -349,7 +240,7 @@ def _on_request(channel: Channel, m: Message) -> None:
     channel.requests += 1
     if channel.requests > MAX_REQUESTS_PER_CHANNEL:
         raise SSHException("too many requests on a channel")
-    reader = _reader(m)
+    reader = reader_of(m)
     kind, want_reply = reader.text(), reader.boolean()
     channel.take_request(read_request(kind, reader), want_reply)
 
@@ -381,13 +272,14 @@ class Connection:
     def __init__(
         self,
         sock: socket.socket,
+        login: LoginOwner,
         owner: ConnectionOwner,
         host_keys: list[HostKey],
         *,
         allow_ctr: bool = False,
     ) -> None:
         self._owner = owner
-        self._transport = _Transport(sock, owner, host_keys, algorithms.offered(allow_ctr))
+        self._transport = _Transport(sock, login, owner, host_keys, algorithms.offered(allow_ctr))
         self._thread = threading.Thread(target=self._run, name="ssh", daemon=True)
 
     def start(self) -> None:
@@ -397,9 +289,7 @@ class Connection:
 
     def keep_alive(self) -> int:
         """Ask the peer for a sign of life; the number of such questions it has not answered yet."""
-        self._transport.unanswered += 1
-        self._transport.post(_GLOBAL_REQUEST + wire.string(_KEEP_ALIVE) + wire.boolean(True))
-        return self._transport.unanswered
+        return self._transport.ask_alive()
 
     def open_channel(
         self, kind: str, body: bytes, opened: Callable[[Channel], Owner], failed: Callable[[], None]
@@ -410,17 +300,11 @@ class Connection:
 
     def end(self, text: str) -> None:
         """Tell the peer why, and hang up."""
-        if self._transport.active:
-            body = _DISCONNECT + wire.uint32(_BY_APPLICATION) + wire.string(text) + wire.string("en")
-            with contextlib.suppress(OSError, EOFError, SSHException):  # the peer may be gone already
-                self._transport.post(body)
-        self.abort()
+        self._transport.hang_up(text)
 
     def abort(self) -> None:
         """Hang up at once; `ended` follows."""
-        self._transport.active = False
-        with contextlib.suppress(OSError):  # already closed
-            self._transport.sock.shutdown(socket.SHUT_RDWR)
+        self._transport.abort()
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)

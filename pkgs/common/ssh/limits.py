@@ -43,6 +43,22 @@ REKEY_PER_S = 20.0
 """The same of a user, who waits for more than that: `RekeyLimit=1M` on a fast line asks for hundreds."""
 MIN_RSA_BITS = 2048
 
+MAX_SESSIONS = 32
+"""Of one connection."""
+RECORD_HEAD = 1024 * 1024
+"""Output of a command without a terminal that is recorded; a mark follows where it is cut."""
+MAX_COMMAND = 128 * 1024
+"""The kernel's own bound for one argument."""
+MAX_SHOWN_COMMAND = 16 * 1024
+"""Of a command, in audit events and recordings."""
+MAX_TERM = 64
+MAX_ENV_VARS = 32
+MAX_ENV_VALUE = 4096
+RESIZE_REST_S = 0.25
+"""Terminal sizes that follow one another faster are recorded as one."""
+FAREWELL_S = 0.25
+"""For a client to show why its connection ends, before it does."""
+
 MAX_MESSAGE = 96 * 1024
 """One message between a connection's process and its service."""
 CALL_TIMEOUT_S = 30.0

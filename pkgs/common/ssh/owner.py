@@ -41,8 +41,8 @@ class LoginRefused(Exception):
         self.final = final
 
 
-class ConnectionOwner(Protocol):
-    """What a connection asks its owner. All calls come from the connection's reading thread."""
+class LoginOwner(Protocol):
+    """What a connection asks before it is anybody's. All calls come from its reading thread."""
 
     def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
         """The host signature in wire form."""
@@ -52,6 +52,10 @@ class ConnectionOwner(Protocol):
 
     def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
         """Log in with a signed request; returning is a yes, for good. Raises LoginRefused."""
+
+
+class ConnectionOwner(Protocol):
+    """What a connection asks when somebody has logged in. All calls come from its reading thread."""
 
     def open_session(self, channel: Channel) -> Owner:
         """Confirmed as soon as it returns. Raises OpenRefused."""

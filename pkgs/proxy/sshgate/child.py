@@ -17,20 +17,12 @@ from pkgs.common.ssh.channel import Channel, Owner, Reply
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward
 from pkgs.common.ssh.limits import LOGIN_GRACE_S
-from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, LoginRefused
+from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED
 from pkgs.common.ssh.process.descriptors import close_all
 from pkgs.common.ssh.process.link import Link, answers
-from pkgs.common.ssh.process.loop import READ, Loop
-from pkgs.common.ssh.process.messages import (
-    Message,
-    Offer,
-    OfferAnswer,
-    Prove,
-    Refused,
-    Sign,
-    Signature,
-    Start,
-)
+from pkgs.common.ssh.process.loop import Loop
+from pkgs.common.ssh.process.messages import Message, Start
+from pkgs.common.ssh.process.serving import Login, watch_alive
 from pkgs.common.ssh.process.splice import Splice
 from pkgs.common.ssh.requests import ChannelRequest, DirectTcp, ExecRequest, ShellRequest, SubsystemRequest
 from pkgs.proxy.sshgate.messages import Dial, Dialled, GateOpened, ToProcess
@@ -69,31 +61,20 @@ class Gate:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self._start = start
-        self._link = Link(monitor, _ANSWERS, self._told_to_end, (Dialled,), self._dialled)
-        self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
+        self._link = Link(monitor, self.loop, _ANSWERS, self._told_to_end, (Dialled,), self._dialled)
+        login = Login(self._link, GateOpened, self._logged_in)
+        self._connection = Connection(sock, login, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._splices: dict[int, Splice] = {}
         self._ended = False
 
     def run(self) -> None:
-        self.loop.watch(self._link.fileno(), READ, self._link.pump)
-        if self._start.keep_alive_s > 0:
-            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+        watch_alive(self.loop, self._start, self._connection)
         self._connection.start()
         self.loop.run()
 
     # What the connection asks, in its reading thread.
 
-    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
-        return self._link.call(Sign(algorithm=algorithm, exchange_hash=exchange_hash), Signature).blob
-
-    def acceptable(self, user: str, blob: bytes) -> bool:
-        return self._link.call(Offer(user=user, blob=blob), OfferAnswer).acceptable
-
-    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
-        request = Prove(user=user, algorithm=algorithm, blob=blob, signature=signature)
-        answer: Message = self._link.call(request, GateOpened, Refused)
-        if isinstance(answer, Refused):
-            raise LoginRefused(answer.text)
+    def _logged_in(self, user: str, answer: GateOpened) -> None:
         signal.alarm(0)
 
     def open_session(self, channel: Channel) -> Owner:
@@ -133,15 +114,7 @@ class Gate:
         self._maybe_exit()
 
     def _told_to_end(self, text: str) -> None:
-        if self._link.closed:
-            self.loop.unwatch(self._link.fileno())
         self._connection.end(text)
-
-    def _keep_alive(self) -> None:
-        if self._connection.keep_alive() > self._start.keep_alive_count:
-            self._connection.abort()
-        else:
-            self.loop.after(self._start.keep_alive_s, self._keep_alive)
 
     def _lost(self) -> None:
         self._ended = True
@@ -167,12 +140,12 @@ class _SubsystemOnly:
             reply(False)
             return
         if not isinstance(request, SubsystemRequest) or not request.name.startswith(_SUBSYSTEM):
-            self._refuse("this is a proxy: only jumps to servers are served here", reply)
+            self._channel.turn_away(reply, "this is a proxy: only jumps to servers are served here")
             return
         try:
             target, cluster = parse_subsystem(request.name)
         except ValueError:
-            self._refuse(_SHAPE, reply)
+            self._channel.turn_away(reply, _SHAPE)
             return
         channel = self._channel
 
@@ -197,14 +170,6 @@ class _SubsystemOnly:
 
     def closed(self) -> None:
         """Nothing was held."""
-
-    def _refuse(self, text: str, reply: Reply) -> None:
-        # Granted and ended at once: after a refused request OpenSSH does not show the text.
-        reply(True)
-        self._channel.send(text.encode() + b"\r\n", stderr=True)
-        self._channel.exit_status(255)
-        self._channel.send_eof()
-        self._channel.close()
 
 
 def parse_subsystem(name: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from pkgs.common.ssh.client.hosts import ByAuthority, trust_in_hosts
 from pkgs.common.ssh.client.login import UserKey
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward
-from pkgs.common.ssh.limits import LOGIN_GRACE_S
+from pkgs.common.ssh.limits import FAREWELL_S, LOGIN_GRACE_S, MAX_SESSIONS
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
     OPEN_PROHIBITED,
@@ -33,21 +33,13 @@ from pkgs.common.ssh.owner import (
 )
 from pkgs.common.ssh.process.descriptors import close_all
 from pkgs.common.ssh.process.link import Link, answers
-from pkgs.common.ssh.process.loop import READ, Loop
-from pkgs.common.ssh.process.messages import (
-    Message,
-    Offer,
-    OfferAnswer,
-    Prove,
-    Refused,
-    Sign,
-    Signature,
-    Start,
-)
+from pkgs.common.ssh.process.loop import Loop
+from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
+from pkgs.common.ssh.process.serving import Login, watch_alive, watch_idle
 from pkgs.common.ssh.requests import DirectTcp
 from pkgs.common.ssh.sessions.messages import OpenSession, SessionOpened
 from pkgs.proxy.sshgate.child import shed_power
-from pkgs.proxy.terminate.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS, TARGET_S
+from pkgs.proxy.terminate.limits import EXIT_WAIT_S, TARGET_S
 from pkgs.proxy.terminate.messages import (
     ForwardAnswer,
     ForwardEnded,
@@ -78,45 +70,33 @@ class Child:
         self.loop = Loop()
         self.permit_pty = False
         self._start = start
-        self._link = Link(monitor, _ANSWERS, self._told_to_end, (Target,), self._reached)
-        self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
+        self._link = Link(monitor, self.loop, _ANSWERS, self._told_to_end, (Target,), self._reached)
+        login = Login(self._link, LoggedIn, self._logged_in)
+        self._connection = Connection(sock, login, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._reaching: queue.SimpleQueue[tuple[Target, list[int]]] = queue.SimpleQueue()
         self._target: Outgoing | None = None
         self._sessions: set[SessionRelay] = set()
         self._forwards: set[ForwardRelay] = set()
-        self._idle_timeout_s = 0.0
 
     def run(self) -> None:
-        self.loop.watch(self._link.fileno(), READ, self._link.pump)
-        if self._start.keep_alive_s > 0:
-            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+        watch_alive(self.loop, self._start, self._connection, self._target_silent)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
         self._connection.start()
         self.loop.run()
 
     # What the user's connection asks, in its reading thread.
 
-    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
-        return self._link.call(Sign(algorithm=algorithm, exchange_hash=exchange_hash), Signature).blob
-
-    def acceptable(self, user: str, blob: bytes) -> bool:
-        return self._link.call(Offer(user=user, blob=blob), OfferAnswer).acceptable
-
-    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
-        request = Prove(user=user, algorithm=algorithm, blob=blob, signature=signature)
-        answer: Message = self._link.call(request, LoggedIn, Refused)
-        if isinstance(answer, Refused):
-            raise LoginRefused(answer.text)
-        assert isinstance(answer, LoggedIn)
+    def _logged_in(self, user: str, answer: LoggedIn) -> None:
         signal.alarm(0)
-        self.permit_pty, self._idle_timeout_s = answer.permit_pty, answer.idle_timeout_s
+        self.permit_pty = answer.permit_pty
         try:
             self._target = self._reach(user)
         except AccessError as problem:
             self._link.tell(NoTarget(reason=f"{problem.message} {problem.detail}".strip()))
             raise LoginRefused(inert(problem.message), final=True) from None
-        if self._idle_timeout_s > 0:
-            self.loop.call_soon(self._check_idle)
+        self.loop.call_soon(
+            lambda: watch_idle(self.loop, self._connection, answer.idle_timeout_s, self._idle)
+        )
 
     def _reach(self, login: str) -> Outgoing:
         """Log in to the server, as the user, who is told nothing of it but a failure."""
@@ -209,8 +189,6 @@ class Child:
         self._reaching.put((message, fds))
 
     def _told_to_end(self, text: str) -> None:
-        if self._link.closed:
-            self.loop.unwatch(self._link.fileno())
         told = [session.farewell(text) for session in tuple(self._sessions)]
         for relay in tuple(self._forwards):
             relay.closed()  # the time it takes to read why is not for going on
@@ -238,22 +216,11 @@ class Child:
             ForwardEnded(channel=channel.number, host=target.host, port=target.port, what=what, error=error)
         )
 
-    def _keep_alive(self) -> None:
-        silent = self._connection.keep_alive()
-        if self._target is not None:
-            silent = max(silent, self._target.keep_alive())
-        if silent > self._start.keep_alive_count:
-            self._connection.abort()
-        else:
-            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+    def _target_silent(self) -> int:
+        return self._target.keep_alive() if self._target is not None else 0
 
-    def _check_idle(self) -> None:
-        """End a connection whose client has sent nothing for the time its roles allow."""
-        left = self._idle_timeout_s - (time.monotonic() - self._connection.heard_at)
-        if left <= 0:
-            self._connection.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
-        else:
-            self.loop.after(left, self._check_idle)
+    def _idle(self) -> None:
+        self._link.tell(Idle())  # the service has it audited, and ends the connection
 
     def _lost(self) -> None:
         if self._target is not None:

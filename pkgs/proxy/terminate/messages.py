@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pkgs.common.ssh.process.messages import Message, OfferAnswer, Refused, Signature
+from pkgs.common.ssh.process.messages import Idle, Message, OfferAnswer, Refused, Signature
 from pkgs.common.ssh.sessions.messages import (
     OpenSession,
     Output,
@@ -65,6 +65,7 @@ class ForwardEnded(Message, frozen=True, kw_only=True):
 FromProcess = (
     GetTarget
     | NoTarget
+    | Idle
     | OpenSession
     | Output
     | OutputCut

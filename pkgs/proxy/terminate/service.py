@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from pkgs.common.api.openssh import IssueOpensshHostCert
-from pkgs.common.errors import AccessError, LimitExceededError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, UnavailableError
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.stream import Stream, adopt
@@ -19,15 +19,16 @@ from pkgs.common.pki.sshcert import line_to_blob
 from pkgs.common.recording.seal import Signed
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Node
+from pkgs.common.resources.kinds.servers import OPENSSH
 from pkgs.common.runtime.clock import Clock
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.messages import Start
 from pkgs.common.ssh.process.pool import Pool
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 from pkgs.proxy.terminate.connection import Shared, Terminated
-from pkgs.proxy.terminate.gate import Gate
 from pkgs.proxy.terminate.limits import CERT_CALL_S, HOST_CERT_RENEW_S, MAX_HOST_CERTS
 from pkgs.proxy.terminate.messages import FromProcess
 
@@ -77,6 +78,7 @@ class Terminator:
             unfinished=self._unfinished,
             dial=dial,
             log=log,
+            host_id=member.identity.host_id,
             counts=self._count,
         )
         self._pool = Pool(
@@ -98,7 +100,7 @@ class Terminator:
         """A stream on which this proxy is that server. Raises AccessError."""
         await self._ready()
         host_key = await self._host_key(node)
-        gate = Gate(self._member.cache, node.name, self._member.identity.host_id, self._now)
+        gate = Gate(self._member.cache, lambda: self._registered(node.name), self._now)
 
         def make(start: Start, end: Callable[[str], None]) -> Terminated:
             made = Terminated(self._shared, gate, node, start, end, self._forget)
@@ -120,12 +122,19 @@ class Terminator:
             await self._pool.close()
         await self._recorder.close()
 
+    def _registered(self, node_id: str) -> Node:
+        """The server as it is now. Raises DeniedError when it is gone."""
+        node = self._member.cache.nodes.get(node_id)
+        if node is None or node.sub_kind != OPENSSH:
+            raise DeniedError("the server is not registered any more")
+        return node
+
     def _forget(self, one: Terminated) -> None:
         self._open.discard(one)
         self._reviews.discard(one)
 
     def _count(self, user: str) -> int:
-        return sum(one.identity is not None and one.identity.name == user for one in self._open)
+        return sum(one.client is not None and one.client.identity.name == user for one in self._open)
 
     async def _ready(self) -> None:
         async with self._starting:

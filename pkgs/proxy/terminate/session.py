@@ -9,11 +9,17 @@ from __future__ import annotations
 import queue
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from pkgs.common.output.sanitize import inert
 from pkgs.common.ssh.channel import Channel, Reply
-from pkgs.common.ssh.limits import CHUNK
+from pkgs.common.ssh.limits import (
+    MAX_COMMAND,
+    MAX_ENV_VALUE,
+    MAX_ENV_VARS,
+    MAX_TERM,
+)
 from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, OpenRefused
 from pkgs.common.ssh.process.loop import Loop
 from pkgs.common.ssh.process.messages import Message, Refused
@@ -28,24 +34,9 @@ from pkgs.common.ssh.requests import (
     TerminalSize,
     WindowChange,
 )
-from pkgs.common.ssh.sessions.messages import (
-    OpenSession,
-    Output,
-    OutputCut,
-    Resized,
-    SessionEnded,
-    SessionKind,
-    SessionOpened,
-)
-from pkgs.proxy.terminate.limits import (
-    ANSWER_S,
-    MAX_COMMAND,
-    MAX_ENV_VALUE,
-    MAX_ENV_VARS,
-    MAX_SHOWN_COMMAND,
-    MAX_TERM,
-    RESIZE_REST_S,
-)
+from pkgs.common.ssh.sessions.messages import OpenSession, Resized, SessionEnded, SessionKind, SessionOpened
+from pkgs.common.ssh.sessions.telling import Shown, Sizes, asked
+from pkgs.proxy.terminate.limits import ANSWER_S
 from pkgs.proxy.terminate.relay import Far, Relay
 
 _PASSED_ON = re.compile(
@@ -76,18 +67,16 @@ class SessionRelay(Relay):
         self.far_owner = _FarSession(self)
         self._host = host
         self._pty: PtyRequest | None = None
-        self._size = TerminalSize()
+        self._sizes = Sizes(host.loop, self._tell_size)
         self._env = 0
         self._opened: SessionOpened | None = None
         self._asked = False
-        self._recorded = 0
-        self._cut = False
+        self._shown: Shown | None = None
         self._status: int | None = None
         self._signal = ""
         self._core = False
         self._error = ""
         self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._resizing = False
         self._released = False
 
     def wait_opened(self) -> None:
@@ -130,7 +119,8 @@ class SessionRelay(Relay):
 
     def far_data(self, data: bytes, stderr: bool) -> None:
         with self._down:
-            self._record(data)
+            if self._shown is not None and not self._finished:
+                self._shown.take(data)
             self._to_user.append((data, stderr))
             self._push_down()
 
@@ -161,11 +151,11 @@ class SessionRelay(Relay):
         far = self.far
         if self._asked or self._pty or far is None or not self._host.permit_pty:
             return False
-        if len(request.term) > MAX_TERM:
+        if len(request.term) > MAX_TERM or not request.term.isprintable():
             return False
         if not self._ask(lambda: far.pty(request.term, request.size, request.modes)):
             return False
-        self._pty, self._size = request, request.size
+        self._pty = request
         return True
 
     def _take_env(self, name: str, value: str) -> bool:
@@ -178,24 +168,12 @@ class SessionRelay(Relay):
 
     def _start(self, kind: SessionKind, command: bytes, reply: Reply) -> None:
         far = self.far
-        if self._asked or far is None or len(command) > MAX_COMMAND:
+        # What is behind a zero byte is decided on and may not be run (attack A13).
+        if self._asked or far is None or len(command) > MAX_COMMAND or b"\0" in command:
             reply(False)
             return
         self._asked = True
-        shown = command[:MAX_SHOWN_COMMAND].decode(errors="replace")
-        size = self._size if self._pty else TerminalSize(0, 0)
-        answer = self._host.ask_session(
-            OpenSession(
-                channel=self.channel.number,
-                kind=kind,
-                command=shown,
-                exact=shown.encode() == command,
-                pty=self._pty is not None,
-                columns=size.columns,
-                rows=size.rows,
-                term=inert(self._pty.term) if self._pty else "",
-            )
-        )
+        answer = self._host.ask_session(asked(self.channel.number, kind, command, self._pty))
         if isinstance(answer, Refused):
             self._refuse(answer.text or "access denied", reply)
             return
@@ -204,6 +182,7 @@ class SessionRelay(Relay):
                 self._host.tell(SessionEnded(channel=self.channel.number, status=255, error="cut"))
                 return
             self._opened = answer
+            self._shown = Shown(self.channel.number, answer, self._host.tell)
         forced = answer.forced_command.encode()
         if not self._ask(lambda: self._ask_far(kind, forced or command, forced=bool(forced))):
             self._error = "the server refuses to run it"
@@ -224,9 +203,7 @@ class SessionRelay(Relay):
             self.far.subsystem(command.decode())
 
     def _refuse(self, text: str, reply: Reply) -> None:
-        # Granted and ended at once: after a refused request OpenSSH does not show the text.
-        reply(True)
-        self.channel.send(text.replace("\n", "\r\n").encode() + b"\r\n", stderr=True)
+        self.channel.turn_away(reply, text)
         self._status = 255
         if self.far is not None:
             self.far.close()
@@ -237,36 +214,15 @@ class SessionRelay(Relay):
     def _resize(self, size: TerminalSize) -> None:
         if self._pty is None or self.far is None:
             return
-        self._size = size
+        self._pty = replace(self._pty, size=size)
         self.far.window_change(size)
-        if self._opened is not None and not self._resizing:
-            self._resizing = True
-            self._host.loop.call_soon(lambda: self._resize_later())
+        if self._opened is not None:
+            self._host.loop.call_soon(lambda: self._sizes.changed(size))
 
-    def _resize_later(self) -> None:
-        # Sizes that follow one another fast are recorded as one.
-        self._host.loop.after(RESIZE_REST_S, self._tell_size)
-
-    def _tell_size(self) -> None:
+    def _tell_size(self, size: TerminalSize) -> None:
         with self._down:
-            self._resizing = False
             if not self._finished:
-                size = self._size
                 self._host.tell(Resized(channel=self.channel.number, columns=size.columns, rows=size.rows))
-
-    def _record(self, data: bytes) -> None:
-        opened = self._opened
-        if opened is None or opened.record == "none" or self._cut or self._finished:
-            return
-        if opened.record == "head":
-            left = opened.record_limit - self._recorded
-            self._cut = left < len(data)
-            data = data[:left]
-        self._recorded += len(data)
-        for start in range(0, len(data), CHUNK):
-            self._host.tell(Output(channel=self.channel.number, data=data[start : start + CHUNK]))
-        if self._cut:
-            self._host.tell(OutputCut(channel=self.channel.number))
 
     def _half_closed(self) -> None:
         """What the end was is told before the end of data; it follows with the server's close."""

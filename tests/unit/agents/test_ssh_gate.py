@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pkgs.agents.ssh.gate import Gate
+from pkgs.agents.ssh.connection import cannot_become
 from pkgs.agents.ssh.messages import Account
 from pkgs.agents.ssh.session.child import become
 from pkgs.common.errors import DeniedError
@@ -20,6 +20,7 @@ from pkgs.common.resources.kinds import AuthPreference, Lock, LockSpec, LockTarg
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec
 from pkgs.common.runtime.clock import SystemClock
+from pkgs.common.ssh.service.gate import Gate
 
 
 def account(login: str, *, single_user: bool) -> Account:
@@ -39,13 +40,13 @@ def account(login: str, *, single_user: bool) -> Account:
 def test_an_agent_that_is_not_root_serves_its_own_user_only(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = pwd.getpwnam("daemon")
     monkeypatch.setattr(os, "geteuid", lambda: entry.pw_uid)
-    assert Gate.cannot_become("daemon") == ""
-    assert "runs as daemon and can only serve that login" in Gate.cannot_become("root")
+    assert cannot_become("daemon") == ""
+    assert "runs as daemon and can only serve that login" in cannot_become("root")
 
 
 def test_an_agent_that_is_root_may_serve_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert Gate.cannot_become("daemon") == ""
+    assert cannot_become("daemon") == ""
 
 
 def test_becoming_refuses_what_it_cannot_be() -> None:

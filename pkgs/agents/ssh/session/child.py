@@ -19,13 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pkgs.agents.ssh.limits import EXIT_WAIT_S, FAREWELL_S, MAX_SESSIONS_PER_CONNECTION, MOTD_LIMIT
+from pkgs.agents.ssh.limits import EXIT_WAIT_S, MOTD_LIMIT
 from pkgs.agents.ssh.messages import (
     Account,
     AgentAnswer,
     ForwardAnswer,
     ForwardEnded,
-    Idle,
     NoAccount,
     OnTerminal,
     OpenAgent,
@@ -54,7 +53,7 @@ from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward
-from pkgs.common.ssh.limits import LOGIN_GRACE_S
+from pkgs.common.ssh.limits import FAREWELL_S, LOGIN_GRACE_S, MAX_SESSIONS
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
     OPEN_PROHIBITED,
@@ -64,17 +63,9 @@ from pkgs.common.ssh.owner import (
 )
 from pkgs.common.ssh.process.descriptors import close_all
 from pkgs.common.ssh.process.link import Link, answers
-from pkgs.common.ssh.process.loop import READ, Loop
-from pkgs.common.ssh.process.messages import (
-    Message,
-    Offer,
-    OfferAnswer,
-    Prove,
-    Refused,
-    Sign,
-    Signature,
-    Start,
-)
+from pkgs.common.ssh.process.loop import Loop
+from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
+from pkgs.common.ssh.process.serving import Login, watch_alive, watch_idle
 from pkgs.common.ssh.process.splice import Splice
 from pkgs.common.ssh.requests import DirectTcp
 from pkgs.common.ssh.sessions.messages import (
@@ -110,8 +101,10 @@ class Child:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self._start = start
-        self._link = Link(monitor, _ANSWERS, self._told_to_end, (ForwardAnswer, *PUSHED), self._pushed)
-        self._connection = Connection(sock, self, start.host_keys, allow_ctr=start.allow_ctr)
+        pushed = (ForwardAnswer, *PUSHED)
+        self._link = Link(monitor, self.loop, _ANSWERS, self._told_to_end, pushed, self._pushed)
+        login = Login(self._link, Account, self._logged_in)
+        self._connection = Connection(sock, login, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._account: Account | None = None
         self._entry: pwd.struct_passwd | None = None
         self._pam: pam.PamSession | None = None
@@ -123,9 +116,7 @@ class Child:
         self._ended = False
 
     def run(self) -> None:
-        self.loop.watch(self._link.fileno(), READ, self._pump)
-        if self._start.keep_alive_s > 0:
-            self.loop.after(self._start.keep_alive_s, self._keep_alive)
+        watch_alive(self.loop, self._start, self._connection)
         signal.signal(signal.SIGTERM, lambda *_: self._terminated())
         self._connection.start()
         self.loop.run()
@@ -133,19 +124,7 @@ class Child:
 
     # What the connection asks, in its reading thread.
 
-    def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
-        request = Sign(algorithm=algorithm, exchange_hash=exchange_hash)
-        return self._link.call(request, Signature).blob
-
-    def acceptable(self, user: str, blob: bytes) -> bool:
-        return self._link.call(Offer(user=user, blob=blob), OfferAnswer).acceptable
-
-    def prove(self, user: str, algorithm: str, blob: bytes, signature: bytes) -> None:
-        request = Prove(user=user, algorithm=algorithm, blob=blob, signature=signature)
-        answer: Message = self._link.call(request, Account, Refused)
-        if isinstance(answer, Refused):
-            raise LoginRefused(answer.text)
-        assert isinstance(answer, Account)
+    def _logged_in(self, user: str, answer: Account) -> None:
         try:
             if answer.visits:
                 become_nobody(answer)
@@ -157,11 +136,12 @@ class Child:
             raise LoginRefused(str(problem), final=True) from None
         self._account = answer
         signal.alarm(0)
-        if answer.idle_timeout_s > 0:
-            self.loop.call_soon(self._check_idle)
+        self.loop.call_soon(
+            lambda: watch_idle(self.loop, self._connection, answer.idle_timeout_s, self._idle)
+        )
 
     def open_session(self, channel: Channel) -> Owner:
-        if len(self._sessions) >= MAX_SESSIONS_PER_CONNECTION:
+        if len(self._sessions) >= MAX_SESSIONS:
             raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many sessions in one connection")
         visits = self._account is not None and self._account.visits
         session = Seat(self, channel) if visits else Session(self, channel)
@@ -311,12 +291,7 @@ class Child:
 
     # The loop's thread.
 
-    def _pump(self) -> None:
-        self._link.pump()
-
     def _told_to_end(self, text: str) -> None:
-        if self._link.closed:
-            self.loop.unwatch(self._link.fileno())
         told = [session.farewell(text) for session in tuple(self._sessions)]
         if any(told):
             # The time it takes to read why is not for going on.
@@ -324,13 +299,10 @@ class Child:
                 splice.closed()
             self._listening.end()
             self._streams.end()
-            self.loop.call_soon(lambda: self._end_soon(text))
+            # OpenSSH drops what it has not shown yet as soon as it sees the end.
+            self.loop.after(FAREWELL_S, lambda: self._connection.end(text))
         else:
             self._connection.end(text)
-
-    def _end_soon(self, text: str) -> None:
-        # OpenSSH drops what it has not shown yet as soon as it sees the end.
-        self.loop.after(FAREWELL_S, lambda: self._connection.end(text))
 
     def _pushed(self, message: Message, fds: list[int]) -> None:
         close_all(fds)
@@ -391,21 +363,8 @@ class Child:
         self._agent.remove()
         os._exit(1)
 
-    def _keep_alive(self) -> None:
-        if self._connection.keep_alive() > self._start.keep_alive_count:
-            self._connection.abort()
-        else:
-            self.loop.after(self._start.keep_alive_s, self._keep_alive)
-
-    def _check_idle(self) -> None:
-        """End a connection whose client has sent nothing for the time its roles allow."""
-        assert self._account is not None
-        idle_s = time.monotonic() - self._connection.heard_at
-        left = self._account.idle_timeout_s - idle_s
-        if left <= 0:
-            self._link.tell(Idle())  # the service has it audited, and ends the connection
-        else:
-            self.loop.after(left, self._check_idle)
+    def _idle(self) -> None:
+        self._link.tell(Idle())  # the service has it audited, and ends the connection
 
     def _lost(self) -> None:
         self._ended = True

@@ -14,8 +14,9 @@ from pwd import struct_passwd
 from types import MappingProxyType
 from typing import Any
 
-from pkgs.agents.ssh.limits import MAX_ENV_VALUE, MAX_ENV_VARS, USER_ENV_BYTES, USER_ENV_LINES
+from pkgs.agents.ssh.limits import USER_ENV_BYTES, USER_ENV_LINES
 from pkgs.agents.ssh.messages import Account
+from pkgs.common.ssh.limits import MAX_ENV_VALUE, MAX_ENV_VARS
 
 _ALLOWED = re.compile(
     r"(LANG|LANGUAGE|LC_[A-Z]{1,24}|TZ|TERM|COLORTERM|TERM_PROGRAM|TERM_PROGRAM_VERSION|GIT_PROTOCOL|NO_COLOR)"

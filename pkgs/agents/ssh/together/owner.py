@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.together.messages import SessionOver, Waiting
 from pkgs.agents.ssh.together.shared import Begin, SharedSession
 from pkgs.agents.ssh.together.table import Table
@@ -13,6 +12,7 @@ from pkgs.agents.ssh.together.words import line
 from pkgs.common.errors import AccessError
 from pkgs.common.events import codes
 from pkgs.common.ssh.process.messages import Refused
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.log import Parties, SessionLog
 from pkgs.common.ssh.sessions.messages import OpenSession, SessionOpened
 

@@ -119,15 +119,7 @@ class Seat:
         reply(True)
 
     def _refuse(self, text: str, reply: Reply) -> None:
-        # Granted and ended at once: after a refused request OpenSSH does not show the text.
-        reply(True)
-        self.channel.send(text.encode() + b"\r\n", stderr=True)
-        self._end(255)
-
-    def _end(self, status: int) -> None:
-        self.channel.exit_status(status)
-        self.channel.send_eof()
-        self.channel.close()
+        self.channel.turn_away(reply, text)
         self._loop.call_soon(self._finish)
 
     # Called in the loop's thread.
@@ -158,7 +150,10 @@ class Seat:
         if self._last is not None and not self._over:
             self.channel.send(self._last.text.encode())
             self._inside = False
-            self._end(self._last.status)
+            self.channel.exit_status(self._last.status)
+            self.channel.send_eof()
+            self.channel.close()
+            self._loop.call_soon(self._finish)
 
     def farewell(self, text: str) -> bool:
         """The connection is about to end."""

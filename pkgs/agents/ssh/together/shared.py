@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.together import limits
 from pkgs.agents.ssh.together.messages import (
     Held,
@@ -36,6 +35,7 @@ from pkgs.common.errors import AccessError, DeniedError, LimitExceededError
 from pkgs.common.events import codes
 from pkgs.common.output.sanitize import inert
 from pkgs.common.ssh.process.messages import Refused
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.log import Parties, SessionLog
 from pkgs.common.ssh.sessions.messages import OpenSession, SessionOpened
 

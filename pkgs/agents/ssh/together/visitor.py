@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pkgs.agents.ssh.gate import Gate
 from pkgs.agents.ssh.together.messages import Joined, JoinSession, Left, Taken, Typed
 from pkgs.agents.ssh.together.shared import SharedSession
 from pkgs.agents.ssh.together.table import Table, no_such_session
@@ -23,6 +22,7 @@ from pkgs.common.pki.sshcert import unverified_facts, verify_user_cert
 from pkgs.common.recording.ids import require_session_id
 from pkgs.common.ssh.process.messages import Message, Refused
 from pkgs.common.ssh.process.monitor import Answer, Verdict
+from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.log import Parties
 
 NO_LONGER = "You may not be in this session any more."

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Callable
 
-from paramiko.ssh_exception import IncompatiblePeer, SSHException
+from paramiko.ssh_exception import IncompatiblePeer
 
 from pkgs.common.errors import AccessError, DeniedError, TrustError, UnavailableError
 from pkgs.common.ssh import wire
@@ -15,7 +14,7 @@ from pkgs.common.ssh.client.channel import ChannelOwner, ClientChannel
 from pkgs.common.ssh.client.hosts import HostCheck
 from pkgs.common.ssh.client.limits import LOGIN_S
 from pkgs.common.ssh.client.login import Login, UserKey
-from pkgs.common.ssh.client.transport import BY_APPLICATION, DISCONNECT, GLOBAL_REQUEST, KEEP_ALIVE, Transport
+from pkgs.common.ssh.client.transport import Transport
 from pkgs.common.ssh.requests import DirectTcp
 
 
@@ -53,23 +52,15 @@ class Connection:
 
     def keep_alive(self) -> int:
         """Ask the server for a sign of life; the number of such questions it has not answered yet."""
-        self._transport.unanswered += 1
-        self._transport.post(GLOBAL_REQUEST + wire.string(KEEP_ALIVE) + wire.boolean(True))
-        return self._transport.unanswered
+        return self._transport.ask_alive()
 
     def close(self, text: str = "") -> None:
         """Say goodbye and hang up."""
-        if self._transport.active:
-            body = DISCONNECT + wire.uint32(BY_APPLICATION) + wire.string(text) + wire.string("en")
-            with contextlib.suppress(OSError, EOFError, SSHException):  # the server may be gone already
-                self._transport.post(body)
-        self.abort()
+        self._transport.hang_up(text)
 
     def abort(self) -> None:
         """Hang up at once."""
-        self._transport.active = False
-        with contextlib.suppress(OSError):  # already closed
-            self._transport.sock.shutdown(socket.SHUT_RDWR)
+        self._transport.abort()
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)

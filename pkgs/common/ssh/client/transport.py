@@ -10,32 +10,21 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
 
-from paramiko import transport
 from paramiko.common import (
-    HIGHEST_USERAUTH_MESSAGE_ID,
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EOF,
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
-    MSG_CHANNEL_OPEN,
-    MSG_CHANNEL_OPEN_FAILURE,
-    MSG_CHANNEL_OPEN_SUCCESS,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_SUCCESS,
     MSG_CHANNEL_WINDOW_ADJUST,
-    MSG_EXT_INFO,
-    MSG_GLOBAL_REQUEST,
-    MSG_REQUEST_FAILURE,
-    MSG_REQUEST_SUCCESS,
     MSG_SERVICE_ACCEPT,
     MSG_USERAUTH_BANNER,
     MSG_USERAUTH_FAILURE,
     MSG_USERAUTH_SUCCESS,
 )
-from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
@@ -46,51 +35,18 @@ from pkgs.common.ssh.client.hosts import HostCheck, verify_host_signature
 from pkgs.common.ssh.client.limits import MAX_FAREWELL, MAX_SERVER_OPENS
 from pkgs.common.ssh.client.login import Login
 from pkgs.common.ssh.limits import (
-    BANNER_TIMEOUT_S,
     CHANNEL_PACKET,
     MAX_CHANNELS,
-    MAX_DEFERRED,
     MAX_GLOBAL_REQUESTS,
-    MAX_REQUEST,
     MIN_REMOTE_PACKET,
-    READ_TIMEOUT_S,
     WINDOW,
 )
 from pkgs.common.ssh.owner import OPEN_PROHIBITED
-from pkgs.common.ssh.packets import BoundedPacketizer, RawMessage
+from pkgs.common.ssh.transport import KEEP_ALIVE, Channels, OrderedTransport, reader_of
 
 _CHANNEL_OPEN = b"\x5a"
 _OPEN_FAILURE = b"\x5c"
-GLOBAL_REQUEST = b"\x50"
 _REQUEST_FAILURE = b"\x52"
-DISCONNECT = b"\x01"
-BY_APPLICATION = 11
-KEEP_ALIVE = b"keepalive@openssh.com"
-
-# The library's type stubs leave out what this room builds on.
-_Base: Any = transport.Transport
-
-
-class _Channels:
-    """The connection's channels. (The library's own map forgets them: it holds weak references.)"""
-
-    def __init__(self) -> None:
-        self._by_number: dict[int, ClientChannel] = {}
-
-    def put(self, number: int, channel: ClientChannel) -> None:
-        self._by_number[number] = channel
-
-    def get(self, number: int) -> ClientChannel | None:
-        return self._by_number.get(number)
-
-    def delete(self, number: int) -> None:
-        self._by_number.pop(number, None)
-
-    def values(self) -> list[ClientChannel]:
-        return list(self._by_number.values())
-
-    def __len__(self) -> int:
-        return len(self._by_number)
 
 
 class _Authentication:
@@ -113,7 +69,7 @@ class _Authentication:
         """Nobody waits in here."""
 
     def _accepted(self, m: Message) -> None:
-        request = self._login.request(self._transport.session_id, _reader(m))
+        request = self._login.request(self._transport.session_id, reader_of(m))
         self._transport.post(request)
 
     def _success(self, _: Message) -> None:
@@ -125,77 +81,29 @@ class _Authentication:
         raise SSHException("the login was refused")
 
     def _banner(self, m: Message) -> None:
-        self._login.take_banner(_reader(m).string())
+        self._login.take_banner(reader_of(m).string())
 
 
-class Transport(_Base):
-    """The library's transport with our lists, limits and order."""
+class Transport(OrderedTransport):
+    """The client's side."""
 
-    _CLIENT_ID = algorithms.VERSION
-    _active_check_timeout = READ_TIMEOUT_S
-    _preferred_kex = algorithms.KEX
-    # The same key agreement under its standard name, which the library lacks.
-    _kex_info = {**_Base._kex_info, "curve25519-sha256": KexCurve25519}
-
-    active: bool
     session_id: bytes
 
     def __init__(self, sock: socket.socket, host: HostCheck, login: Login) -> None:
-        super().__init__(
-            sock,
-            default_window_size=WINDOW,
-            default_max_packet_size=CHANNEL_PACKET,
-            packetizer_class=BoundedPacketizer,
-        )
-        offered = algorithms.offered()
-        self.banner_timeout = BANNER_TIMEOUT_S
-        self._preferred_ciphers = offered.ciphers
-        self._preferred_macs = offered.macs
-        self._channels = _Channels()
-        self._handler_table.update(
-            {
-                MSG_EXT_INFO: self._parse_ignored,
-                MSG_CHANNEL_OPEN: self._parse_channel_open,
-                MSG_CHANNEL_OPEN_SUCCESS: self._parse_opened,
-                MSG_CHANNEL_OPEN_FAILURE: self._parse_not_opened,
-                MSG_GLOBAL_REQUEST: self._parse_global_request,
-                MSG_REQUEST_SUCCESS: self._parse_alive,
-                MSG_REQUEST_FAILURE: self._parse_alive,
-            }
-        )
+        super().__init__(sock, algorithms.offered())
+        self._channels: Channels[ClientChannel] = Channels()
         self.settled = threading.Event()
         """Logged in, or over."""
         self.untrusted: TrustError | None = None
         self.farewell = ""
-        self.unanswered = 0
         self._host = host
         self._host_blob = b""
         self._login = login
-        self._deferred: list[RawMessage] = []
-        self._deferred_bytes = 0
-        self._opens = 0
-        self._global_requests = 0
         self.auth_handler = _Authentication(self, login)
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
         return self._host.algorithms
-
-    def post(self, head: bytes, data: bytes = b"") -> None:
-        """Send now, or after the key exchange that is going on. Never waits for one, in any thread."""
-        with self.clear_to_send_lock:
-            if self.clear_to_send.is_set() and not self._deferred:
-                if self.active:
-                    try:
-                        self.packetizer.send_data(head, data)
-                    except EOFError:
-                        self.active = False
-                return
-            self._deferred.append(RawMessage(head + data))
-            self._deferred_bytes += len(head) + len(data)
-            if self._deferred_bytes > MAX_DEFERRED:
-                self.active = False
-                raise SSHException("key exchange takes too long")
 
     def open(self, kind: str, body: bytes, owner: ChannelOwner) -> ClientChannel:
         with self.lock:
@@ -223,37 +131,20 @@ class Transport(_Base):
         self._host_blob = blob
 
     def _parse_newkeys(self, m: Message) -> None:
-        if self.kex_engine is None:
-            raise SSHException("NEWKEYS outside a key exchange")
         if not self._host_blob:
             raise SSHException("NEWKEYS before the host key")
         first = not self.initial_kex_done
         super()._parse_newkeys(m)
-        with self.clear_to_send_lock:
-            for message in self._deferred:
-                self._send_message(message)
-            self._deferred.clear()
-            self._deferred_bytes = 0
         if first:
             self.post(self._login.ask_service())
 
-    def _ensure_authed(self, ptype: int, message: Message) -> None:
-        if ptype > HIGHEST_USERAUTH_MESSAGE_ID and not self.is_authenticated():
-            raise SSHException("message before authentication")
-
-    def _parse_ignored(self, _: Message) -> None:
-        """Nothing a server may announce here changes anything."""
-
-    def _parse_alive(self, _: Message) -> None:
-        self.unanswered = 0
-
     def _parse_disconnect(self, m: Message) -> None:
-        reader = _reader(m)
+        reader = reader_of(m)
         reader.uint32()
         self.farewell = reader.string().decode(errors="replace")[:MAX_FAREWELL]
 
     def _parse_global_request(self, m: Message) -> None:
-        reader = _reader(m)
+        reader = reader_of(m)
         if reader.string() != KEEP_ALIVE:
             self._global_requests += 1
         if self._global_requests > MAX_GLOBAL_REQUESTS:
@@ -263,7 +154,7 @@ class Transport(_Base):
 
     def _parse_channel_open(self, m: Message) -> None:
         # Nothing was asked to be sent here.
-        reader = _reader(m)
+        reader = reader_of(m)
         reader.string()
         self._opens += 1
         if self._opens > MAX_SERVER_OPENS:
@@ -272,7 +163,7 @@ class Transport(_Base):
         self.post(head + wire.string("no channel is expected here") + wire.string("en"))
 
     def _parse_opened(self, m: Message) -> None:
-        reader = _reader(m)
+        reader = reader_of(m)
         channel, remote = self._channel(reader.uint32()), reader.uint32()
         window, packet = reader.uint32(), reader.uint32()
         if packet < MIN_REMOTE_PACKET:  # attack A66
@@ -280,7 +171,7 @@ class Transport(_Base):
         channel.take_confirmation(remote, window, min(packet, CHANNEL_PACKET))
 
     def _parse_not_opened(self, m: Message) -> None:
-        reader = _reader(m)
+        reader = reader_of(m)
         channel, code = self._channel(reader.uint32()), reader.uint32()
         self._channels.delete(channel.number)
         channel.take_refusal(code, reader.string().decode(errors="replace"))
@@ -303,13 +194,6 @@ class Transport(_Base):
         return {**_HANDLERS, MSG_CHANNEL_CLOSE: self._on_close}
 
 
-def _reader(m: Message) -> wire.Reader:
-    body = m.get_remainder()
-    if len(body) > MAX_REQUEST:
-        raise SSHException("message is too long")
-    return wire.Reader(body)
-
-
 def _on_data(channel: ClientChannel, m: Message) -> None:
     channel.take_data(m.get_binary(), stderr=False)
 
@@ -328,7 +212,7 @@ def _on_eof(channel: ClientChannel, _: Message) -> None:
 
 
 def _on_request(channel: ClientChannel, m: Message) -> None:
-    channel.take_request(_reader(m))
+    channel.take_request(reader_of(m))
 
 
 def _on_success(channel: ClientChannel, _: Message) -> None:

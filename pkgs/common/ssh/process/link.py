@@ -1,7 +1,7 @@
 """The process's end of the monitor pair: ordered calls to the service, and word from it.
 
-Calls may come from any thread, one at a time. The process's loop thread owns reading: it calls `pump`
-whenever the descriptor is readable, so a call must not be made from the loop thread itself.
+Calls may come from any thread, one at a time. The process's loop thread owns reading, so a call must not be
+made from the loop thread itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from pkgs.common.errors import ProtocolError, UnavailableError
 from pkgs.common.ssh.limits import CALL_TIMEOUT_S, MAX_MESSAGE
 from pkgs.common.ssh.process.descriptors import close_all, receive
+from pkgs.common.ssh.process.loop import READ, Loop
 from pkgs.common.ssh.process.messages import End, Message
 
 A = TypeVar("A", bound=Message)
@@ -34,17 +35,19 @@ def answers(types: Any) -> Decoder:
 
 class Link:
     """`decoder` (made by `answers`) knows what the service may send; of these, the `pushed` types answer no
-    call and go to `on_pushed` with their descriptors, in the loop's thread."""
+    call and go to `on_pushed` with their descriptors. All callbacks come in the loop's thread."""
 
     def __init__(
         self,
         sock: socket.socket,
+        loop: Loop,
         decoder: Decoder,
         on_end: Callable[[str], None],
         pushed: tuple[type[Message], ...] = (),
         on_pushed: Callable[[Message, list[int]], None] | None = None,
     ) -> None:
         self._sock = sock
+        self._loop = loop
         self._decoder = decoder
         self._calling = threading.Lock()
         self._answers: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -52,9 +55,7 @@ class Link:
         self._pushed = pushed
         self._on_pushed = on_pushed
         self.closed = False
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
+        loop.watch(sock.fileno(), READ, self._pump)
 
     def tell(self, message: Message) -> None:
         """Send without an answer. Waits while the service is behind: that is the back-pressure."""
@@ -80,8 +81,8 @@ class Link:
                 raise ProtocolError("the service answered out of order")
             return answer
 
-    def pump(self) -> None:
-        """Take one message; called by the loop thread when the descriptor is readable."""
+    def _pump(self) -> None:
+        """Take one message."""
         try:
             data, fds, cut = receive(self._sock, MAX_MESSAGE, _MAX_FDS, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -111,4 +112,8 @@ class Link:
         if not self.closed:
             self.closed = True
             self._answers.put(None)
-            self._on_end(reason)
+            self._loop.call_soon(lambda: self._closed(reason))
+
+    def _closed(self, reason: str) -> None:
+        self._loop.unwatch(self._sock.fileno())
+        self._on_end(reason)

@@ -65,6 +65,10 @@ class Refused(Message, frozen=True, kw_only=True):
     text: str = ""
 
 
+class Idle(Message, frozen=True, kw_only=True):
+    """The client has sent nothing for as long as it may."""
+
+
 class End(Message, frozen=True, kw_only=True):
     """The service ends this connection: a lock, an expired certificate, a shutdown."""
 

@@ -57,7 +57,7 @@ def rehearse() -> None:
     """Leaves no thread and no descriptor behind."""
     ours, theirs = socket.socketpair()
     owner = _Nobody()
-    connection = Connection(ours, owner, [HostKey(algorithm="ssh-ed25519", blob=owner.blob)])
+    connection = Connection(ours, owner, owner, [HostKey(algorithm="ssh-ed25519", blob=owner.blob)])
     client = Transport(theirs)
     connection.start()
     try:

@@ -1,4 +1,4 @@
-"""Who may log in here, and what they may do: every question of the SSH Service, answered from the cache.
+"""Who may log in to a server, and what they may do there: every question, answered from the cache.
 
 Certificate -> identity -> current roles -> locks -> decision, always in this order and always in this file;
 asked when a certificate is offered, when it is proven, again for every session and forwarding, and again and
@@ -7,8 +7,6 @@ again while the connection lasts.
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -30,10 +28,15 @@ from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import AuthPreference, Lock, NetworkingConfig, Node, RecordingConfig
 from pkgs.common.resources.role import Role
 from pkgs.common.ssh.process.monitor import Verdict
+from pkgs.common.ssh.service.client import Client
+
+NO_LONGER = "access is no longer allowed"
+"""What a user reads whose connection ends, where nothing more may be said."""
+EXPIRED = "the certificate has expired"
 
 
 class Cache(Protocol):
-    """What is asked of the agent's view of the cluster."""
+    """What is asked of a service's view of the cluster."""
 
     @property
     def trust(self) -> Trust: ...
@@ -68,18 +71,19 @@ class ForwardingRights:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Answers for one node."""
+    """Answers for one server."""
 
     cache: Cache
     node: Callable[[], Node]
-    """This node as it is now: its labels change."""
+    """The server as it is now: its labels change. Raises DeniedError when it is gone."""
     now: Callable[[], float]
     file_copy: bool = True
-    """The host's own switches; they only take away."""
+    """The server's own switches; they only take away."""
     port_forwarding: bool = True
 
-    def verdict(self, login: str, blob: bytes, source_addr: str) -> Verdict:
-        """May the holder of this certificate log in? Pure. The refusal's text is for a proven holder."""
+    def verdict(self, login: str, blob: bytes, source_addr: str, *, accompanied: bool = False) -> Verdict:
+        """May the holder of this certificate log in? Pure. The refusal's text is for a proven holder;
+        `accompanied` as for `decide`."""
         try:
             identity = verify_user_cert(
                 blob, trust=self.cache.trust, login=login, source_addr=source_addr, now=self.now()
@@ -88,15 +92,11 @@ class Gate:
             return Verdict(None, problem.message, unverified_facts(blob).key_id)
         except AccessError as problem:
             return Verdict(None, problem.message)
-        decision = self.decide(identity, login, source_addr, accompanied=True)
-        if not decision:
-            text = f"access denied to {login} connecting to {self.node().spec.hostname} on {identity.cluster}"
-            if story := self._story(identity, login, source_addr):
-                text += f"\n{story}"
-            return Verdict(None, "; ".join(decision.reasons), identity.name, decision.text or text)
-        if refusal := self.cannot_become(login):
-            return Verdict(None, refusal, identity.name, refusal)
-        return Verdict(identity)
+        decision = self.decide(identity, login, source_addr, accompanied=accompanied)
+        if decision:
+            return Verdict(identity)
+        text = decision.text or self._denied(identity, login, source_addr)
+        return Verdict(None, "; ".join(decision.reasons), identity.name, text)
 
     def decide(
         self,
@@ -110,11 +110,11 @@ class Gate:
         """The one decision, with the roles and locks of this moment. `live`: about what goes on already;
         `accompanied`: nothing of it runs before the company is there that a role requires (attack A30)."""
         try:
-            subject = Subject(identity, self.cache.roles_of(identity))
+            subject, node = Subject(identity, self.cache.roles_of(identity)), self.node()
         except DeniedError as problem:
             return Decision(False, (problem.message, *problem.reasons), text=inert(problem.message))
         environment = self.environment(source_addr, live=live, accompanied=accompanied)
-        decision = decide(subject, SshLogin(self.node(), login), environment)
+        decision = decide(subject, SshLogin(node, login), environment)
         return replace(decision, text=inert(decision.text)) if decision.text else decision
 
     def still_trusts(self, blob: bytes, identity: Identity, login: str | None, source_addr: str) -> bool:
@@ -127,19 +127,17 @@ class Gate:
             return False
         return True
 
-    def _story(self, identity: Identity, login: str, source_addr: str) -> str:
-        """Why it was denied, for those who may know."""
-        try:
-            subject = Subject(identity, self.cache.roles_of(identity))
-        except DeniedError:
-            return ""
-        node = self.node()
-        action = f"ssh {login}@{node.spec.hostname}"
+    def _denied(self, identity: Identity, login: str, source_addr: str) -> str:
+        """That it was denied; and why, for those who may know."""
+        subject, node = Subject(identity, self.cache.roles_of(identity)), self.node()
+        hostname = node.spec.hostname
+        action = f"ssh {login}@{hostname}"
         story = why_not(subject, SshLogin(node, login), self.environment(source_addr), action)
-        return "\n".join(map(inert, story.splitlines()))
+        denied = f"access denied to {login} connecting to {hostname} on {identity.cluster}"
+        return "\n".join((denied, *map(inert, story.splitlines())))
 
     def environment(self, source_addr: str, *, live: bool = False, accompanied: bool = False) -> Environment:
-        """The circumstances of a question asked now."""
+        """The circumstances of a question asked now. Raises DeniedError."""
         return Environment(
             now=self.now(),
             source_addr=source_addr,
@@ -150,6 +148,21 @@ class Gate:
             live=live,
             accompanied=accompanied,
         )
+
+    def stays(
+        self, client: Client, *, authorities: bool, live: bool = True, accompanied: bool = False
+    ) -> Decision:
+        """Whether what goes on may go on (attack A14): locks, roles, times, labels and, with `authorities`,
+        who may issue certificates may have changed. Without a text nothing more than that may be said."""
+        identity = client.identity
+        decision = self.decide(identity, client.login, client.source, live=live, accompanied=accompanied)
+        if not decision:
+            return decision
+        if authorities and not self.still_trusts(client.blob, identity, client.login, client.source):
+            return Decision(False, ("the certificate's authority is no longer trusted",))
+        if self.has_expired(identity):
+            return Decision(False, (EXPIRED,), text=EXPIRED)
+        return decision
 
     def options(self, identity: Identity, login: str, source_addr: str) -> SessionOptions:
         """What the roles say about the session now; those that do not count now give nothing. Raises
@@ -189,8 +202,12 @@ class Gate:
         no file copied (attack A13). Raises DeniedError, InputError."""
         return bool(identity.force_command or self.confinement(identity, login, source_addr).forced)
 
-    def ends_expired(self, identity: Identity) -> bool:
-        """Whether roles or cluster let no connection outlive its certificate. Raises DeniedError."""
+    def has_expired(self, identity: Identity) -> bool:
+        """Whether a connection is over because its certificate is, which it outlives where neither roles nor
+        cluster mind. Raises DeniedError."""
+        # A certificate for one session lives for a minute: what counts is the one it was made from.
+        if self.now() < (identity.previous_expires_at or identity.expires_at):
+            return False
         roles = self.cache.roles_of(identity)
         return merge_options(roles, auth_preference=self.cache.auth_preference).disconnect_expired_cert
 
@@ -231,13 +248,3 @@ class Gate:
             in_force=serving(environment),
             refusing=refusing(environment),
         )
-
-    @staticmethod
-    def cannot_become(login: str) -> str:
-        """Why this process could not become that login; empty when it can."""
-        if os.geteuid() == 0:
-            return ""
-        own = pwd.getpwuid(os.geteuid()).pw_name
-        if login == own:
-            return ""
-        return f"this host's agent runs as {own} and can only serve that login"
