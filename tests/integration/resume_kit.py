@@ -149,9 +149,14 @@ class Client:
                     if not data:
                         return
                     self._most -= len(data)
-                    for piece in self._state.receive(memoryview(data)):
-                        local.sendall(piece)
-                        self._state.consumed(len(piece))
+                    received = self._state.receive(memoryview(data))
+                    self._state.consumed(len(received))
+                    try:
+                        local.sendall(received)
+                    except OSError:
+                        # Whoever uses it is gone: say so, as `tsh` does.
+                        self._state.end()
+                        continue
                     if self._state.peer_closed:
                         local.shutdown(socket.SHUT_WR)
                         self._state.end()

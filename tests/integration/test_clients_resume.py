@@ -13,7 +13,8 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ import pytest
 from pkgs.agents.ssh.resume.arrivals import FromTunnel
 from pkgs.agents.ssh.resume.desk import Desk, Guest
 from pkgs.common.api.tunnel import UserDial, UserDialReply
-from pkgs.common.net.resume.wire import ACCEPT, HELLO, NEW, OFFER, encode_ticket
+from pkgs.common.net.resume.wire import ACCEPT, CLOSE, HELLO, NEW, OFFER, encode_ticket
 from pkgs.common.net.stream import Stream
 from tests.harness.wait import wait_for
 from tests.integration.clients_kit import ROOT, FakeCluster
@@ -43,9 +44,11 @@ class Echo:
         self.open = 0
         self.cuts: list[float] = []
         """Seconds after which the next streams are cut."""
+        self.streams: list[Stream] = []
         self._echoes: set[asyncio.Task[None]] = set()
 
     async def serve(self, stream: Stream, dial: UserDial) -> None:
+        self.streams.append(stream)
         if self.cuts:
             asyncio.get_running_loop().call_later(self.cuts.pop(0), self._cut, stream)
         assert await self.desk.serve(FromTunnel(stream), "127.0.0.1:1"), "tsh takes the offer"
@@ -73,6 +76,8 @@ class Echo:
     def may_go_on(self, client_addr: str) -> bool:
         return self.welcome
 
+    def can_be_away(self, is_here: Callable[[], bool]) -> None: ...
+
     def abandoned(self, why: str) -> None: ...
 
 
@@ -96,10 +101,14 @@ def echo(cluster: FakeCluster) -> Iterator[Echo]:
 
 
 @contextlib.contextmanager
-def talking(cluster: FakeCluster) -> Iterator[subprocess.Popen[bytes]]:
+def talking(cluster: FakeCluster, *wrapper: str) -> Iterator[subprocess.Popen[bytes]]:
     """A client that has a connection."""
     process = subprocess.Popen(
-        [TSH, *TARGET], env=cluster.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*wrapper, TSH, *TARGET],
+        env=cluster.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     with process:
         assert process.stdin and process.stdout
@@ -181,6 +190,21 @@ def test_a14_a_refusal_after_the_loss_is_final_and_told(cluster: FakeCluster, ec
     assert len(cluster.dials) == 2, "it does not ask again"
 
 
+def test_an_expired_login_is_what_it_fails_for(cluster: FakeCluster, echo: Echo) -> None:
+    began, ttl_s = time.time(), 6.0
+    cluster.log_in(ttl_s=ttl_s)
+    with talking(cluster) as process:
+        wait_for(lambda: time.time() > began + ttl_s + 1, what="the login to expire")
+        cluster._loop.call_soon_threadsafe(echo._cut, echo.streams[0])
+        assert process.wait(20) == 1
+        assert process.stderr
+        err = process.stderr.read()
+    assert err.startswith(
+        b"ERROR: the connection was lost, and is not resumed: your login to demo has expired"
+    )
+    assert b"tsh login" in err
+
+
 def test_a08_a_server_that_does_not_let_it_go_on_is_believed(cluster: FakeCluster, echo: Echo) -> None:
     echo.cuts = [1.0]
     with talking(cluster) as process:
@@ -223,6 +247,61 @@ def test_f12_a_client_that_is_told_to_end_tells_the_server(
         process.send_signal(number)
         assert process.wait(20) == 0
         wait_for(lambda: not echo.open and not echo.desk._kept, what="the server to forget it")
+
+
+def test_signals_that_a_program_shields_it_from_do_not_end_it(cluster: FakeCluster, echo: Echo) -> None:
+    """`sftp` has its `ssh` ignore Ctrl-C, which only ends a transfer, and `nohup` the end of a terminal."""
+    with talking(cluster, "sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh") as process:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGHUP)
+        assert process.stdin and process.stdout
+        process.stdin.write(b"still here")
+        process.stdin.flush()
+        assert process.stdout.read(10) == b"still here"
+
+
+def test_a_server_that_has_ended_keeps_nobody_from_ending_it(cluster: FakeCluster) -> None:
+    """While the last bytes wait for a program that does not take them."""
+    ended = threading.Event()
+
+    async def serve(stream: Stream, dial: UserDial) -> None:
+        stream.write(OFFER)
+        await stream.read_exactly(len(HELLO + ACCEPT + NEW))
+        stream.write(encode_ticket(b"\x80" * 16, HOST_ID) + b"\x00\x04last" + CLOSE)
+        stream.write_eof()
+        while await stream.read_some():
+            pass
+        ended.set()
+
+    cluster.serve = serve
+    ours, full = socket.socketpair()
+    with ours, full:
+        full.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while full.send(bytes(65536)):
+                pass
+        argv = [TSH, *TARGET]
+        with subprocess.Popen(argv, env=cluster.env, stdin=subprocess.PIPE, stdout=full) as process:
+            try:
+                assert ended.wait(20)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20) == 0
+            finally:
+                process.kill()
+
+
+def test_nobody_to_tell_of_the_loss_is_no_reason_to_end(cluster: FakeCluster, echo: Echo) -> None:
+    """Such as `ssh -f`, whose terminal was closed long ago."""
+    echo.cuts = [0.5]
+    with talking(cluster) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stderr.close()
+        cluster.reply = UserDialReply(error="not connected", code="unavailable")
+        wait_for(lambda: len(cluster.dials) >= 5, what="attempts for so long that it is told")
+        cluster.reply = UserDialReply()
+        process.stdin.write(b"again")
+        process.stdin.flush()
+        assert process.stdout.read(5) == b"again"
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,9 @@ def test_a14_a_local_forwarding_ends_too_and_a_plain_session_stays(node: SshNode
             async def answer(message: ForwardAnswer) -> None:
                 answers.append(message)
 
-            (live,) = [each for each in node.reviews._live if each.identity.name == "loc"]  # type: ignore[attr-defined]
+            (live,) = [
+                each for each in node.reviews._live if each.client and each.client.identity.name == "loc"
+            ]  # type: ignore[attr-defined]
             await live.handle(
                 OpenForward(channel=9, host="192.0.2.1", port=80, addresses=["192.0.2.1"]), answer
             )  # type: ignore[attr-defined]

@@ -294,18 +294,26 @@ def test_f23_no_session_without_its_audit_event(node: SshNode) -> None:
 
 
 def test_f28_what_ignores_hangups_is_ended_and_nothing_leaks(node: SshNode) -> None:
-    terminals = len(list(Path("/dev/pts").iterdir()))
     argv = node.user("stubborn").argv("trap '' HUP TERM; echo $$; while :; do sleep 1; done", before=("-tt",))
     client = subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert client.stdout is not None
     pid = int(client.stdout.readline())
+    terminal = Path(f"/proc/{pid}/fd/0").readlink()
+    made = terminal.stat().st_ctime_ns
     client.send_signal(signal.SIGKILL)
     client.wait()
     client.stdout.close()
     assert client.stdin is not None
     client.stdin.close()
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the stubborn shell is gone")
-    wait_until(lambda: len(list(Path("/dev/pts").iterdir())) <= terminals, "its terminal is gone")
+
+    def terminal_is_gone() -> bool:
+        try:
+            return terminal.stat().st_ctime_ns != made  # its number is another's by now
+        except FileNotFoundError:
+            return True
+
+    wait_until(terminal_is_gone, "its terminal is gone")
     wait_until(lambda: node.pool.open_connections == 0, "its connection is gone")
     assert ended(node, "stubborn")
 

@@ -112,6 +112,7 @@ class SshConnection:
         self._idle_timeout_s = 0.0
         self._transfers = Transfers(end, shared.log)
         self._holds = Holds(shared.leases, shared.host_users, shared.book)
+        self._is_here: Callable[[], bool] = lambda: True
 
     def can_push(self, push: Push) -> None:
         self._push = push
@@ -142,7 +143,9 @@ class SshConnection:
         )
         table = self._shared.table
         if user == JOIN_LOGIN:
-            self._visitor = visitor.Visitor(table, self._gate, parties, self._source, blob, self._push)
+            self._visitor = visitor.Visitor(
+                table, self._gate, parties, self._source, blob, self._push, self._is_here
+            )
         else:
             self._own = OwnSessions(table, self._gate, self._push, self._ending.hang_up)
             self._forwards = Forwards(
@@ -302,9 +305,13 @@ class SshConnection:
         if not self._gate.stays(moved, authorities=True, live=same, accompanied=self._in_company):
             return False
         client.source = source
+        self._audit.moved(client_addr)
         if self._forwards is not None:
             self._forwards.source = source
         return True
+
+    def can_be_away(self, is_here: Callable[[], bool]) -> None:
+        self._is_here = is_here
 
     def abandoned(self, why: str) -> None:
         """Its client is not waited for any more."""

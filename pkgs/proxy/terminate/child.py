@@ -94,9 +94,7 @@ class Child:
         except AccessError as problem:
             self._link.tell(NoTarget(reason=f"{problem.message} {problem.detail}".strip()))
             raise LoginRefused(inert(problem.message), final=True) from None
-        self.loop.call_soon(
-            lambda: watch_idle(self.loop, self._connection, answer.idle_timeout_s, self._idle)
-        )
+        self.loop.call_soon(lambda: watch_idle(self.loop, self._heard_at, answer.idle_timeout_s, self._idle))
 
     def _reach(self, login: str) -> Outgoing:
         """Log in to the server, as the user, who is told nothing of it but a failure."""
@@ -218,6 +216,9 @@ class Child:
 
     def _target_silent(self) -> int:
         return self._target.keep_alive() if self._target is not None else 0
+
+    def _heard_at(self) -> float:
+        return self._connection.heard_at
 
     def _idle(self) -> None:
         self._link.tell(Idle())  # the service has it audited, and ends the connection

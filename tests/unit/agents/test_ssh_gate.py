@@ -12,7 +12,7 @@ import pytest
 
 from pkgs.agents.ssh.connection import cannot_become
 from pkgs.agents.ssh.messages import Account
-from pkgs.agents.ssh.session.child import become
+from pkgs.agents.ssh.session.account import become
 from pkgs.common.errors import DeniedError
 from pkgs.common.membership.cache import KINDS_HOST, ClusterCache
 from pkgs.common.pki.identity import Identity, PeerKind

@@ -61,6 +61,9 @@ class Guest(Protocol):
     def may_go_on(self, client_addr: str) -> bool:
         """Whether it may go on from this `ip:port`: decided as at a login, now. If so it is there."""
 
+    def can_be_away(self, is_here: Callable[[], bool]) -> None:
+        """Its client may go and come back, and this tells which it is. Called once."""
+
     def abandoned(self, why: str) -> None:
         """Its client is not waited for any more."""
 
@@ -74,7 +77,6 @@ class _Kept:
     token: bytes
     pipe: Pipe
     guest: Guest
-    source: str
 
 
 class Desk:
@@ -145,12 +147,7 @@ class Desk:
 
     def _has_place(self, source: str) -> bool:
         """Strangers hold few places, and those of one source never all of them (attack A54)."""
-        return (
-            self._meeting.total() < MEETING
-            and self._meeting[source] < MEETING_OF_SOURCE
-            and len(self._kept) < RESUMABLE
-            and self._kept_of[source] < RESUMABLE_OF_SOURCE
-        )
+        return self._meeting.total() < MEETING and self._meeting[source] < MEETING_OF_SOURCE
 
     @contextmanager
     def _at_the_desk(self, source: str) -> Iterator[None]:
@@ -205,16 +202,22 @@ class Desk:
         token = bytes([token[0] | TOKEN_BIT]) + token[1:]
         key = _key(token)
 
+        # Only this tells them from those who come back: to the offer both are alike.
+        has_place = len(self._kept) < RESUMABLE and self._kept_of[source] < RESUMABLE_OF_SOURCE
+
         def over(why: str) -> None:
-            del self._kept[key]
-            self._kept_of[source] -= 1
-            self._kept_of += Counter()
+            if has_place:
+                del self._kept[key]
+                self._kept_of[source] -= 1
+                self._kept_of += Counter()
             if why:
                 guest.abandoned(why)
 
-        pipe = Pipe(ours, self._budget, lambda: guest.logged_in, over, kept_s=self._kept_s)
-        self._kept[key] = _Kept(token, pipe, guest, source)
-        self._kept_of[source] += 1
+        pipe = Pipe(ours, self._budget, lambda: has_place and guest.logged_in, over, kept_s=self._kept_s)
+        guest.can_be_away(lambda: pipe.is_attached)
+        if has_place:
+            self._kept[key] = _Kept(token, pipe, guest)
+            self._kept_of[source] += 1
         try:
             stream.write(encode_ticket(token, self._host_id()))
         except BaseException:

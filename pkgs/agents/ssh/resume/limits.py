@@ -12,7 +12,7 @@ MEETING_OF_SOURCE = MEETING // 2
 """The same from one source address (IPv6: one /64)."""
 RESUMABLE = 4096
 RESUMABLE_OF_SOURCE = 1024
-"""Connections that are kept if their stream is lost; what comes beyond gets no offer."""
+"""Connections that are kept if their stream is lost; what comes beyond ends with it."""
 HELD_TOTAL = 512 * 1024 * 1024
 """Bytes that all of them hold, for clients and for their own processes."""
 HELD_ALWAYS = 1024 * 1024

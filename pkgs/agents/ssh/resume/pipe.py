@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable
 
 from pkgs.agents.ssh.resume.limits import HELD_ALWAYS, HELD_TOTAL, LINGER_S
@@ -65,8 +64,8 @@ class Pipe:
         self._kept_s = kept_s
         self._stream: Stream | None = None
         self._parted: asyncio.Future[None] | None = None
-        self._inbox: deque[memoryview] = deque()
-        self._inbox_size = 0
+        self._inbox = bytearray()
+        """What the process has not taken yet."""
         self._reading = {"local": False, "stream": False}
         self._writing = {"local": False, "stream": False}
         self._deaf = False
@@ -146,8 +145,8 @@ class Pipe:
                 self._lose()
                 return
             self._stop_timer()
-            for piece in self._state.receive(self._plain[:count]):
-                self._deliver(piece)
+            if data := self._state.receive(self._plain[:count]):
+                self._deliver(data)
             if not stream.holds_more:
                 return
 
@@ -157,7 +156,7 @@ class Pipe:
         # The network holds back the client; but for an acknowledgement that we wait for: it is behind what
         # the client sent, of which an honest one keeps no more than SEND_MAX.
         waits = self._state.held > 0 and not self._local_room()
-        return waits and self._budget.permits(self._inbox_size, SEND_MAX)
+        return waits and self._budget.permits(len(self._inbox), SEND_MAX)
 
     def _lose(self) -> None:
         """The stream is gone."""
@@ -192,43 +191,32 @@ class Pipe:
 
     # --- what happens to the process
 
-    def _deliver(self, piece: memoryview) -> None:
-        if self._deaf:
-            self._state.consumed(len(piece))
-            return
-        sent = 0
+    def _deliver(self, data: memoryview) -> None:
         if not self._inbox:
-            sent = self._to_local(piece)
-            self._state.consumed(sent)
-        if sent < len(piece) and not self._deaf:
-            self._inbox.append(memoryview(bytes(piece[sent:])))
-            self._inbox_size += len(piece) - sent
+            data = data[self._to_local(data) :]
+        if not self._deaf:
+            self._inbox += data
 
-    def _to_local(self, data: memoryview) -> int:
-        try:
-            return self._local.send(data)
-        except _WOULD_BLOCK:
-            return 0
-        except OSError:
-            # What it said before it went is still to be read; what comes for it is nobody's.
-            self._deaf = True
-            self._state.consumed(self._inbox_size)
-            self._inbox.clear()
-            self._inbox_size = 0
-            return len(data)
+    def _to_local(self, data: memoryview | bytearray) -> int:
+        """How many bytes need not be kept any more."""
+        sent = len(data)
+        if not self._deaf:
+            try:
+                sent = self._local.send(data)
+            except _WOULD_BLOCK:
+                sent = 0
+            except OSError:
+                # What it said before it went is still to be read; what comes for it is nobody's.
+                self._deaf = True
+        self._state.consumed(sent)
+        return sent
 
     def _local_writable(self) -> None:
         while self._inbox:
-            chunk = self._inbox[0]
-            sent = self._to_local(chunk)
-            if self._deaf or not sent:
+            sent = self._to_local(self._inbox[:CHUNK])
+            if not sent:
                 return
-            self._state.consumed(sent)
-            self._inbox_size -= sent
-            if sent < len(chunk):
-                self._inbox[0] = chunk[sent:]
-                return
-            self._inbox.popleft()
+            del self._inbox[:sent]
         if self._stream is not None:
             self._stream_readable()  # it may hold what no readiness announces
 
@@ -257,7 +245,7 @@ class Pipe:
 
     def _settle(self) -> None:
         """Watch for what can be done now, and notice the end."""
-        held = self._state.held + self._inbox_size
+        held = self._state.held + len(self._inbox)
         self._budget.held += held - self._held
         self._held = held
         if self._state.peer_closed and not self._inbox and not self._told_end:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 import pwd
-import resource
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +30,7 @@ from pkgs.agents.ssh.messages import (
     ToProcess,
 )
 from pkgs.agents.ssh.session import env, forward, pam, process, terminal
+from pkgs.agents.ssh.session.account import become
 from pkgs.agents.ssh.session.agent import AgentSocket
 from pkgs.agents.ssh.session.channel import Session
 from pkgs.agents.ssh.session.listening import Listening
@@ -77,11 +76,6 @@ from pkgs.common.ssh.sessions.messages import (
 )
 
 _MOTD = (Path("/run/motd.dynamic"), Path("/etc/motd"))
-
-_SHADOW = Path("/etc/shadow")
-_EXPIRES = 7
-"""Field of the day, counted from 1970, on which an account ends."""
-_DAY_S = 86400
 
 _ANSWERS = answers(ToProcess)
 
@@ -136,9 +130,7 @@ class Child:
             raise LoginRefused(str(problem), final=True) from None
         self._account = answer
         signal.alarm(0)
-        self.loop.call_soon(
-            lambda: watch_idle(self.loop, self._connection, answer.idle_timeout_s, self._idle)
-        )
+        self.loop.call_soon(lambda: watch_idle(self.loop, self._heard_at, answer.idle_timeout_s, self._idle))
 
     def open_session(self, channel: Channel) -> Owner:
         if len(self._sessions) >= MAX_SESSIONS:
@@ -363,6 +355,9 @@ class Child:
         self._agent.remove()
         os._exit(1)
 
+    def _heard_at(self) -> float:
+        return self._connection.heard_at
+
     def _idle(self) -> None:
         self._link.tell(Idle())  # the service has it audited, and ends the connection
 
@@ -376,64 +371,6 @@ class Child:
     def _maybe_exit(self) -> None:
         if self._ended and not self._sessions and not self._forwards and not self._streams:
             self.loop.stop()
-
-
-def become(account: Account, client: str = "") -> tuple[pwd.struct_passwd, pam.PamSession | None]:
-    """Turn this process into the login's user, for good, with a session of PAM where that is asked for.
-    Raises LookupError or OSError."""
-    opened = None
-    try:
-        entry = pwd.getpwnam(account.login)
-    except KeyError:
-        raise LookupError(f"there is no user {account.login} on this host") from None
-    if entry.pw_name != account.login:
-        raise LookupError("the host knows that login under another name")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
-    if os.geteuid() == 0 and not account.single_user:
-        if has_expired(entry.pw_name, time.time()):
-            raise LookupError(f"the account {account.login} of this host has expired")
-        os.initgroups(entry.pw_name, entry.pw_gid)
-        if entry.pw_uid != 0 and account.max_processes:
-            limit_processes(account.max_processes)
-        if account.pam_service:
-            opened = pam.open_session(
-                account.pam_service, account.login, client=client, facts=account.pam_facts
-            )
-        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
-    if os.getresuid() != (entry.pw_uid,) * 3:
-        raise LookupError(
-            f"this service runs as another user and can only serve its own, not {account.login}"
-        )
-    os.umask(0o022)
-    try:
-        os.chdir(entry.pw_dir)
-    except OSError:
-        os.chdir("/")
-    return entry, opened
-
-
-def limit_processes(most: int) -> None:
-    """For whoever this process becomes: never more than it has now."""
-    soft, hard = (
-        most if bound == resource.RLIM_INFINITY else min(most, bound)
-        for bound in resource.getrlimit(resource.RLIMIT_NPROC)
-    )
-    resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
-
-
-def has_expired(name: str, now: float) -> bool:
-    """Whether the host's administrator has let this account end (`usermod --expiredate`). Needs root."""
-    try:
-        with _SHADOW.open(errors="replace") as lines:
-            for line in lines:
-                fields = line.rstrip("\n").split(":")
-                if fields[0] == name and len(fields) > _EXPIRES and fields[_EXPIRES].isdigit():
-                    return int(fields[_EXPIRES]) * _DAY_S <= now
-    except FileNotFoundError:
-        return False  # a host without such a file keeps its accounts elsewhere
-    return False
 
 
 def _motd(home: Path) -> bytes:

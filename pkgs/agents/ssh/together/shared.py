@@ -237,10 +237,11 @@ class SharedSession:
     # Whether it may run.
 
     def _present(self) -> list[Participant]:
-        """Those who are here and may be, with the roles they have now."""
+        """Those who are here and may be, with the roles they have now. Whose connection was lost sees nothing
+        of the session, and is not here until it is resumed."""
         here = []
         for visit in self._visits.values():
-            if self.may_enter(visit.parties, visit.source, visit.mode, live=True):
+            if visit.is_here() and self.may_enter(visit.parties, visit.source, visit.mode, live=True):
                 roles = self._gate.cache.roles_of(visit.parties.identity)
                 here.append(Participant(visit.parties.identity, roles, visit.mode))
         return here

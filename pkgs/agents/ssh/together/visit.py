@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pkgs.agents.ssh.together import limits
@@ -24,6 +24,8 @@ class Visit:
     source: str
     mode: Mode
     viewer: Viewer
+    is_here: Callable[[], bool]
+    """Whether their client is connected at the moment."""
     size: tuple[int, int] = (0, 0)
     """Columns and rows of their terminal; 0: they have none."""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))

@@ -55,14 +55,23 @@ class Visitor:
     """One connection of somebody who joins."""
 
     def __init__(
-        self, table: Table, gate: Gate, parties: Parties, source: str, blob: bytes, push: Push
+        self,
+        table: Table,
+        gate: Gate,
+        parties: Parties,
+        source: str,
+        blob: bytes,
+        push: Push,
+        is_here: Callable[[], bool],
     ) -> None:
+        """`is_here`: whether the client is connected at the moment."""
         self._table = table
         self._gate = gate
         self._parties = parties
         self._source = source
         self._blob = blob
         self._push = push
+        self._is_here = is_here
         self._visits: dict[int, tuple[SharedSession, Visit]] = {}
 
     async def handle(self, message: Message, answer: Answer) -> None:
@@ -104,7 +113,7 @@ class Visitor:
             raise no_such_session()
         viewer = Viewer(request.channel, self._push, session.newest)
         size = (request.columns, request.rows)
-        visit = Visit(self._parties, self._source, mode, viewer, size)
+        visit = Visit(self._parties, self._source, mode, viewer, self._is_here, size)
         await session.enter(visit)
         return session, visit
 

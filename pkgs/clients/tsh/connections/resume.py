@@ -82,7 +82,9 @@ class _Signals:
     def __enter__(self) -> _Signals:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old_fd = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        self._old = [(number, signal.signal(number, self._note)) for number in _ENDING]
+        # What a program that starts us has us ignore (`nohup`; `sftp`, of Ctrl-C) stays ignored.
+        heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+        self._old = [(number, signal.signal(number, self._note)) for number in heeded]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -209,11 +211,11 @@ class _Pump:
             self._token, self._host_id = self._ticket.token, self._ticket.host_id
             self._ticket = None
             data = memoryview(rest)
-        for piece in self._state.receive(data):
-            written = write_some(self._sink, piece) if not self._inbox else 0
+        if data := self._state.receive(data):
+            written = write_some(self._sink, data) if not self._inbox else 0
             self._state.consumed(written)
-            if written < len(piece):
-                self._inbox.append(memoryview(bytes(piece[written:])))
+            if written < len(data):
+                self._inbox.append(memoryview(bytes(data[written:])))
 
     def _write_inbox(self) -> None:
         while self._inbox:
@@ -252,8 +254,11 @@ class _Pump:
             return
 
     def _deliver_rest(self) -> None:
-        while self._inbox:
-            select.select([], [self._sink], [])
+        poller = select.poll()
+        poller.register(self._signals, select.POLLIN)
+        poller.register(self._sink, select.POLLOUT)
+        while self._inbox and not self._signals.ending:
+            poller.poll()
             try:
                 self._write_inbox()
             except BrokenPipeError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 
 from pkgs.clients.tsh.flags import CLUSTER, RESUME
 from pkgs.clients.tsh.profile.login import Login, current
@@ -54,12 +56,15 @@ def _connect(args: Parsed, login: Login, target: str, os_login: str) -> bool:
     from pkgs.clients.tsh.connections.resume import connect
 
     def dial(where: str, deadline_s: float) -> TlsStream:
-        return user_stream(login, where, os_login, deadline_s)
+        # By the time a connection is lost the login may have expired, and been renewed.
+        now = login if login.expires_at > time.time() else current(args)
+        return user_stream(now, where, os_login, deadline_s)
 
     def say(text: str) -> None:
         if args.text("proxy-log-output") == "stderr":
-            # The terminal may be raw, as a shell on the server wants it.
-            sys.stderr.write(f"\rtsh: {text}\r\n" if sys.stderr.isatty() else f"tsh: {text}\n")
-            sys.stderr.flush()
+            # The terminal may be raw, as a shell on the server wants it; or closed long ago.
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"\rtsh: {text}\r\n" if sys.stderr.isatty() else f"tsh: {text}\n")
+                sys.stderr.flush()
 
     return connect(dial, target, 0, 1, say, DIAL_DEADLINE_S)

@@ -128,8 +128,8 @@ class Resumable:
         gained, self._reported = self._consumed - self._reported, self._consumed
         return encode_number(gained)
 
-    def receive(self, data: memoryview) -> list[memoryview]:
-        """The peer's bytes in these of the connection, in order, as parts of `data`. Raises ProtocolError."""
+    def receive(self, data: memoryview) -> memoryview:
+        """The peer's bytes in these of the connection; may be a part of `data`. Raises ProtocolError."""
         pieces = []
         at, size = 0, len(data)
         while at < size:
@@ -144,7 +144,8 @@ class Resumable:
                 at += 1
                 if number is not None:
                     self._understand(number)
-        return pieces
+        # As one, of however many frames: what comes next would cost as much for a byte as for a chunk.
+        return pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
 
     def _understand(self, number: int) -> None:
         if self._next == _GAIN:

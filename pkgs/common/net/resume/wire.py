@@ -85,7 +85,10 @@ class TicketReader:
         """None until the answer is whole; then what came behind it. Raises ProtocolError."""
         self._data += data
         if self._data and not self._data[0] & TOKEN_BIT:
-            raise ProtocolError("the server gave no token for resuming the connection")
+            raise ProtocolError(
+                "the server gave no token for resuming the connection",
+                hint="on a slow network it may have taken the client for a plain one: add --no-resume",
+            )
         if len(self._data) <= TOKEN_SIZE:
             return None
         size = self._data[TOKEN_SIZE]

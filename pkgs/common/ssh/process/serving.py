@@ -65,11 +65,11 @@ def watch_alive(
         loop.after(start.keep_alive_s, ask)
 
 
-def watch_idle(loop: Loop, connection: Connection, timeout_s: float, tell: Callable[[], None]) -> None:
-    """Tell once when the client has sent nothing for that long; 0: never. In the loop's thread."""
+def watch_idle(loop: Loop, heard_at: Callable[[], float], timeout_s: float, tell: Callable[[], None]) -> None:
+    """Tell once when nothing was heard for that long (`time.monotonic`); 0: never. In the loop's thread."""
 
     def check() -> None:
-        left = timeout_s - (time.monotonic() - connection.heard_at)
+        left = timeout_s - (time.monotonic() - heard_at())
         if left <= 0:
             tell()
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from pkgs.common.events import codes
 from pkgs.common.events.format import new_event
@@ -53,6 +54,11 @@ class Audit:
         cluster = self._gate.cache.cluster_name
         self.parties = Parties(identity, login, self._client_addr, self._node, cluster)
         return self.parties
+
+    def moved(self, client_addr: str) -> None:
+        """Whoever has logged in goes on from there; what begins from now on names that address."""
+        assert self.parties is not None
+        self.parties = replace(self.parties, client_addr=client_addr)
 
     async def emit(self, kind: codes.Kind, fields: dict[str, FieldValue]) -> None:
         """One event of the connection, with what all of its events carry. Raises AccessError."""
