@@ -190,7 +190,9 @@ def test_content_of_an_envelope_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "age1", "x" * 5000, KEY.public_key.upper(), KEY.public_key + " ", "\x1b[2J"]
+    "text",
+    ["", "age1", "x" * 5000, KEY.public_key.upper(), KEY.public_key + " ", "\x1b[2J"],
+    ids=["empty", "prefix", "long", "upper", "blank", "escape"],
 )
 def test_a_public_key_has_one_form(text: str) -> None:
     with pytest.raises(InputError, match="not a public key"):
