@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -25,14 +26,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ours")
 
 FUZZ_S = float(os.environ.get("FUZZ_SECONDS", "0"))
-TESTS = Path(__file__).parent
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that needs a program which is not here is skipped with its reason; in CI it fails instead."""
     for item in items:
-        _keep_together(item)
         missing = [
             name for mark in item.iter_markers("needs") for name in mark.args if not shutil.which(name)
         ]
@@ -40,13 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
 
 
-def _keep_together(item: pytest.Item) -> None:
-    """Tests that start a cluster run one after the other; a file that shares servers stays on one worker."""
-    room = item.path.relative_to(TESTS).parts[0]
-    if room == "e2e":
-        item.add_marker(pytest.mark.xdist_group("e2e"))
-    elif room in ("integration", "security"):
-        item.add_marker(pytest.mark.xdist_group(item.path.name))
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay until the end: the garbage collector need not look at them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _free_logins() -> None:

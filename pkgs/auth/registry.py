@@ -24,6 +24,7 @@ from pkgs.auth.issuing.impersonating import ImpersonationHandlers
 from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.openssh.calls import OpensshHandlers
+from pkgs.auth.openssh.servers import OpensshServers
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.requests.calls import RequestHandlers
 from pkgs.auth.requests.deciding import DecidingHandlers
@@ -93,6 +94,7 @@ class Handlers:
     sessions: SessionHandlers
     semaphores: SemaphoreHandlers
     openssh: OpensshHandlers
+    openssh_servers: OpensshServers
     headless: HeadlessHandlers
 
 
@@ -235,6 +237,8 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
 
     add(openssh.IssueOpensshUserCert, handlers.openssh.user_cert, Callers.PROXY)
     add(openssh.IssueOpensshHostCert, handlers.openssh.host_cert, Callers.PROXY)
+    add(openssh.IssueRelayCert, handlers.openssh.relay_cert, Callers.PROXY)
+    add(openssh.PutOpensshServer, handlers.openssh_servers.put, Callers.NODE)
 
     add(semaphores.AcquireLease, handlers.semaphores.acquire, Callers.NODE)
     add(semaphores.RenewLeases, handlers.semaphores.renew, Callers.NODE)

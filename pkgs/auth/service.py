@@ -43,6 +43,7 @@ from pkgs.auth.issuing.issue import UserIssuer
 from pkgs.auth.issuing.join import JoinHandlers
 from pkgs.auth.issuing.signing import SigningHandlers
 from pkgs.auth.openssh.calls import OpensshHandlers
+from pkgs.auth.openssh.servers import OpensshServers
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.registry import Handlers, build_registry
 from pkgs.auth.requests.calls import RequestHandlers
@@ -186,7 +187,8 @@ class AuthService:
             sessions=SessionHandlers(Trackers(self._now), permissions, journal, self.cluster_name),
             headless=HeadlessHandlers(store, accounts, attempts, permissions, issuer, journal, headless),
             semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
-            openssh=OpensshHandlers(store, permissions, authorities, journal),
+            openssh=OpensshHandlers(store, Hosts(self.backend), permissions, authorities, journal),
+            openssh_servers=OpensshServers(store, Hosts(self.backend)),
         )
         metrics = self._process.metrics
         calls = metrics.counter("auth_calls_total", "Calls answered.", labels=("method", "outcome"))

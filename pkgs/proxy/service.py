@@ -115,7 +115,7 @@ class ProxyService:
         self._reviews = Reviews(process.component_log("dial"), process.clock.monotonic, limits.REVIEW_EVERY_S)
         self._terminator = Terminator(
             member,
-            self.connector.dial_registered,
+            self.connector,
             process.data_dir / "proxy-sessions",
             process.clock,
             self._reviews,

@@ -11,7 +11,19 @@ from typing import Any
 
 from tests.bench.report import Row, publish
 
-AREAS = ("access", "reviews", "rpc", "net", "auth", "clients", "recordings", "ssh", "sftp", "ansible")
+AREAS = (
+    "access",
+    "reviews",
+    "rpc",
+    "net",
+    "auth",
+    "clients",
+    "recordings",
+    "recorded",
+    "ssh",
+    "sftp",
+    "ansible",
+)
 
 
 def main() -> int:

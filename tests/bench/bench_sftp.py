@@ -97,6 +97,8 @@ def run(*, full: bool = True) -> list[Row]:
                 "ours": Side(alice.ssh_config(), f"{user.name}@demo-node.demo", alice.env),
             }
             rows = large(sides, far, 256 if full else 64, 5 if full else 2)
+            if full:
+                rows += large(sides, far, 4_000, 1)
             rows += small(sides, far, 20_000 if full else 1_000, 1)
         finally:
             cluster.destroy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from tests.bench.openssh import CIPHER, BenchUser, OpenSshPair
 from tests.bench.procfs import cpu_s, family, private_mib, program, rss_mib
 from tests.bench.report import Row, median, percentile
 from tests.harness.cluster import BIN, Cluster, Person
+from tests.harness.fleet import multiplexer
 from tests.harness.wait import wait_for
 
 Argv = list[str]
@@ -41,6 +43,7 @@ class Sides:
         self.direct_reference = reference
         self.ours: Argv = ["ssh", "-F", str(config), "-c", CIPHER, f"{login}@demo-node.demo"]
         self.tsh: Argv = [str(BIN / "tsh"), "ssh", f"{login}@demo-node"]
+        self.alice = alice
 
 
 def latency(sides: Sides, rounds: int, total: int) -> list[Row]:
@@ -223,6 +226,60 @@ def held(sides: Sides, hold: int, per_second: int, seconds: int) -> list[Row]:
     ]
 
 
+def crowd(sides: Sides, agent: int, sessions: int) -> list[Row]:
+    """Sessions open at once; through a multiplexer, so that their clients fit into the machine as well."""
+    config = sides.alice.home / "multiplexed"
+    config.write_text(sides.alice.tsh("config", "--multiplex").ok().out)
+    argv = ["ssh", "-F", str(config), *sides.ours[3:], "cat"]
+    holders: list[subprocess.Popen[bytes]] = []
+
+    def silent(asked: list[subprocess.Popen[bytes]]) -> int:
+        """How many of these do not answer."""
+        for holder in asked:
+            assert holder.stdin
+            with contextlib.suppress(BrokenPipeError):
+                holder.stdin.write(b"there?\n")
+                holder.stdin.flush()
+        return sum(holder.stdout is None or holder.stdout.readline() != b"there?\n" for holder in asked)
+
+    with multiplexer(sides.alice):
+        try:
+            own_before = sum(private_mib(p) for p in family(agent))
+            began = time.perf_counter()
+            failures = 0
+            while len(holders) < sessions:
+                some = [
+                    subprocess.Popen(
+                        argv, env=sides.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                    )
+                    for _ in range(20)
+                ]  # fmt: skip
+                holders += some
+                failures += silent(some)
+            took = time.perf_counter() - began
+            members = [p for p in family(agent) if program(p) != "cat"]
+            grown = sum(private_mib(p) for p in members) - own_before
+            time.sleep(5)  # let them become idle
+            before = cpu_s(members)
+            time.sleep(10)
+            cpu = (cpu_s(members) - before) / 10 * 100
+            failures += silent(holders)
+        finally:
+            for holder in holders:
+                holder.kill()
+            for holder in holders:
+                holder.communicate(timeout=10)
+    label = f"{len(holders)} sessions at once"
+    return [
+        Row(f"failures, {label}", failures, "", goal="0", met=failures == 0),
+        Row(f"opened, {label}", len(holders) / took, "/s"),
+        Row(f"private memory each, {label}", grown / len(holders), "MiB", goal="<= 5 MiB",
+            met=grown <= 5 * len(holders)),
+        Row(f"idle CPU, {label}", cpu, "%", goal="0 %", met=cpu < 0.5),
+    ]  # fmt: skip
+
+
 def run(*, full: bool = True) -> list[Row]:
     """All rows on SSH. `full` is the size that the goals name; otherwise a quick look."""
     rows: list[Row] = []
@@ -244,6 +301,7 @@ def run(*, full: bool = True) -> list[Row]:
                 lambda: session_cost(sides, agent, reference.daemons["target"].pid, 40 if full else 10),
                 lambda: idle(sides, agent, reference.daemons["target"].pid, 200 if full else 20),
                 lambda: held(sides, 500 if full else 30, 10, 60 if full else 5),
+                lambda: crowd(sides, agent, 1000 if full else 40),
             ]
             for section in sections:
                 rows.extend(section())

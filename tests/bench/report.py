@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 
@@ -21,6 +22,8 @@ class Row:
     goal: str = ""
     met: bool | None = None
     note: str = ""
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
+    """The machine's load average of the last minute when the figure was made; what else ran is in it."""
 
     @property
     def ratio(self) -> float | None:
@@ -39,7 +42,7 @@ def median(values: list[float]) -> float:
 
 def table(rows: list[Row]) -> str:
     """Text, one line a figure."""
-    head = ("measure", "ours", "reference", "ratio", "goal", "met")
+    head = ("measure", "ours", "reference", "ratio", "goal", "load", "met")
     lines = [head]
     for row in rows:
         lines.append(
@@ -49,6 +52,7 @@ def table(rows: list[Row]) -> str:
                 f"{row.reference:,.3g} {row.reference_name}" if row.reference is not None else "-",
                 f"{row.ratio:.2f}" if row.ratio is not None else "-",
                 row.goal or "-",
+                f"{row.load:.1f}",
                 {True: "yes", False: "NO", None: ""}[row.met] + (f" ({row.note})" if row.note else ""),
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.harness.clients import stop
 from tests.harness.cluster import OS_USER, Cluster, Person, run
 from tests.harness.sshd import NAME, Sshd
 from tests.harness.wait import wait_for
+from tests.integration.sockets_kit import Echo, ask
 
 pytestmark = pytest.mark.needs("sshd", "ssh")
 
@@ -149,6 +152,35 @@ def test_a18_forwarding_is_for_those_whose_roles_allow_it(world: Agentless) -> N
     assert sftp.code != 0 and "file copying is not permitted" in sftp.err
     world.cluster.wait_event("sftp", code="TS020E", user="carol")
     assert carol.ssh(jump[-1], "echo in").out == "in\n"
+
+
+def test_a18_windows_and_sockets_are_not_passed_on_to_anybody(world: Agentless, tmp_path: Path) -> None:
+    wide = {
+        "allow": {"logins": [OS_USER], "node_labels": {"*": "*"}},
+        "options": {"permit_x11_forwarding": True},
+    }
+    role = yaml.safe_dump({"kind": "role", "version": "v7", "metadata": {"name": "wide"}, "spec": wide})
+    world.cluster.tctl("create", "-f", stdin=role).ok()
+    wanda, host = world.cluster.login("wanda", roles="wide"), f"{OS_USER}@{NAME}.demo"
+    ssh = ["ssh", "-F", str(wanda.ssh_config())]
+    shown = run(*ssh, "-Y", host, 'echo "[$DISPLAY]"', env={**wanda.env, "DISPLAY": ":77"})
+    assert (shown.code, shown.out) == (0, "[]\n"), shown.err
+    far = tmp_path / "far"
+    asked = run(
+        *ssh, "-o", "ExitOnForwardFailure=yes", "-R", f"{far}:127.0.0.1:9", host, "true", env=wanda.env
+    )
+    assert asked.code == 255
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, Echo(Path(folder) / "far") as echo:
+        here = Path(folder) / "here"
+        argv = [*ssh, "-N", "-L", f"{here}:{echo.path}", host]
+        client = subprocess.Popen(argv, env=wanda.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(here.exists, what="the client listens")
+            assert ask(here, b"x") == b""
+            assert client.poll() is None
+            assert not echo.peers
+        finally:
+            stop(client)
 
 
 def test_a13_lists_of_commands_and_destinations_hold_here_too(world: Agentless) -> None:

@@ -22,7 +22,7 @@ def config(alice: Person) -> Path:
 
 @pytest.fixture(scope="module")
 def fleet(cluster: Cluster) -> list[str]:
-    return start_fleet(cluster, agents=5, names_each=10)
+    return start_fleet(cluster, agents=2, names_each=25)
 
 
 def test_ssh_goes_through_it_while_it_runs_and_without_it_when_not(alice: Person, config: Path) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.harness.cluster import OS_USER, Cluster, Person, run
+from tests.harness.clients import stop
+from tests.harness.cluster import BIN, OS_USER, Cluster, Person, run
+from tests.harness.fleet import start_fleet
 from tests.harness.wait import wait_for
+from tests.integration.sockets_kit import Echo, ask
+from tests.integration.x11_kit import x_server
 
 HOST = f"{OS_USER}@demo-node.demo"
 
@@ -134,12 +140,16 @@ def test_an_interactive_shell_in_a_real_terminal(alice: Person) -> None:
         tmux("kill-server")
 
 
+@pytest.fixture(scope="module")
+def fleet(cluster: Cluster) -> list[str]:
+    return start_fleet(cluster, agents=2, names_each=5)
+
+
 @pytest.mark.needs("ansible")
-def test_ansible_pings_ten_nodes(cluster: Cluster, alice: Person, tmp_path: Path) -> None:
-    names = [f"n{i}" for i in range(10)]
+def test_ansible_pings_ten_hosts(alice: Person, fleet: list[str], tmp_path: Path) -> None:
     inventory = tmp_path / "inventory"
     python = shutil.which("python3")
-    inventory.write_text("".join(f"{n}.demo ansible_python_interpreter={python}\n" for n in names))
+    inventory.write_text("".join(f"{name} ansible_python_interpreter={python}\n" for name in fleet))
     env = {
         **alice.env,
         "ANSIBLE_SSH_ARGS": f"-F {alice.ssh_config()}",
@@ -147,12 +157,52 @@ def test_ansible_pings_ten_nodes(cluster: Cluster, alice: Person, tmp_path: Path
         "ANSIBLE_LOCAL_TEMP": str(tmp_path / "ansible"),
         "ANSIBLE_FORKS": "10",
     }
-    agents = []
-    try:
-        for name in names:
-            agents.append(cluster.add_node(name, "fleet=ten"))
-        out = run("ansible", "-i", inventory, "all", "-m", "ping", env=env, timeout=180).ok().out
-    finally:
-        for agent in agents:
-            agent.stop()
+    out = run("ansible", "-i", inventory, "all", "-m", "ping", env=env, timeout=180).ok().out
     assert out.count("SUCCESS") == 10
+
+
+X11_ROLE = """
+kind: role
+version: v7
+metadata: {name: windows}
+spec:
+  options: {permit_x11_forwarding: true}
+  allow:
+    ssh: {forward: [{unix: "/tmp/*/far.sock"}, {unix: "/tmp/*/made.sock", direction: remote}]}
+    logins: ["{{internal.logins}}"]
+    node_labels: {env: demo}
+"""
+
+
+@pytest.mark.needs("Xvfb", "xauth", "xdpyinfo")
+def test_windows_and_sockets_through_tsh(cluster: Cluster, alice: Person) -> None:
+    cluster.tctl("create", "-f", "-", stdin=X11_ROLE).ok()
+    xenia, target = cluster.login("xenia", "windows"), f"{OS_USER}@demo-node"
+    with tempfile.TemporaryDirectory(dir="/tmp") as name, x_server(Path(name)) as screen:
+        folder = Path(name)
+
+        def shown(person: Person, flag: str, command: str) -> str:
+            done = run(BIN / "tsh", "ssh", flag, target, command, env={**person.env, **screen.environment})
+            return done.ok().out
+
+        for flag in ("-X", "-Y"):
+            assert "number of screens" in shown(xenia, flag, "xdpyinfo")
+        assert cluster.wait_event("x11-forward", user="xenia")["code"] == "T3008I"
+        for person, flag in ((xenia, "-x"), (alice, "-Y")):
+            assert shown(person, flag, 'echo "[$DISPLAY]"') == "[]\n"
+        assert cluster.wait_event("x11-forward", user="alice")["code"] == "T3008W"
+
+        far, made, here = folder / "far.sock", folder / "made.sock", folder / "here.sock"
+        flags = ["-N", "-L", f"{here}:{far}", "-R", f"{made}:{far}"]
+        with Echo(far):
+            argv = [str(BIN / "tsh"), "ssh", *flags, target]
+            client = subprocess.Popen(argv, env=xenia.env, stdin=subprocess.DEVNULL)
+            try:
+                for path in (here, made):
+                    wait_for(path.exists, what=f"{path} is there")
+                    assert ask(path, b"x" * 500_000) == b"got:" + b"x" * 500_000
+            finally:
+                stop(client)
+            wait_for(lambda: not made.exists(), what="the socket is removed")
+        assert cluster.wait_event("port", user="xenia", addr=str(far))["code"] in ("T3003I", "T3003S")
+        assert cluster.wait_event("port", user="xenia", addr=f"remote {made}")

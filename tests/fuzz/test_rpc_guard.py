@@ -20,6 +20,7 @@ from pkgs.common.rpc import envelope
 from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.common.rpc.limits import ServerLimits, WireLimits
 from pkgs.common.rpc.wire import GREETING, ZmtpReader, encode_message, encode_ping, encode_ready
+from tests.harness.examples import examples
 from tests.harness.wait import until
 from tests.integration.rpc_kit import Cluster, Echo, WhoAmI, cluster
 
@@ -74,7 +75,7 @@ def test_bent_conversations() -> None:
             keep=st.one_of(st.none(), st.integers(0, 120)),
             cuts=st.lists(st.integers(0, 300), max_size=4),
         )
-        @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=examples(80), deadline=None, suppress_health_check=list(HealthCheck))
         def bend(pieces: list[bytes], keep: int | None, cuts: list[int]) -> None:
             hello = GREETING + encode_ready("DEALER")
             before = c.parts.started

@@ -209,7 +209,11 @@ class Cluster:
                 "listen_addr": f"127.0.0.1:{self.ssh_port}",
                 "public_addr": self.proxy_addr,
             },
-            "ssh_service": {"enabled": "ssh" in self.services, "labels": {"env": "demo"}},
+            "ssh_service": {
+                "enabled": "ssh" in self.services,
+                "labels": {"env": "demo"},
+                "x11": {"enabled": True, "display_offset": 20_000},
+            },
         }
         for section, values in self.overrides.items():
             document.setdefault(section, {}).update(values)

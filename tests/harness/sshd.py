@@ -54,7 +54,7 @@ class Authority:
 
 
 class Sshd:
-    """`sshd -D` with a key and, with `host_cert`, a certificate."""
+    """`sshd -D` with a key and, with `host_cert`, a certificate. Without `users` it trusts no authority."""
 
     def __init__(
         self, folder: Path, users: str, *, host_cert: str = "", host_pem: bytes = b"", more: str = ""
@@ -71,10 +71,11 @@ class Sshd:
         if host_cert:
             (folder / "host_key-cert.pub").write_text(host_cert + "\n")
             certificate = f"HostCertificate {folder}/host_key-cert.pub\n"
+        trusted = f"TrustedUserCAKeys {folder}/users.pub\n" if users else ""
         self.config = folder / "sshd_config"
         self.config.write_text(
-            f"{more}Port {self.port}\nListenAddress 127.0.0.1\nHostKey {key}\n{certificate}"
-            f"TrustedUserCAKeys {folder}/users.pub\nAuthorizedKeysFile none\nPasswordAuthentication no\n"
+            f"{more}Port {self.port}\nListenAddress 127.0.0.1\nHostKey {key}\n{certificate}{trusted}"
+            "AuthorizedKeysFile none\nPasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\nUsePAM no\nUseDNS no\nPrintMotd no\nPrintLastLog no\n"
             f"StrictModes no\nAcceptEnv LANG TP_*\nSubsystem sftp internal-sftp\nPidFile {folder}/pid\n"
         )

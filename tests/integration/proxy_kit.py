@@ -50,6 +50,7 @@ from pkgs.common.resources.kinds import (
     NetworkingConfig,
     Node,
     Proxy,
+    RecordingConfig,
     ServerSpec,
 )
 from pkgs.common.resources.metadata import Metadata
@@ -181,6 +182,7 @@ class FakeCache:
         self.locks: tuple[Lock, ...] = ()
         self.auth_preference = AuthPreference(metadata=Metadata(name="p"))
         self.networking = NetworkingConfig(metadata=Metadata(name="n"))
+        self.recording_config = RecordingConfig(metadata=Metadata(name="r"))
         self.stale_for_s = 0.0
         self._callbacks: list[Callable[[str], None]] = []
 

@@ -77,6 +77,8 @@ class SshNode:
         self.semaphores = Semaphores()
         self.host_users: HostUsers | None = None
         self.max_processes = 0
+        self.own_folder = ""
+        self.displays = range(0)
         self.pam = PamFacts()
         self.records = Files(*(folder / name for name in ("utmp", "wtmp", "btmp", "lastlog")))
         """The host's records of logins; a test makes those it wants to read."""
@@ -162,7 +164,14 @@ class SshNode:
             self._log,
         )
         self.recorder.start()
-        self.gate = Gate(self.state, lambda: self._node, lambda: self.now())
+        self.gate = Gate(
+            self.state,
+            lambda: self._node,
+            lambda: self.now(),
+            takes_relayed=True,
+            own_folder=self.own_folder,
+            displays=self.displays,
+        )
         unfinished = Unfinished(self.folder / "open", self.events, time.time, self._log)
         await unfinished.start()
         self.book = Book(self._log, time.time, self.records)

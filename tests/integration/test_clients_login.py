@@ -302,9 +302,12 @@ def test_audit_can_be_followed(cluster: Cluster) -> None:
         return False
 
     with process:
-        wait_for(followed, what="the new event to be shown", every_s=0.2)
-        process.send_signal(2)
-        assert process.wait(10) == 130
+        try:
+            wait_for(followed, what="the new event to be shown", every_s=0.2)
+            process.send_signal(2)
+            assert process.wait(10) == 130
+        finally:
+            process.kill()
 
 
 def test_logout_of_one_and_of_all(cluster: Cluster) -> None:

@@ -43,6 +43,7 @@ from pkgs.common.resources.role import (
     RoleSpec,
 )  # fmt: skip
 from pkgs.common.rpc.calls import Caller
+from tests.harness.examples import examples
 from tests.harness.impersonation import second_opinion
 from tests.integration.auth_kit import Kit, auth
 from tests.integration.bots_kit import x509_der
@@ -450,7 +451,7 @@ def test_a34_restrictions_only_shrink(short_tmp: Path) -> None:
             for step in (*BEGINNING, *steps):
                 await play(world, step)
 
-        @settings(max_examples=80)
+        @settings(max_examples=examples(80))
         @given(
             st.lists(ROLE, min_size=len(ROLES), max_size=len(ROLES)),
             st.lists(HOLDING, min_size=3, max_size=3),

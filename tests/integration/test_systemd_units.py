@@ -14,10 +14,13 @@ from tests.harness.cluster import BIN, run
 def test_the_units_are_clean(tmp_path: Path) -> None:
     config = tmp_path / "teleport.yaml"
     config.write_text(run(BIN / "teleport", "configure").ok().out)
-    run(BIN / "teleport", "install", "systemd", f"--output={tmp_path}", "-c", config).ok()
-    units = sorted(tmp_path.glob("*.service"))
+    names = [f"--service={name}" for name in ("auth", "proxy", "ssh", "openssh")]
+    run(BIN / "teleport", "install", "systemd", f"--output={tmp_path}", "-c", config, *names).ok()
+    units = sorted(path for path in tmp_path.iterdir() if path != config)
     assert [unit.name for unit in units] == [
         "teleport-auth.service",
+        "teleport-openssh.service",
+        "teleport-openssh.timer",
         "teleport-proxy.service",
         "teleport-ssh.service",
     ]

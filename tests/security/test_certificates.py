@@ -16,6 +16,7 @@ from pkgs.common.errors import AccessError, DeniedError, InputError, TrustError
 from pkgs.common.pki import certspec, keys, sshcert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.signer import SshSigner
+from pkgs.common.pki.ssh.parse import RELAYED
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import Node, ServerSpec
 from pkgs.common.resources.metadata import Metadata
@@ -180,6 +181,9 @@ class TestA05OddPrincipals:
         assert not decide(Subject(identity, preset_roles()[:1]), target, env)
 
 
+HOST_ID = "11111111-2222-4333-8444-555555555555"
+
+
 class TestA06Options:
     @pytest.mark.parametrize(
         "critical",
@@ -202,6 +206,12 @@ class TestA06Options:
             options(("force-command", None)),
             options(("force-command", "a"), ("force-command", "b")),
             options(("Source-Address", "10.0.0.5/32")),
+            options((RELAYED, "")),
+            options((RELAYED, HOST_ID)),
+            options((RELAYED, f"{HOST_ID} ")),
+            options((RELAYED, f"{HOST_ID} {HOST_ID} {HOST_ID}")),
+            options((RELAYED, f"{HOST_ID}\0{HOST_ID}")),
+            options((RELAYED, f"{HOST_ID} {HOST_ID}")),  # good, but for that host alone
             b"\0\0\0\x10abc",
             b"\0",
         ],

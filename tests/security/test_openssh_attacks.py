@@ -12,9 +12,9 @@ import pytest
 
 from pkgs.auth import limits
 from pkgs.common.api.login import CreateUser
-from pkgs.common.api.openssh import IssueOpensshHostCert, IssueOpensshUserCert
+from pkgs.common.api.openssh import IssueOpensshHostCert, PutOpensshServer
 from pkgs.common.api.resources import Heartbeat, PutResource
-from pkgs.common.errors import AccessError, DeniedError, InputError, TrustError
+from pkgs.common.errors import AccessError, AlreadyExistsError, DeniedError, InputError, TrustError
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.signer import signers_of
@@ -25,7 +25,7 @@ from pkgs.common.resources.role import Conditions
 from tests.integration.auth_kit import Kit, auth, events, role, run
 from tests.security.openssh_kit import asking, certificate, described, proof, server
 
-Ask = Callable[[IssueOpensshUserCert], Awaitable[Any]]
+Ask = Callable[[Any], Awaitable[Any]]
 
 
 def with_proxy(folder: Path, body: Callable[[Kit, Ask, str], Awaitable[None]]) -> None:
@@ -152,6 +152,41 @@ def test_a40_host_certificates_are_for_servers_without_an_agent_alone(short_tmp:
         named = described(cluster, env="lab")
         await kit.admin.call(PutResource(resource=named))
         await refused(ask, IssueOpensshHostCert(node=named.name, ssh_public_key=line), InputError)
+
+    with_proxy(short_tmp, body)
+
+
+def test_a39_a_host_makes_itself_known_as_itself_and_no_more(short_tmp: Path) -> None:
+    async def body(kit: Kit, ask: Ask, node: str) -> None:
+        host = await kit.join(SystemRole.NODE)
+        call = kit.as_host(host).call
+        known = PutOpensshServer(hostname="box9.example.com", addr="10.0.0.9:22", labels={"env": "lab"})
+        await call(known)
+        # It names itself like the server above: it must prove its own id, the other one its name.
+        assert (await ask(asking(host.id, proof(alice(kit))))).server_names == [host.id]
+        assert (await ask(asking(node, proof(alice(kit))))).server_names == ["box9.example.com", node]
+        stored = [r for r in kit.service.store.all("node") if r.name == host.id]
+        assert len(stored) == 1 and stored[0].sub_kind == "openssh"
+        assert stored[0].metadata.expires is not None
+        for change in (
+            {"hostname": kit.service.cluster_name},
+            {"hostname": node},
+            {"hostname": "proxy.teleport.cluster.local"},
+            {"hostname": "a b"},
+            {"addr": ""},
+            {"addr": "10.0.0.9"},
+            {"labels": {f"l{n}": "x" for n in range(2000)}},
+            {"labels": {"l": "x" * 100_000}},
+        ):
+            await refused(call, msgspec.structs.replace(known, **change), InputError)
+        beat = Heartbeat(server=Node(metadata=Metadata(name=host.id), spec=ServerSpec(hostname="agent")))
+        await refused(call, beat)
+        agent = await kit.join(SystemRole.NODE)
+        beat = Heartbeat(server=Node(metadata=Metadata(name=agent.id), spec=ServerSpec(hostname="agent")))
+        await kit.as_host(agent).call(beat)
+        await refused(kit.as_host(agent).call, known, AlreadyExistsError)
+        for caller in (kit.nobody(), kit.admin, kit.as_host(await kit.join(SystemRole.PROXY))):
+            await refused(caller.call, known)
 
     with_proxy(short_tmp, body)
 

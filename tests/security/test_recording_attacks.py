@@ -19,6 +19,7 @@ from pkgs.common.recording.reader import decode_chunks, summarise
 from pkgs.common.recording.showing.export import to_asciicast, to_json_lines, to_text
 from pkgs.common.recording.showing.player import Finished, Player, Wait
 from pkgs.common.recording.writer import BytesSink, RecordingWriter
+from tests.harness.examples import examples
 
 SID = "4f6e2a10-9b1c-4c53-8a51-0d8a1f1f2b77"
 META = SessionMeta(
@@ -112,7 +113,7 @@ def test_a61_truncated():
 
 
 @pytest.mark.fuzz
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.integers(0, len(good()) - 1), st.integers(0, 7))
 def test_a61_one_flipped_bit_is_reported_and_costs_at_most_one_frame(at, bit):
     raw = bytearray(good())
@@ -124,7 +125,7 @@ def test_a61_one_flipped_bit_is_reported_and_costs_at_most_one_frame(at, bit):
 
 
 @pytest.mark.fuzz
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.binary(max_size=3000), st.integers(0, 3000))
 def test_a61_garbage_inside_is_skipped(garbage, at):
     raw = good()

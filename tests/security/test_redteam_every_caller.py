@@ -45,6 +45,8 @@ from pkgs.common.resources.kinds import (
     LockTarget,
     Node,
     Proxy,
+    RecordingConfig,
+    RecordingSpec,
     ServerSpec,
     Token,
     TokenSpec,
@@ -245,10 +247,30 @@ async def logging_in(w: World, _: Peer) -> Any:
     return asking_for(await openssh_server(w.kit), proof(key), "127.0.0.1:1")
 
 
+async def passing_on(w: World, _: Peer) -> Any:
+    """Somebody who is there, on their way to an agent, while proxies record."""
+    spec = RecordingSpec(mode="proxy")
+    config = RecordingConfig(metadata=named("session-recording-config"), spec=spec)
+    await w.admin.call(resources.PutResource(resource=config, mode="upsert"))
+    agent = Node(metadata=named(str(uuid.uuid4())), spec=ServerSpec(hostname="agent"))
+    await w.kit.service.store.put(agent)
+    key = certificate(w.kit, new_ssh_key(), "noor", traits={"logins": ("root",)})
+    asked = asking_for(agent.name, proof(key), "127.0.0.1:1")
+    return openssh.IssueRelayCert(**{f: getattr(asked, f) for f in asked.__struct_fields__})
+
+
 async def standing_for(w: World, _: Peer) -> Any:
     return openssh.IssueOpensshHostCert(
         node=await openssh_server(w.kit), ssh_public_key=new_keys()["ssh_public_key"]
     )
+
+
+async def without_agent(w: World, peer: Peer) -> Any:
+    """From a host whose agent, if it had one, has gone."""
+    store = w.kit.service.store
+    if (agent := store.get("node", peer.name)) is not None:
+        await store.remove(agent)
+    return openssh.PutOpensshServer(hostname="box9.example.com", addr="10.0.0.9:22")
 
 
 def rehearsal(resource: Any, admitted: frozenset[str]) -> Row:
@@ -374,7 +396,9 @@ ROWS: list[Row] = [
     row(requests.SearchRequestable(kind="node"), frozenset({"plain", "boss"})),
     row(requests.GetRequestCapabilities(user="noor"), BY_RULE),
     Row("IssueOpensshUserCert", logging_in, frozenset({PROXY})),
+    Row("IssueRelayCert", passing_on, frozenset({PROXY})),
     Row("IssueOpensshHostCert", standing_for, frozenset({PROXY})),
+    Row("PutOpensshServer", without_agent, frozenset({NODE})),
     Row("AcquireLease", each(leasing), frozenset({NODE})),
     row(semaphores.RenewLeases(leases=[]), frozenset({NODE})),
     row(semaphores.ReleaseLeases(leases=[]), frozenset({NODE})),

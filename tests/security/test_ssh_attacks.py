@@ -123,8 +123,10 @@ def test_a18_other_ways_to_the_same_power(node: SshNode) -> None:
     user = node.user()
     with user.logged_in() as transport:
         for kind, body in (
-            ("direct-streamlocal@openssh.com", wire.string("/run/x.sock") + wire.string("") + wire.uint32(0)),
             ("forwarded-tcpip", b""),
+            ("forwarded-streamlocal@openssh.com", wire.string("/run/x.sock") + wire.string("")),
+            ("x11", wire.string("127.0.0.1") + wire.uint32(6010)),
+            ("auth-agent@openssh.com", b""),
             ("tun@openssh.com", b""),
         ):
             message = Message()
@@ -134,7 +136,7 @@ def test_a18_other_ways_to_the_same_power(node: SshNode) -> None:
                 message.add_int(number)
             message.add_bytes(body)
             transport._send_user_message(message)
-        assert transport.global_request("streamlocal-forward@openssh.com", ("/tmp/x",)) is None
+        assert transport.global_request("hostkeys-prove-00@openssh.com", ("x",)) is None
         channel = transport.open_session()
         channel.exec_command("echo alive")
         assert channel.recv(10) == b"alive\n"

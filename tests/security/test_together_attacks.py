@@ -159,8 +159,8 @@ def test_a31_the_owner_can_not_skip_the_wait(node: SshNode) -> None:
         waiting.expect("Waiting for participants")
         live(node, "ollie")
         one = node.call(
-            lambda: next(c for c in node.reviews._live if getattr(c, "identity", None) and c.login == "root"
-                         and c.identity.name == "ollie")
+            lambda: next(c for c in node.reviews._live if c.client and c.client.login == "root"
+                         and c.client.identity.name == "ollie")
         )  # fmt: skip
         for message in (Output(channel=0, data=b"x"), OpenSession(channel=1, kind="exec", command="id")):
             answers: list[Any] = []

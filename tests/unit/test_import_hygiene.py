@@ -13,9 +13,19 @@ ROOT = Path(__file__).parents[2]
 HEAVY = frozenset(
     {
         *("aiohttp", "argon2", "asyncio", "bcrypt", "click", "cryptography", "ctypes", "email", "h11"),
-        *("http.client", "jinja2", "logging", "msgspec", "multiprocessing", "nacl", "paramiko", "pydantic"),
+        *(
+            "http.client",
+            "invoke",
+            "jinja2",
+            "logging",
+            "msgspec",
+            "multiprocessing",
+            "nacl",
+            "paramiko",
+            "pydantic",
+        ),
         *("re2", "rich", "segno", "socket", "sqlite3", "ssl", "subprocess", "textual", "tinydb", "typer"),
-        *("urllib.request", "uvloop", "yaml", "zmq"),
+        *("unittest", "urllib.request", "uvloop", "yaml", "zmq"),
     }
 )
 # Comes along with cryptography, asyncio or msgspec wherever they are allowed.
@@ -35,7 +45,7 @@ PROGRAMS: dict[str, tuple[list[str], frozenset[str]]] = {
         ["--version"],
         SERVICE | {"aiohttp", "http.client", "segno", "zmq", "multiprocessing", "urllib.request"},
     ),
-    "pkgs.agents.ssh.main": (["--version"], SERVICE | {"http.client", "multiprocessing", "urllib.request"}),
+    "pkgs.agents.ssh.main": (["--version"], SERVICE | {"multiprocessing"}),
 }
 """Program, an invocation that only starts, and the heavy modules it may have loaded then."""
 
@@ -43,8 +53,8 @@ LEAN_VERBS = ("ls", "ssh", "proxy_ssh")
 """Verbs of tsh that people and OpenSSH run all day: what they need is loaded when it is needed."""
 
 _REPORT = (
-    "import sys\n{body}\nprint(','.join(m for m in {heavy!r} if m in sys.modules), len(sys.modules), sep=';',"
-    " file=sys.stderr)"
+    "import sys\n{body}\nloaded = ','.join(m for m in {heavy!r} if sys.modules.get(m))\n"
+    "print(loaded, len(sys.modules), sep=';', file=sys.stderr)"
 )
 
 
@@ -72,6 +82,16 @@ def test_a_program_starts_with_its_allowed_modules_only(module: str) -> None:
 def test_a_verb_of_every_day_is_lean(verb: str) -> None:
     heavy, _ = loaded_by(f"import pkgs.clients.tsh.verbs.{verb}")
     assert heavy <= {"socket", "ssl"}, f"tsh {verb} loads {sorted(heavy - {'socket', 'ssl'})}"
+
+
+def test_the_process_of_a_connection_is_lean() -> None:
+    """What the SSH Service's spawner loads, every host has in memory."""
+    heavy, _ = loaded_by(
+        "import pkgs.agents.ssh.session.child, pkgs.common.ssh.process.rehearsal\n"
+        "assert 'pkgs.common.resources.kinds' not in sys.modules"
+    )
+    of_paramiko = {"bcrypt", "cryptography", "email", "logging", "nacl", "paramiko", "subprocess"}
+    assert heavy <= of_paramiko | {"ctypes", "msgspec", "socket"}, sorted(heavy)
 
 
 def test_policy_is_tested_without_anything_that_connects() -> None:

@@ -11,20 +11,15 @@ import pwd
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from pkgs.agents.ssh.forwards import Forwards
+from pkgs.agents.ssh.forwards import Forwards, FromForwarding
 from pkgs.agents.ssh.holds import Holds
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.wanted import wanted_of
 from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.messages import (
     Account,
-    ForwardEnded,
-    ListenerClosed,
     NoAccount,
     OnTerminal,
-    OpenAgent,
-    OpenForward,
-    OpenListener,
 )
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
@@ -224,7 +219,7 @@ class SshConnection:
                 self._holds.on_terminal(client.login, message, client.source)
             case Idle():
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
-            case OpenForward() | ForwardEnded() | OpenListener() | ListenerClosed() | OpenAgent():
+            case _ if isinstance(message, FromForwarding):
                 assert self._forwards is not None
                 await self._forwards.handle(message, answer)
             case _:
@@ -325,6 +320,8 @@ class SshConnection:
         assert self._own is not None
         # Who needs company gets nothing but a terminal, which waits for it (attack A30).
         on_terminal = request.pty and request.kind != "subsystem"
+        if any(session.session_id == request.recorded_as for session in self._shared.table.all()):
+            raise ProtocolError("there is a session of that id")
         session = await self._sessions.admit(
             client, request, accompanied=on_terminal, watched=on_terminal, waiting=self._own.waiting
         )

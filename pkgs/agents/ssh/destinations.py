@@ -30,6 +30,14 @@ def refusal_of(address: str) -> str:
     return ""
 
 
+def refusal_of_socket(path: str, own_folder: str) -> str:
+    """Why a unix socket is no destination; empty when it may be one. Whether the login's user may connect to
+    it is the kernel's to say, but to root it says yes for the service's own."""
+    if own_folder and path.startswith(own_folder.rstrip("/") + "/"):
+        return "this host's own agent is not forwarded to"
+    return ""
+
+
 def own_addresses() -> frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """Addresses of this host's interfaces that the kernel would treat as itself."""
     found: set[ipaddress.IPv4Address | ipaddress.IPv6Address] = set()

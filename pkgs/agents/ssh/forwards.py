@@ -1,4 +1,4 @@
-"""The service's side of what one connection forwards: ports both ways, and the client's agent.
+"""The service's side of what one connection forwards: ports and sockets both ways, the client's agent, X11.
 
 Each is decided when it is asked for, and again while it lasts. What is no longer allowed ends with the whole
 connection: the process that forwards is the user's, and need not do what it is told (ADR 0080).
@@ -22,6 +22,10 @@ from pkgs.agents.ssh.messages import (
     OpenForward,
     OpenListener,
 )
+from pkgs.agents.ssh.sockets.forwards import SocketForwards
+from pkgs.agents.ssh.sockets.messages import FromSockets
+from pkgs.agents.ssh.x11.messages import DisplayFailed, FromDisplays, OpenDisplay
+from pkgs.agents.ssh.x11.service import DisplayForwards
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.types import FieldValue
@@ -32,6 +36,10 @@ from pkgs.common.ssh.service.gate import ForwardingRights, Gate
 NO_PORTS = "port forwarding is not permitted"
 UNKNOWN = "the name does not resolve"
 NO_AGENT = "agent forwarding is not permitted"
+
+FromForwarding = (
+    OpenForward | ForwardEnded | OpenListener | ListenerClosed | OpenAgent | FromSockets | FromDisplays
+)
 
 Emit = Callable[[codes.Kind, dict[str, FieldValue]], Awaitable[None]]
 """One event of the connection, with what all of its events carry. Raises AccessError."""
@@ -53,11 +61,11 @@ class Forwards:
         self._streams: dict[int, tuple[OpenForward, list[str]]] = {}
         """What was asked for, and which addresses of it were allowed, by channel."""
         self._listeners = Listeners(self._audit)
+        self._sockets = SocketForwards(self._rights, self._audit, gate.own_folder, log)
+        self._displays = DisplayForwards(self._rights, emit, log)
         self._agent = False
 
-    async def handle(
-        self, message: OpenForward | ForwardEnded | OpenListener | ListenerClosed | OpenAgent, answer: Answer
-    ) -> None:
+    async def handle(self, message: FromForwarding, answer: Answer) -> None:
         match message:
             case OpenForward():
                 await answer(await self._open_stream(message))
@@ -69,16 +77,22 @@ class Forwards:
                 await self._listeners.closed(host, port, error)
             case OpenAgent():
                 await answer(await self._open_agent())
+            case OpenDisplay() | DisplayFailed():
+                await self._displays.handle(message, answer)
+            case _:
+                await self._sockets.handle(message, answer)
 
     def too_much(self) -> bool:
         """Whether something is forwarded that would be refused now (attack A14)."""
-        if not self._streams and not self._listeners and not self._agent:
+        if not (self._streams or self._listeners or self._sockets or self._displays or self._agent):
             return False
         now = self._gate.forwarding(self._identity, self._login, self.source, live=True)
         return (
             bool(self._streams and not now.local)
             or bool(self._listeners and not now.remote)
             or (self._agent and not now.agent)
+            or self._sockets.too_much(now)
+            or self._displays.too_much(now)
             or any(
                 self._not_to(now, request, address)
                 for request, addresses in self._streams.values()
@@ -90,9 +104,13 @@ class Forwards:
     async def close(self) -> None:
         """The process is gone, and all that it forwarded. Raises AccessError when that cannot be audited."""
         await self._listeners.close()
+        await self._sockets.close()
+
+    def _rights(self) -> ForwardingRights:
+        return self._gate.forwarding(self._identity, self._login, self.source)
 
     async def _open_stream(self, request: OpenForward) -> ForwardAnswer:
-        permitted = self._gate.forwarding(self._identity, self._login, self.source)
+        permitted = self._rights()
         if not permitted.local:
             return await self._refuse(request, permitted.why or NO_PORTS, permitted.text or NO_PORTS)
         if len(request.addresses) > MAX_ADDRESSES:
@@ -125,7 +143,7 @@ class Forwards:
         await self._audit(kind[message.what], f"{message.host}:{message.port}", message.error)
 
     async def _open_listener(self, request: OpenListener) -> ListenerAnswer:
-        permitted = self._gate.forwarding(self._identity, self._login, self.source)
+        permitted = self._rights()
         why = (permitted.why or NO_PORTS) if not permitted.remote else _not_from(permitted, request)
         if why:
             await self._listeners.refused(request.host, request.port, why)
@@ -138,7 +156,7 @@ class Forwards:
         return ListenerAnswer()
 
     async def _open_agent(self) -> AgentAnswer:
-        permitted = self._gate.forwarding(self._identity, self._login, self.source)
+        permitted = self._rights()
         why = "" if permitted.agent else permitted.why or NO_AGENT
         try:
             await self._emit(

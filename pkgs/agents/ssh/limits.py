@@ -20,7 +20,11 @@ FORWARD_DIAL_S = 10.0
 MAX_ADDRESSES = 16
 """Of a name that is forwarded to."""
 MAX_LISTENERS = 16
-"""Remote forwardings of one connection."""
+"""Remote forwardings of one connection: of ports, and likewise of unix sockets."""
+MAX_SOCKET_PATH = 107
+"""Bytes of a unix socket's path: the kernel's own bound."""
+MAX_REAL_PATH = 4096
+"""Characters of what it is called once no link is left in it."""
 LISTEN_BACKLOG = 64
 EXIT_WAIT_S = 15.0
 """How long a process whose client is gone may take to end what it started."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pkgs.agents.ssh.sockets.messages import FromSockets, SocketAnswer
 from pkgs.agents.ssh.together.messages import FromTogether, ToTogether
+from pkgs.agents.ssh.x11.messages import DisplayAnswer, FromDisplays
 from pkgs.common.ssh.process.messages import Idle, Message, OfferAnswer, Refused, Signature
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
@@ -132,6 +134,8 @@ FromProcess = (
     | OpenListener
     | ListenerClosed
     | OpenAgent
+    | FromSockets
+    | FromDisplays
     | FromTogether
 )
 ToProcess = (
@@ -143,5 +147,7 @@ ToProcess = (
     | ForwardAnswer
     | ListenerAnswer
     | AgentAnswer
+    | SocketAnswer
+    | DisplayAnswer
     | ToTogether
 )

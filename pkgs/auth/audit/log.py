@@ -18,7 +18,7 @@ from pkgs.auth.backend.writer import SqliteFile
 from pkgs.common.api.audit import AuditVerdict, SearchEvents, StoredEvent
 from pkgs.common.errors import InputError, LimitExceededError, UnavailableError
 from pkgs.common.events import chain
-from pkgs.common.events.codes import SESSION_END, SESSION_START, UNKNOWN
+from pkgs.common.events.codes import RELAYED_TO, SESSION_DATA, SESSION_END, SESSION_START, UNKNOWN
 from pkgs.common.events.format import from_json, to_json, unix_time
 from pkgs.common.events.types import Event
 
@@ -39,6 +39,7 @@ CREATE INDEX IF NOT EXISTS sessions_started ON sessions (started);
 """
 
 
+_ONLY_BY_OWNER = frozenset({SESSION_START.event, SESSION_END.event, SESSION_DATA.event})
 NOT_RECORDED = -1
 """As a size: no recording is stored."""
 
@@ -217,6 +218,8 @@ def _tell_session(db: sqlite3.Connection, event: Event, sid: str, host_id: str, 
     """Claim a session at its start, note its end, and refuse a host that tells of another's (attack A39)."""
     row = db.execute("SELECT host_id FROM sessions WHERE sid = ?", (sid,)).fetchone()
     if row is not None and row[0] != host_id:
+        if event.event not in _ONLY_BY_OWNER and _is_relayed_to(db, sid, row[0], host_id):
+            return
         raise InputError(
             f"session {sid} belongs to another host", detail=f"told by {host_id}, owned by {row[0]}"
         )
@@ -245,6 +248,14 @@ def _tell_session(db: sqlite3.Connection, event: Event, sid: str, host_id: str, 
                 "UPDATE sessions SET participants = ? WHERE sid = ?",
                 (msgspec.json.encode(people).decode(), sid),
             )
+
+
+def _is_relayed_to(db: sqlite3.Connection, sid: str, owner: str, host_id: str) -> bool:
+    """Whether the proxy that keeps the record of a session has said that it passes it on to this host."""
+    row = db.execute(
+        "SELECT body FROM events WHERE sid = ? AND type = ? AND source = ?", (sid, SESSION_START.event, owner)
+    ).fetchone()
+    return row is not None and _text(from_json(row[0]), RELAYED_TO) == host_id
 
 
 def _text(event: Event, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -43,11 +44,7 @@ class InventoryHandlers:
     def _checked(self, server: Node | Proxy, ttl_s: int) -> Node | Proxy:
         if not valid_host_name(server.spec.hostname):
             raise InputError(f"hostname {server.spec.hostname[:80]!r} is not allowed")
-        labels = {k: v for k, v in server.metadata.labels.items() if k != ORIGIN}
-        if len(labels) > limits.MAX_LABELS:
-            raise InputError(f"a server may have {limits.MAX_LABELS} labels")
-        if any(len(text) > limits.MAX_LABEL_TEXT for pair in labels.items() for text in pair):
-            raise InputError(f"label names and values may have {limits.MAX_LABEL_TEXT} characters")
+        labels = checked_labels(server.metadata.labels)
         ttl = min(max(ttl_s, limits.HEARTBEAT_TTL_MIN_S), limits.HEARTBEAT_TTL_MAX_S)
         expires = datetime.fromtimestamp(int(self._store.backend.clock()) + ttl, UTC)
         metadata = Metadata(name=server.name, labels=labels, expires=expires)
@@ -56,3 +53,13 @@ class InventoryHandlers:
         if len(encode(checked)) > limits.HEARTBEAT_BYTES:
             raise LimitExceededError(f"a server may tell {limits.HEARTBEAT_BYTES:,} bytes about itself")
         return checked
+
+
+def checked_labels(told: Mapping[str, str]) -> dict[str, str]:
+    """The labels that a host may give itself. Raises InputError for too many, or too long ones."""
+    labels = {k: v for k, v in told.items() if k != ORIGIN}
+    if len(labels) > limits.MAX_LABELS:
+        raise InputError(f"a server may have {limits.MAX_LABELS} labels")
+    if any(len(text) > limits.MAX_LABEL_TEXT for pair in labels.items() for text in pair):
+        raise InputError(f"label names and values may have {limits.MAX_LABEL_TEXT} characters")
+    return labels

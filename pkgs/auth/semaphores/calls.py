@@ -42,6 +42,7 @@ class SemaphoreHandlers:
             login=request.login,
             source_addr=request.client_addr,
             now=self._permissions.now(),
+            relayed_to=host.name,
         )
         if user.kind is not PeerKind.USER or user.cluster != host.cluster:
             raise DeniedError("not a user of this cluster")

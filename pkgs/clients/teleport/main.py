@@ -28,6 +28,10 @@ TOOL = Tool(
             "Agents.",
             {"configure": Verb(_VERBS + "node_configure", "Print the configuration of an agent")},
         ),
+        "join": Group(
+            "Join a cluster without an agent.",
+            {"openssh": Verb(_VERBS + "join_openssh", "Make this host's OpenSSH server one of the cluster")},
+        ),
         "status": Verb(_VERBS + "status", "Show the services of this host and the current session"),
         "debug": Group(
             "Ask the running services of this host.",

@@ -86,6 +86,50 @@ class UnitSettings:
     fd_limit: int
 
 
+def openssh_units(settings: UnitSettings) -> dict[str, str]:
+    """By file name: what renews the certificate of a server that has joined without an agent."""
+    program = _escaped(settings.program_dir / "teleport")
+    return {
+        "teleport-openssh.service": f"""\
+# Written by `teleport install systemd`. Local changes belong into a drop-in (systemctl edit).
+[Unit]
+Description=Teleport: renew what this host's OpenSSH server shows and trusts
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+EnvironmentFile=-{_escaped(settings.env_file)}
+ExecStart={program} join openssh --renew --data-dir={_escaped(settings.data_dir)}
+TimeoutStartSec=300
+LimitCORE=0
+UMask=0077
+# Runs as root: it writes sshd's configuration, has sshd judge it, and restarts it.
+ProtectHome=yes
+PrivateTmp=yes
+ProtectClock=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictRealtime=yes
+LockPersonality=yes
+""",
+        "teleport-openssh.timer": """\
+# Written by `teleport install systemd`. Local changes belong into a drop-in (systemctl edit).
+[Unit]
+Description=Teleport: renew what this host's OpenSSH server shows and trusts, daily
+
+[Timer]
+OnCalendar=daily
+RandomizedDelaySec=4h
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+""",
+    }
+
+
 def file_name(service: Service) -> str:
     """The unit's name."""
     return f"teleport-{service}.service"

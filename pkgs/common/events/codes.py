@@ -143,6 +143,9 @@ ACCESS_GRAPH_UPDATE = Kind("access_graph_settings.update", "TCAGC003I")
 UPGRADE_WINDOW_UPDATE = Kind("upgradewindowstart.update", "TUW01I")
 
 # Sessions.
+RELAYED_TO = "relayed_to"
+"""Field of the events of a session whose record a proxy keeps: host id of the agent that it passes it on to,
+which tells what only it can see. Not of the field."""
 SESSION_START = Kind("session.start", "T2000I")
 SESSION_JOIN = Kind("session.join", "T2001I")
 SESSION_RESIZE = Kind("resize", "T2002I")

@@ -52,7 +52,6 @@ from pkgs.common.membership.route import (
     member_context,
     unverified_context,
 )
-from pkgs.common.membership.webjoin import join_by_web
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.pins import check_pin
 from pkgs.common.resources.durations import parse_duration
@@ -197,6 +196,9 @@ def _way(plan: JoinPlan, clock: Clock, log: logging.Logger, expired: HostIdentit
             "and becomes this host's cluster. Use --ca-pin instead.",
             plan.route.addrs[0],
         )
+    # Once in a host's life; the library's client of the web need not stay in every service.
+    from pkgs.common.membership.webjoin import join_by_web
+
     return partial(join_by_web, plan.route.addrs[0], insecure=plan.config.insecure), token
 
 

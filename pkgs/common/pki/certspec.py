@@ -56,6 +56,9 @@ class UserCertSpec(msgspec.Struct, frozen=True, kw_only=True):
     custom_extensions: dict[str, str] = {}
     """Name to value of what the roles add to the SSH certificate for others to read; never for ourselves."""
     force_command: str = ""
+    relayed_to: str = ""
+    """SSH only: the one host that takes the certificate, from the proxy `relayed_by`. Both or neither."""
+    relayed_by: str = ""
     oldssh: bool = False
     """Leave out the extensions that old servers choke on (role option `cert_format: oldssh`)."""
     serial: int = 0
@@ -98,6 +101,9 @@ def check_user_spec(spec: UserCertSpec) -> None:
     check_times(spec.valid_after, spec.valid_before)
     if math.isinf(spec.valid_before):
         raise InputError("a user certificate must expire")
+    for host in (spec.relayed_to, spec.relayed_by):
+        if (spec.relayed_to or spec.relayed_by) and not valid_host_id(host):
+            raise InputError("a relayed certificate names its server and its proxy")
 
 
 def _check_extensions(spec: UserCertSpec) -> None:
@@ -142,6 +148,8 @@ def spec_from_identity(identity: Identity, *, valid_after: float, **changes: Any
     Expiry may only come earlier (attack A34): a later one raises InputError."""
     if identity.kind is not PeerKind.USER:
         raise InputError("only a user's certificates can be reissued")
+    if identity.relayed_by:
+        raise InputError("a certificate for passing a user on is not reissued")
     spec = UserCertSpec(
         user=identity.name,
         cluster=identity.cluster,

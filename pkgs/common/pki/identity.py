@@ -78,6 +78,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     extensions: tuple[str, ...] = ()
     """Flag extensions of an SSH certificate: permit-pty, permit-agent-forwarding, ..."""
     force_command: str = ""
+    relayed_by: str = ""
+    """Host id of the proxy that logs in for the user and keeps the session's record; empty: themselves."""
     serial: int = 0
 
     @property

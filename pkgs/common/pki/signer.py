@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -13,7 +13,9 @@ from pkgs.common.errors import InputError
 from pkgs.common.pki import keys
 from pkgs.common.pki.ssh import key as sshkey
 from pkgs.common.pki.ssh.key import PrivateKey
-from pkgs.common.resources.kinds import CertAuthority
+
+if TYPE_CHECKING:
+    from pkgs.common.resources.kinds import CertAuthority  # not in the process of every SSH connection
 
 
 @dataclass(frozen=True, slots=True, repr=False)

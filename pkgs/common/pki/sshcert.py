@@ -24,7 +24,7 @@ from pkgs.common.pki.ssh import ext as sshext
 from pkgs.common.pki.ssh import key as sshkey
 from pkgs.common.pki.ssh import wire as sshwire
 from pkgs.common.pki.ssh.key import line_to_blob
-from pkgs.common.pki.ssh.parse import CertType, UnverifiedCert, parse_cert
+from pkgs.common.pki.ssh.parse import RELAYED, CertType, UnverifiedCert, parse_cert
 from pkgs.common.pki.ssh.wire import WireError
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import CaType
@@ -45,16 +45,25 @@ _NO = "certificate is not accepted"
 
 
 def verify_user_cert(
-    blob: bytes, *, trust: Trust, login: str | None, source_addr: str, now: float
+    blob: bytes,
+    *,
+    trust: Trust,
+    login: str | None,
+    source_addr: str,
+    now: float,
+    relayed_to: str = "",
 ) -> Identity:
     """The user behind a certificate offered for logging in as `login` from `source_addr`.
 
     Raises TrustError when the certificate is not to be believed and DeniedError when it is genuine but
     not for this login, address or moment. `login` None: any principal, for a gate that passes the
-    connection on. An `Identity` from a pinned certificate is pinned to `source_addr` itself."""
+    connection on. An `Identity` from a pinned certificate is pinned to `source_addr` itself. A certificate
+    by which a proxy passes a user on is taken by the host `relayed_to` alone, and by nobody else."""
     cert, cluster = _verify(blob, trust, CertType.USER, "user")
     if login is not None and not valid_login(login):  # attack A17
         raise DeniedError("not a valid login name", detail="login has a bad syntax")
+    if cert.critical.relayed_to and cert.critical.relayed_to != relayed_to:  # attack A40
+        raise TrustError(_NO, detail="it is for being passed on to another host")
     if not cert.key_id:
         raise TrustError(_NO, detail="no user name")
     if not cert.principals:  # attack A04
@@ -87,6 +96,7 @@ def verify_user_cert(
         expires_at=float(cert.valid_before),
         source_addr=pinned,
         force_command=cert.critical.force_command,
+        relayed_by=cert.critical.relayed_by,
         serial=cert.serial,
     )
 
@@ -175,6 +185,8 @@ def sign_user_cert(signer: SshSigner, spec: UserCertSpec, public_line: str) -> s
         critical["force-command"] = spec.force_command
     if spec.source_addr:
         critical["source-address"] = str(_single_address(spec.source_addr))
+    if spec.relayed_to:
+        critical[RELAYED] = f"{spec.relayed_to} {spec.relayed_by}"
     return _sign(
         signer,
         public_line,

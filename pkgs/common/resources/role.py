@@ -221,8 +221,10 @@ class TimeWindow(Spec, frozen=True, kw_only=True):
 class SshForwardRule(Spec, frozen=True, kw_only=True):
     """Where connections may be forwarded. Not of the field."""
 
-    to: str
+    to: str = ""
     """An IP address or network, a host name, or a pattern of names."""
+    unix: str = ""
+    """In place of `to`: the path of a unix socket, or a pattern of paths."""
     ports: list[str] = []
     """`443`, `8000-8999`; none: all."""
     direction: Literal["local", "remote"] = "local"

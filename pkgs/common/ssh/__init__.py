@@ -5,3 +5,9 @@ No other room imports paramiko, and no paramiko type leaves this one. A server c
 check of the user's certificate and every decision come from the service's main process. `sessions` keeps
 the record of what users did. Must not know what a node or a role allows.
 """
+
+import sys
+
+# paramiko's reader of client configurations, which nothing here uses, loads a task runner where there is one,
+# and asyncio with it: some megabytes in every process that speaks SSH. It works without.
+sys.modules.setdefault("invoke", None)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ from paramiko.ssh_exception import SSHException
 from pkgs.common.ssh import algorithms, wire
 from pkgs.common.ssh.auth import CertificateAuth
 from pkgs.common.ssh.channel import Channel, Owner
-from pkgs.common.ssh.forwarding import Opening, Waiting, read_remote_forward
+from pkgs.common.ssh.forwarding import Opening, Waiting, read_remote_forward, read_unix_forward
 from pkgs.common.ssh.limits import (
     CHANNEL_PACKET,
     MAX_CHANNEL_OPENS,
@@ -48,9 +48,10 @@ from pkgs.common.ssh.owner import (
     HostKey,
     LoginOwner,
     OpenRefused,
+    UnixForwarder,
 )
 from pkgs.common.ssh.packets import RawMessage
-from pkgs.common.ssh.requests import read_direct_tcp, read_request
+from pkgs.common.ssh.requests import read_direct_tcp, read_direct_unix, read_request
 from pkgs.common.ssh.signature import PLAIN_ALGORITHMS
 from pkgs.common.ssh.transport import DISCONNECT, KEEP_ALIVE, Channels, OrderedTransport, reader_of
 
@@ -58,6 +59,7 @@ _OPEN_CONFIRMATION = b"\x5b"
 _OPEN_FAILURE = b"\x5c"
 _REQUEST_SUCCESS = b"\x51"
 _REQUEST_FAILURE = b"\x52"
+_DIRECT_UNIX = "direct-streamlocal@openssh.com"
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 
@@ -120,16 +122,20 @@ class _Transport(OrderedTransport):
         if self._global_requests > MAX_GLOBAL_REQUESTS:
             raise SSHException("too many global requests")
         want_reply = reader.boolean()
-        forward = read_remote_forward(kind.decode(errors="replace"), reader)
+        told = self._listen(kind.decode(errors="replace"), reader)
+        if want_reply:
+            self.post(_REQUEST_FAILURE if told is None else _REQUEST_SUCCESS + told)
+
+    def _listen(self, kind: str, reader: wire.Reader) -> bytes | None:
+        """Begin or stop listening for the peer, if that is what it asks; what it is told, or None: no."""
+        if (unix := read_unix_forward(kind, reader)) is not None:
+            return b"" if isinstance(self.owner, UnixForwarder) and self.owner.unix_forward(unix) else None
+        forward = read_remote_forward(kind, reader)
         port = self.owner.remote_forward(forward) if forward is not None else None
-        if not want_reply:
-            return
         if forward is None or port is None:
-            self.post(_REQUEST_FAILURE)
-        else:
-            # The port is told to a client that left it open (RFC 4254, 7.1).
-            told = wire.uint32(port) if forward.port == 0 and not forward.cancel else b""
-            self.post(_REQUEST_SUCCESS + told)
+            return None
+        # The port is told to a client that left it open (RFC 4254, 7.1).
+        return wire.uint32(port) if forward.port == 0 and not forward.cancel else b""
 
     def open_channel_for(
         self, kind: str, body: bytes, opened: Callable[[Channel], Owner], failed: Callable[[], None]
@@ -176,13 +182,15 @@ class _Transport(OrderedTransport):
                 raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many channels")
             if packet < MIN_REMOTE_PACKET:
                 raise OpenRefused(OPEN_PROHIBITED, "maximum packet size is too small")
-            if kind not in ("session", "direct-tcpip"):
-                raise OpenRefused(OPEN_UNKNOWN_TYPE, "unknown channel type")
             channel = self._new_channel(remote, window, min(packet, CHANNEL_PACKET))
             if kind == "session":
                 channel.owner = self.owner.open_session(channel)
-            else:
+            elif kind == "direct-tcpip":
                 channel.owner = self.owner.open_direct_tcp(channel, read_direct_tcp(reader))
+            elif kind == _DIRECT_UNIX and isinstance(self.owner, UnixForwarder):
+                channel.owner = self.owner.open_direct_unix(channel, read_direct_unix(reader))
+            else:
+                raise OpenRefused(OPEN_UNKNOWN_TYPE, "unknown channel type")
         except OpenRefused as refusal:
             self._refuse_open(remote, refusal.code, refusal.text)
             return

@@ -41,6 +41,27 @@ def read_remote_forward(kind: str, reader: Reader) -> RemoteForward | None:
     return RemoteForward(host, port, cancel=kind.startswith("cancel"))
 
 
+@dataclass(frozen=True, slots=True)
+class UnixForward:
+    """`streamlocal-forward@openssh.com` and its `cancel-`: a socket (OpenSSH's PROTOCOL, 2.4)."""
+
+    path: bytes
+    """As the client wrote it."""
+    cancel: bool = False
+
+
+def read_unix_forward(kind: str, reader: Reader) -> UnixForward | None:
+    """Parse the body of a global request; None for one of another kind. Raises WireError."""
+    if kind not in ("streamlocal-forward@openssh.com", "cancel-streamlocal-forward@openssh.com"):
+        return None
+    return UnixForward(reader.string(), cancel=kind.startswith("cancel"))
+
+
+def forwarded_unix(asked: UnixForward) -> bytes:
+    """What an open of `forwarded-streamlocal@openssh.com` says beside the windows."""
+    return string(asked.path) + string("")
+
+
 def forwarded_tcp(asked: RemoteForward, port: int, origin: tuple[str, int]) -> bytes:
     """What an open of `forwarded-tcpip` says beside the windows (RFC 4254, 7.2)."""
     return string(asked.host) + uint32(port) + string(origin[0]) + uint32(origin[1])

@@ -24,6 +24,8 @@ MAX_CHANNEL_OPENS = 100_000
 """In the life of one connection."""
 MAX_PENDING_OPENS = 64
 """Channels that this side asked for and the peer has not answered."""
+UNREAD_S = 60.0
+"""How long the reader of a closed stream may leave what it was sent."""
 MAX_BIND_HOST = 1024
 """Characters of the address that a client wants listened on."""
 MAX_REQUESTS_PER_CHANNEL = 100_000

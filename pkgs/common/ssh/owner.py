@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from pkgs.common.ssh.channel import Channel, Owner
-from pkgs.common.ssh.forwarding import RemoteForward
+from pkgs.common.ssh.forwarding import RemoteForward, UnixForward
 from pkgs.common.ssh.requests import DirectTcp
 
 OPEN_PROHIBITED = 1
@@ -68,3 +68,14 @@ class ConnectionOwner(Protocol):
 
     def ended(self, reason: str) -> None:
         """The connection is gone."""
+
+
+@runtime_checkable
+class UnixForwarder(Protocol):
+    """An owner that forwards unix sockets too; for any other they are refused."""
+
+    def open_direct_unix(self, channel: Channel, path: bytes) -> Owner:
+        """As `open_direct_tcp`."""
+
+    def unix_forward(self, asked: UnixForward) -> bool:
+        """Begin or stop listening for the client; False to refuse."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pkgs.common.ssh.wire import Reader, WireError
 
@@ -75,6 +75,18 @@ class AgentForwardRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class X11Request:
+    """`x11-req` (RFC 4254, 6.3.1), as the client wrote it: nothing of it is checked yet."""
+
+    single: bool
+    """Only one connection is to be forwarded."""
+    protocol: str
+    cookie: str = field(repr=False)
+    """In hexadecimal. OpenSSH's is good for this connection only, and no less a secret."""
+    screen: int
+
+
+@dataclass(frozen=True, slots=True)
 class OtherRequest:
     """Anything else; always refused."""
 
@@ -90,6 +102,7 @@ ChannelRequest = (
     | WindowChange
     | SignalRequest
     | AgentForwardRequest
+    | X11Request
     | OtherRequest
 )
 
@@ -125,6 +138,14 @@ def read_request(kind: str, reader: Reader) -> ChannelRequest:
             return SignalRequest(reader.text())
         case "auth-agent-req@openssh.com":
             return AgentForwardRequest()
+        case "x11-req":
+            single, protocol, cookie = reader.boolean(), reader.string(), reader.string()
+            return X11Request(
+                single,
+                protocol.decode("ascii", "replace"),
+                cookie.decode("ascii", "replace"),
+                reader.uint32(),
+            )
         case _:
             return OtherRequest(kind)
 
@@ -136,3 +157,11 @@ def read_direct_tcp(reader: Reader) -> DirectTcp:
     if not 0 < port <= 0xFFFF:
         raise WireError("port is out of range")
     return DirectTcp(host, port, origin_host, origin_port)
+
+
+def read_direct_unix(reader: Reader) -> bytes:
+    """The path in an open of `direct-streamlocal@openssh.com` (OpenSSH's PROTOCOL, 2.4), as it was written.
+    Raises WireError."""
+    path = reader.string()
+    reader.string(), reader.uint32()  # reserved
+    return path

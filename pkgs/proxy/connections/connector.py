@@ -35,6 +35,7 @@ from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.source import check_source
 from pkgs.common.resources.kinds import Node
 from pkgs.common.resources.kinds.servers import OPENSSH
+from pkgs.common.resources.kinds.settings import PROXY_MODES
 from pkgs.common.runtime.clock import Clock
 from pkgs.proxy import limits
 from pkgs.proxy.connections.routing import choose, find, parse_target
@@ -83,7 +84,7 @@ class Connector:
         clock: Clock,
         log: logging.Logger,
     ) -> None:
-        """`terminate` gives a stream on which this proxy stands for a server without an agent."""
+        """`terminate` gives a stream on which this proxy stands for a server."""
         self._cache = cache
         self._tunnels = tunnels
         self._emitter = emitter
@@ -119,7 +120,10 @@ class Connector:
             raise
         await self._check_locks(identity, client_addr, login)
         node = await self._route(identity, target, client_addr, login)
-        stream = await self._dial(node, client_addr, service, target)
+        if self._ends_here(node, login):
+            stream = await self._terminate(node, client_addr)
+        else:
+            stream = await self.dial_agent(node, client_addr, service, target)
         try:
             await self._emit_connect(identity, node, client_addr, login)
         except BaseException:
@@ -181,9 +185,17 @@ class Connector:
                 raise DeniedError(f"access to {hostname} denied\n{story}", reasons=reasons)
         return choose(target, visible, networking, cache.cluster_name)
 
-    async def _dial(self, node: Node, client_addr: str, service: str, target: str) -> Stream:
+    def _ends_here(self, node: Node, login: str) -> bool:
+        """Whether the user's SSH ends at this proxy. Who joins a session comes to an agent, which knows it;
+        whoever only says so is recorded there."""
         if node.sub_kind == OPENSSH:
-            return await self._terminate(node, client_addr)
+            return True
+        return self._cache.recording_config.spec.mode in PROXY_MODES and login != JOIN_LOGIN
+
+    async def dial_agent(
+        self, node: Node, client_addr: str, service: str = "ssh", target: str = ""
+    ) -> Stream:
+        """A stream to an agent, which is told who is calling from where. Raises AccessError."""
         if self._tunnels.holds(node.name):
             stream = await self._tunnels.take(node.name)
             try:

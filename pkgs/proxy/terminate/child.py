@@ -13,13 +13,13 @@ import socket
 import time
 from typing import Literal
 
-from pkgs.common.errors import AccessError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, UnavailableError
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.client.connection import Connection as Outgoing
 from pkgs.common.ssh.client.connection import connect
-from pkgs.common.ssh.client.hosts import ByAuthority, trust_in_hosts
+from pkgs.common.ssh.client.hosts import ByAuthority, Unchecked, trust_in_hosts
 from pkgs.common.ssh.client.login import UserKey
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward
@@ -69,6 +69,7 @@ class Child:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self.permit_pty = False
+        self.has_agent = False
         self._start = start
         self._link = Link(monitor, self.loop, _ANSWERS, self._told_to_end, (Target,), self._reached)
         login = Login(self._link, LoggedIn, self._logged_in)
@@ -93,8 +94,14 @@ class Child:
             self._target = self._reach(user)
         except AccessError as problem:
             self._link.tell(NoTarget(reason=f"{problem.message} {problem.detail}".strip()))
-            raise LoginRefused(inert(problem.message), final=True) from None
+            raise LoginRefused(self._told(problem), final=True) from None
         self.loop.call_soon(lambda: watch_idle(self.loop, self._heard_at, answer.idle_timeout_s, self._idle))
+
+    def _told(self, problem: AccessError) -> str:
+        """What the user reads: of an agent that refuses the login, its own words."""
+        said = problem.reasons if self.has_agent and isinstance(problem, DeniedError) else ()
+        lines = [inert(line) for text in said for line in text.splitlines() if line.strip()]
+        return "; ".join(lines) or inert(problem.message)
 
     def _reach(self, login: str) -> Outgoing:
         """Log in to the server, as the user, who is told nothing of it but a failure."""
@@ -109,8 +116,11 @@ class Child:
             close_all(fds)
             raise UnavailableError(target.refusal or "the server cannot be reached")
         sock = socket.socket(fileno=fds[0])
-        host = ByAuthority(trust_in_hosts(target.host_authorities, target.cluster), target.names, time.time)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.has_agent = target.has_agent
+        trust = trust_in_hosts(target.host_authorities, target.cluster)
+        host = ByAuthority(trust, target.names, time.time) if target.checks_host_key else Unchecked()
+        if sock.family != socket.AF_UNIX:  # the way to an agent
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         user_key = UserKey.load(target.certificate, key.private_pem)
         left = max(1.0, until - time.monotonic())
         return connect(sock, login, user_key, host, deadline_s=left, ended=self._target_ended)

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import msgspec
 
 from pkgs.common.access.options.forwarding import ANYWHERE
-from pkgs.common.api.openssh import IssueOpensshUserCert, LoginProof
-from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, ProtocolError
+from pkgs.common.api.openssh import IssueOpensshUserCert, IssueRelayCert, LoginProof, OpensshLogin
+from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, ProtocolError, UnavailableError
 from pkgs.common.events import codes
 from pkgs.common.events.types import Emitter, FieldValue
 from pkgs.common.net.dial import split_host_port
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import Node
+from pkgs.common.resources.kinds.settings import PROXY_MODES
 from pkgs.common.rpc.calls import AsyncClient
 from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
@@ -61,7 +62,7 @@ class Shared:
     emitter: Emitter
     recorder: Recorder
     unfinished: Unfinished
-    dial: Callable[[Node], Awaitable[socket.socket]]
+    reach: Callable[[Node, str], Awaitable[socket.socket]]
     log: logging.Logger
     host_id: str
     """The proxy's own."""
@@ -112,7 +113,7 @@ class Terminated:
 
     async def authenticated(self, user: str, identity: Identity, blob: bytes) -> Message:
         options = self._gate.options(identity, user, self._source)
-        if options.max_connections:
+        if options.max_connections and not self._gate.passes_on:
             # A place would have to be taken as an agent takes it; without one there could be more.
             raise DeniedError(
                 "your roles limit your connections, which cannot be counted on a server without an agent"
@@ -123,8 +124,9 @@ class Terminated:
         self._proof = LoginProof(
             session_id=session_id, login=user, algorithm=algorithm, certificate=blob, signature=signature
         )
+        relayed_to = self._gate.node().name if self._gate.passes_on else ""
+        self._audit.logs_in(identity, user, relayed_to)
         self._idle_timeout_s = options.client_idle_timeout_s
-        self._audit.logs_in(identity, user)
         self.client = Client(identity, user, blob, self._source)
         self._shared.log.info(
             "login", extra={"user": identity.name, "login": user, "addr": self._client_addr}
@@ -177,16 +179,8 @@ class Terminated:
             raise ProtocolError("a connection has one server")
         try:
             node = self._gate.node()
-            issued = await self._shared.client.call(
-                IssueOpensshUserCert(
-                    node=node.name,
-                    proof=proof,
-                    client_addr=self._client_addr,
-                    ssh_public_key=message.public_key,
-                ),
-                deadline_s=CERT_CALL_S,
-            )
-            sock = await self._shared.dial(node)
+            issued = await self._certificate(node, proof, message.public_key)
+            sock = await self._shared.reach(node, self._client_addr)
         except AccessError as problem:
             self._shared.log.warning("a server is not reached: %s", problem, extra={"detail": problem.detail})
             await answer(Target(refusal=inert(problem.message)))
@@ -197,10 +191,30 @@ class Terminated:
                     certificate=issued.ssh_cert,
                     host_authorities=self._gate.cache.trust.ssh_ca_lines("host"),
                     cluster=self._gate.cache.cluster_name,
-                    names=[node.spec.hostname, node.name],
+                    names=issued.server_names,
+                    checks_host_key=self._checks_host_key(node, issued.server_names),
+                    has_agent=self._gate.passes_on,
                 ),
                 fds=(sock.fileno(),),
             )
+
+    async def _certificate(self, node: Node, proof: LoginProof, public_key: str) -> OpensshLogin:
+        kind = IssueRelayCert if self._gate.passes_on else IssueOpensshUserCert
+        request = kind(node=node.name, proof=proof, client_addr=self._client_addr, ssh_public_key=public_key)
+        try:
+            return await self._shared.client.call(request, deadline_s=CERT_CALL_S)
+        except UnavailableError as problem:
+            # Where the Auth Service is, is nothing for users.
+            raise UnavailableError(
+                "the Auth Service cannot be asked now; try again later", detail=problem.message
+            ) from problem
+
+    def _checks_host_key(self, node: Node, names: list[str]) -> bool:
+        """Where proxies record, a cluster may take a server's word for who it is: one that an administrator
+        has described. Agents, and servers that have joined, always prove themselves."""
+        spec = self._gate.cache.recording_config.spec
+        described = node.spec.hostname in names and not self._gate.passes_on
+        return spec.proxy_checks_host_keys or spec.mode not in PROXY_MODES or not described
 
     # While it lasts.
 
@@ -223,7 +237,8 @@ class Terminated:
         session = await self._sessions.admit(client, request)
         if isinstance(session, Refused):
             return session
-        if request.kind == "subsystem" and request.command != _SFTP and not session.forced:
+        known = self._gate.passes_on or request.command == _SFTP
+        if request.kind == "subsystem" and not known and not session.forced:
             await self._audit.rejected(request, NO_SUBSYSTEM)  # attack A21
             return Refused(text=NO_SUBSYSTEM)
         return await self._sessions.begin(session)
@@ -233,7 +248,7 @@ class Terminated:
         if permitted:
             self._forwards.add(request.channel)
             return ForwardAnswer()
-        await self._forward_ended(
+        await self._tell_forward(
             ForwardEnded(
                 channel=request.channel, host=request.host, port=request.port, what="failed", error=why
             )
@@ -241,14 +256,19 @@ class Terminated:
         return ForwardAnswer(refusal=text)
 
     def _may_forward(self, client: Client, *, live: bool = False) -> tuple[bool, str, str]:
-        """Whether; why not, for the audit; and what the user is told. The server's own sshd looks names up,
-        so where a role lists or denies destinations, none can be checked: then no."""
+        """Whether; why not, for the audit; and what the user is told. A server's own sshd looks names up,
+        so where a role lists or denies destinations, none can be checked: then no. An agent checks them."""
         rights = self._gate.forwarding(client.identity, client.login, client.source, live=live)
-        return rights.local and rights.to == ANYWHERE, rights.why or NO_PORTS, rights.text or NO_PORTS
+        checked = rights.to == ANYWHERE or self._gate.passes_on
+        return rights.local and checked, rights.why or NO_PORTS, rights.text or NO_PORTS
 
     async def _forward_ended(self, message: ForwardEnded) -> None:
         if message.what != "started":
             self._forwards.discard(message.channel)
+        if not self._gate.passes_on:  # which knows the address, and tells of it
+            await self._tell_forward(message)
+
+    async def _tell_forward(self, message: ForwardEnded) -> None:
         kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
         fields: dict[str, FieldValue] = {
             "addr": f"{message.host}:{message.port}",

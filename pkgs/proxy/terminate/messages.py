@@ -35,6 +35,9 @@ class Target(Message, frozen=True, kw_only=True):
     host_authorities: list[str] = []
     cluster: str = ""
     names: list[str] = []
+    checks_host_key: bool = True
+    has_agent: bool = False
+    """It is told which session each one is, and what the user says about its company."""
     refusal: str = ""
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from pkgs.common.api.openssh import IssueOpensshHostCert
 from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, UnavailableError
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
+from pkgs.common.net.relay import relay
 from pkgs.common.net.stream import Stream, adopt
 from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.signer import SshSigner
@@ -35,13 +37,23 @@ from pkgs.proxy.terminate.messages import FromProcess
 _MODES = {"off": "off", "node-sync": "node-sync", "proxy-sync": "node-sync"}
 
 
+class Ways(Protocol):
+    """How servers are reached. Both raise AccessError."""
+
+    async def dial_registered(self, node: Node) -> socket.socket:
+        """A connection to the address of a server without an agent."""
+
+    async def dial_agent(self, node: Node, client_addr: str) -> Stream:
+        """A stream to an agent, which is told where its user comes from."""
+
+
 class Terminator:
     """Made with the proxy; its processes are started when the first user comes."""
 
     def __init__(
         self,
         member: Member,
-        dial: Callable[[Node], Awaitable[socket.socket]],
+        ways: Ways,
         folder: Path,
         clock: Clock,
         reviews: Reviews,
@@ -51,13 +63,15 @@ class Terminator:
     ) -> None:
         self._member = member
         self._now = clock.now
+        self._ways = ways
+        self._relays: set[asyncio.Task[None]] = set()
         self._reviews = reviews
         self._log = log
         key = new_ssh_key()
         self._public_line = key.public_line
         self._signer = SshSigner.load(key.private_pem)
         """The host key that users see: of this run of this proxy, in memory only."""
-        self._certificates: dict[tuple[str, str], tuple[float, HostKey]] = {}
+        self._certificates: dict[tuple[str, ...], tuple[float, HostKey]] = {}
         self._open: set[Terminated] = set()
         self._starting = asyncio.Lock()
         self._started = False
@@ -76,7 +90,7 @@ class Terminator:
             emitter=member.emitter,
             recorder=self._recorder,
             unfinished=self._unfinished,
-            dial=dial,
+            reach=self._reach,
             log=log,
             host_id=member.identity.host_id,
             counts=self._count,
@@ -100,7 +114,13 @@ class Terminator:
         """A stream on which this proxy is that server. Raises AccessError."""
         await self._ready()
         host_key = await self._host_key(node)
-        gate = Gate(self._member.cache, lambda: self._registered(node.name), self._now)
+        has_agent = node.sub_kind != OPENSSH
+        gate = Gate(
+            self._member.cache,
+            lambda: self._registered(node.name, has_agent=has_agent),
+            self._now,
+            passes_on=has_agent,
+        )
 
         def make(start: Start, end: Callable[[str], None]) -> Terminated:
             made = Terminated(self._shared, gate, node, start, end, self._forget)
@@ -120,12 +140,33 @@ class Terminator:
     async def close(self) -> None:
         if self._started:
             await self._pool.close()
+        for task in self._relays:
+            task.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
         await self._recorder.close()
 
-    def _registered(self, node_id: str) -> Node:
+    async def _reach(self, node: Node, client_addr: str) -> socket.socket:
+        if node.sub_kind == OPENSSH:
+            return await self._ways.dial_registered(node)
+        stream = await self._ways.dial_agent(node, client_addr)
+        ours, theirs = socket.socketpair()
+        try:
+            ours.setblocking(False)
+            inner = await adopt(ours)
+        except BaseException:
+            stream.abort()
+            ours.close()
+            theirs.close()
+            raise
+        task = asyncio.create_task(_pass(inner, stream), name="stream to an agent")
+        self._relays.add(task)
+        task.add_done_callback(self._relays.discard)
+        return theirs
+
+    def _registered(self, node_id: str, *, has_agent: bool) -> Node:
         """The server as it is now. Raises DeniedError when it is gone."""
         node = self._member.cache.nodes.get(node_id)
-        if node is None or node.sub_kind != OPENSSH:
+        if node is None or (node.sub_kind != OPENSSH) != has_agent:
             raise DeniedError("the server is not registered any more")
         return node
 
@@ -146,8 +187,8 @@ class Terminator:
                 self._started = True
 
     async def _host_key(self, node: Node) -> HostKey:
-        """The certificate that users see, for this server's name as it is now."""
-        place = (node.name, node.spec.hostname)
+        """The certificate that users see, for this server's names as they are now."""
+        place = (node.name, node.spec.hostname, *node.spec.public_addrs)
         known = self._certificates.get(place)
         if known is not None and self._now() < known[0] + HOST_CERT_RENEW_S:
             return known[1]
@@ -174,6 +215,10 @@ class Terminator:
         """Sign the end of a recording, as the host that recorded it."""
         identity = self._member.identity
         return Signed(line_to_blob(identity.ssh_cert), SshSigner.load(identity.ssh_private_pem).sign(message))
+
+
+async def _pass(inner: Stream, stream: Stream) -> None:
+    await relay(inner, stream)
 
 
 def _without_node(start: Start, end: Callable[[str], None]) -> Terminated:

@@ -34,7 +34,14 @@ from pkgs.common.ssh.requests import (
     TerminalSize,
     WindowChange,
 )
-from pkgs.common.ssh.sessions.messages import OpenSession, Resized, SessionEnded, SessionKind, SessionOpened
+from pkgs.common.ssh.sessions.messages import (
+    RECORDED_AS,
+    OpenSession,
+    Resized,
+    SessionEnded,
+    SessionKind,
+    SessionOpened,
+)
 from pkgs.common.ssh.sessions.telling import Shown, Sizes, asked
 from pkgs.proxy.terminate.limits import ANSWER_S
 from pkgs.proxy.terminate.relay import Far, Relay
@@ -43,6 +50,14 @@ _PASSED_ON = re.compile(
     r"LANG|LANGUAGE|LC_[A-Z]{1,24}|TZ|COLORTERM|TERM_PROGRAM|TERM_PROGRAM_VERSION|GIT_PROTOCOL|NO_COLOR"
 )
 """Variables that change how something looks, not what runs; the server takes what its AcceptEnv names."""
+_ABOUT_COMPANY = frozenset(
+    {
+        "TELEPORT_SESSION_REASON",
+        "TELEPORT_SESSION_INVITED_USERS",
+        "TELEPORT_SESSION_PARTICIPANT_REQUIREMENTS",
+    }
+)
+"""What an agent reads, and does not pass on."""
 _SIGNALS = frozenset({"ABRT", "ALRM", "HUP", "INT", "KILL", "PIPE", "QUIT", "TERM", "USR1", "USR2"})
 
 
@@ -51,6 +66,7 @@ class Host(Protocol):
 
     loop: Loop
     permit_pty: bool
+    has_agent: bool
 
     def tell(self, message: Message) -> None: ...
 
@@ -160,7 +176,8 @@ class SessionRelay(Relay):
 
     def _take_env(self, name: str, value: str) -> bool:
         self._env += 1
-        usable = _PASSED_ON.fullmatch(name) is not None and len(value) <= MAX_ENV_VALUE and "\0" not in value
+        known = _PASSED_ON.fullmatch(name) is not None or (self._host.has_agent and name in _ABOUT_COMPANY)
+        usable = known and len(value) <= MAX_ENV_VALUE and "\0" not in value
         if self._asked or self.far is None or self._env > MAX_ENV_VARS or not usable:
             return False
         self.far.env(name, value)
@@ -183,6 +200,8 @@ class SessionRelay(Relay):
                 return
             self._opened = answer
             self._shown = Shown(self.channel.number, answer, self._host.tell)
+        if self._host.has_agent:
+            far.env(RECORDED_AS, answer.session_id)
         forced = answer.forced_command.encode()
         if not self._ask(lambda: self._ask_far(kind, forced or command, forced=bool(forced))):
             self._error = "the server refuses to run it"

@@ -398,7 +398,7 @@ def test_against_a_naive_reading(sets: list[Any], people: list[Any]) -> None:
 
 
 @given(SETS, PEOPLE, st.randoms())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_more_people_never_hurt_and_order_does_not_matter(
     sets: list[Any], people: list[Any], random: Any
 ) -> None:

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.common.access.options.forwarding import ANYWHERE, Destinations, compile_rule, destinations
+from pkgs.common.access.options.forwarding import (
+    ANYWHERE,
+    Destinations,
+    SocketRule,
+    compile_rule,
+    destinations,
+)
 from pkgs.common.errors import InputError
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleSpec, SshConditions, SshForwardRule
@@ -30,6 +36,10 @@ def role(name: str, *rules: SshForwardRule, deny: tuple[SshForwardRule, ...] = (
 
 def to(where: str, *ports: str, direction="local") -> SshForwardRule:
     return SshForwardRule(to=where, ports=list(ports), direction=direction)
+
+
+def unix(path: str, direction="local") -> SshForwardRule:
+    return SshForwardRule(unix=path, direction=direction)
 
 
 def of(*roles: Role, login: str = "root", labels=LABELS, **changes) -> Destinations:
@@ -128,8 +138,73 @@ def test_any_text_is_a_rule_or_an_error(where: str, ports: list[str]) -> None:
         rule = compile_rule(SshForwardRule(to=where, ports=ports))
     except InputError:
         return
+    assert not isinstance(rule, SocketRule)
     assert all(0 < low <= high <= 65535 for low, high in rule.ports)
     rule.matches("host", 80, ipaddress.ip_address("192.0.2.1"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "ok"),
+    [
+        (unix("/run/app.sock"), "/run/app.sock", True),
+        (unix("/run/app.sock"), "/run/app.sock2", False),
+        (unix("/run/app.sock"), "/RUN/app.sock", False),
+        (unix("/run/app/*.sock"), "/run/app/x.sock", True),
+        (unix("/run/app/*.sock"), "/run/app/deep/x.sock", False),
+        (unix("/run/*"), "/run/user/0/bus", False),
+        (to("10.0.0.0/8"), "/run/app.sock", False),
+        (to("*"), "/run/app.sock", False),
+        (to("^.*$"), "/run/app.sock", False),
+        (unix("/run/app.sock", "remote"), "/run/app.sock", False),
+    ],
+)
+def test_a_rule_names_unix_sockets(rule, path: str, ok: bool) -> None:
+    assert (of(role("r", rule, to("192.0.2.1"))).socket_refusal("local", path, asked=path) == "") is ok
+
+
+def test_a_rule_about_sockets_opens_no_port_and_confines_all_the_same() -> None:
+    found = of(role("r", unix("/run/*")))
+    assert found.refusal("local", "", 80, "10.0.0.1")
+    assert found.refusal("local", "/run/x", 80, "10.0.0.1")
+    assert not found.refusal("remote", "", 80, "127.0.0.1")
+    assert not found.socket_refusal("remote", "/run/x", asked="/run/x")
+
+
+def test_a_deny_of_sockets_reaches_below_and_heeds_both_names() -> None:
+    found = of(role("allow", unix("/run/app/*")), role("deny", deny=(unix("/run/docker*"), unix("/tmp/*"))))
+    refused = "a role denies this destination"
+    assert found.socket_refusal("local", "/run/docker/deep/x.sock", asked="/x") == refused
+    assert found.socket_refusal("local", "/run/app/x", asked="/tmp/a/link") == refused
+    assert not found.socket_refusal("local", "/run/app/x", asked="/y")
+
+
+def test_a20_a_socket_that_the_host_keeps_is_reached_by_its_very_path() -> None:
+    path = "/var/lib/teleport/debug.sock"
+    for rules, why in (((), OWN), ((unix("/var/lib/teleport/*"),), OWN), ((unix(path),), "")):
+        assert of(role("r", *rules)).socket_refusal("local", path, asked=path, own=OWN) == why
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [unix("run/x"), unix("/"), unix("/run/../x"), unix("//run/x"), unix("/run/x/"), unix("/run/./x"),
+     unix("/run/\n"), unix("/{{internal.logins}}/x"), unix("^/run$"), unix("/" + "x*" * 1000),
+     SshForwardRule(unix="/x", to="10.0.0.1"), SshForwardRule(unix="/x", ports=["1"])],
+)  # fmt: skip
+def test_socket_rules_that_are_none_are_refused(rule) -> None:
+    with pytest.raises(InputError):
+        compile_rule(rule)
+
+
+@pytest.mark.fuzz
+@given(path=st.text(st.characters(codec="utf-8"), max_size=40) | st.text("/.*ab", max_size=12))
+def test_any_path_is_a_rule_that_means_itself_or_an_error(path: str) -> None:
+    for deny in (False, True):
+        try:
+            rule = compile_rule(SshForwardRule(unix=path or "x"), deny=deny)
+        except InputError:
+            return
+        assert isinstance(rule, SocketRule)
+        assert rule.matches(path)
 
 
 ADDRESSES = st.ip_addresses().map(str)

@@ -248,7 +248,7 @@ def test_every_merge_is_what_the_table_says(
     assert everything(roles, names, preference, networking) == naive(roles, names, preference, networking)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(ROLES.flatmap(lambda r: st.tuples(st.just(r), st.permutations(r))), NAMES, PREFERENCES, NETWORKS)
 def test_the_order_of_roles_changes_nothing(
     orders: tuple[list[Role], list[Role]],
@@ -261,7 +261,7 @@ def test_the_order_of_roles_changes_nothing(
     assert everything(one, *rest) == everything(other, *rest)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(ROLES, NAMES, PREFERENCES, NETWORKS)
 def test_the_implicit_role_changes_nothing(
     roles: list[Role], names: set[str], preference: AuthPreference, networking: NetworkingConfig
@@ -271,7 +271,7 @@ def test_the_implicit_role_changes_nothing(
     assert everything([*roles, IMPLICIT_ROLE], *rest) == everything(roles, *rest)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(ROLES, NAMES, st.sampled_from("abcd"), PREFERENCES, NETWORKS)
 def test_fewer_roles_in_force_never_give_more(
     roles: list[Role],
@@ -290,7 +290,7 @@ def test_fewer_roles_in_force_never_give_more(
         assert fewer[restriction] == more[restriction]
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(ROLES, role_lists(least=1), PREFERENCES, NETWORKS)
 def test_a_role_that_is_not_in_force_only_takes_away(
     roles: list[Role], others: list[Role], preference: AuthPreference, networking: NetworkingConfig

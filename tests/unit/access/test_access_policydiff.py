@@ -26,6 +26,7 @@ from pkgs.common.resources.codec import load_documents
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Resource, User, UserSpec
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Role
+from tests.harness.examples import examples
 from tests.unit.access.access_kit import EVERY, NOW, STAR, role, server
 
 ENV = Environment(now=NOW)
@@ -338,7 +339,7 @@ def _may(world: World, difference: Difference) -> bool:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(_ROLE, _ROLE)
 def test_the_laws_of_comparing(old: Role, new: Role) -> None:
     before = world(old, _ENTRIES)
@@ -356,7 +357,7 @@ def test_the_laws_of_comparing(old: Role, new: Role) -> None:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(_ROLE, _ROLE)
 def test_whatever_is_not_told_did_not_change(old: Role, new: Role) -> None:
     """The rules, asked one by one: a verb that differs is in some difference."""

@@ -18,6 +18,7 @@ from pkgs.common.access.policytests.run import Outcome, run
 from pkgs.common.access.policytests.suite import build
 from pkgs.common.errors import InputError
 from pkgs.common.resources.codec import load_documents
+from tests.harness.examples import examples
 
 WORLD = """
 presets: true
@@ -317,7 +318,7 @@ _VALUES = st.recursive(
 
 
 @pytest.mark.fuzz
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=6), st.integers(0, 400), st.text(max_size=3))
 def test_whatever_is_in_a_file_it_is_read_or_refused(found: dict[str, object], cut: int, tail: str) -> None:
     """As JSON, which is YAML too; and our own file, cut somewhere and gone on with differently."""

@@ -18,6 +18,7 @@ from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, TrustedCluster, User, UserSpec
 from pkgs.common.resources.kinds.clusters import RoleMapping, TrustedClusterSpec
 from pkgs.common.resources.metadata import Metadata
+from tests.harness.examples import examples
 
 ROOT = Identity(
     kind=PeerKind.USER,
@@ -109,7 +110,7 @@ class TestMapping:
             map_roles(["a" * 50_000], mapping(("^(a+)$", ["$1"])))
 
     @given(st.lists(st.sampled_from(["a", "b", "ab", "x-a", "x-b"]), max_size=4), st.integers(0, 7))
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     def test_against_a_naive_reading(self, remote: list[str], which: int) -> None:
         rows = [("a", ["A"]), ("x-*", ["X", "$1"]), ("^(a)(b)$", ["$2$1"])]
         chosen = [row for i, row in enumerate(rows) if which >> i & 1]
@@ -263,7 +264,7 @@ class TestAsLocal:
             },
         )
     )
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     def test_nothing_is_gained_and_no_restriction_lost(self, fields: dict[str, Any]) -> None:
         before = msgspec.structs.replace(ROOT, **fields)
         try:

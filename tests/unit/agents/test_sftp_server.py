@@ -48,7 +48,7 @@ def open_file(server: FileServer, path: Path, flags: int) -> bytes:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.integers(0, 255), body=st.binary(max_size=60))
 def test_any_request_gets_an_answer(kind: int, body: bytes, tmp_path: Path) -> None:
     server = Log().server()
@@ -63,7 +63,6 @@ def test_any_request_gets_an_answer(kind: int, body: bytes, tmp_path: Path) -> N
 
 
 @pytest.mark.fuzz
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=10))
 def test_packets_are_split_or_refused(pieces: list[bytes]) -> None:
     packets = Packets()

@@ -16,6 +16,7 @@ from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.identity import Identity, PeerKind
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import CertExtension, Conditions, Role, RoleOptions, RoleSpec, TimeWindow
+from tests.harness.examples import examples
 
 NOW = 1_800_000_000.25
 
@@ -197,7 +198,7 @@ def test_a34_the_veto_stands_alone(widened: dict[str, Any]) -> None:
         issue.only_shrinks(of, msgspec.structs.replace(shaped(of), **widened))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.floats(min_value=1, max_value=1e9),
     st.lists(st.sampled_from(["5m", "1h", "30h0m0s"]), min_size=1, max_size=3),

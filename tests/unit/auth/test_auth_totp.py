@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.auth.accounts.totp import code_at, matching_step, otpauth_url, to_base32
+from tests.harness.examples import examples
 
 SECRET = b"12345678901234567890"
 # RFC 6238 appendix B, SHA-1, cut to six digits.
@@ -46,7 +47,7 @@ def test_a_code_not_newer_than_the_last_used_one_is_refused() -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.text(max_size=12))
 def test_no_text_breaks_the_comparison(text: str) -> None:
     found = matching_step(SECRET, text, 1_800_000_000.0, 0)

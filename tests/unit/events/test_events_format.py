@@ -17,6 +17,7 @@ from pkgs.common.events.format import (
     unix_time,
 )
 from pkgs.common.events.types import Event
+from tests.harness.examples import examples
 
 NOW = 1_790_000_000.123
 
@@ -99,7 +100,7 @@ values = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.dictionaries(st.text(min_size=1, max_size=200), values, max_size=80))
 def test_bounding_is_final_and_survives_the_round_trip(fields):
     made = bounded(Event(event="e", code="c", time="t", uid="u", cluster_name="n", fields=fields))

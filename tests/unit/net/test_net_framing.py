@@ -42,7 +42,7 @@ def frames_of(pieces: list[bytes], count: int) -> list[UserDial]:
     return asyncio.run(body())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(st.integers(1, 9), max_size=40))
 def test_any_pieces_give_the_same_frames(sizes: list[int]) -> None:
     raw, pieces = encode_frame(DIAL) * 3, []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pkgs.common.errors import AccessError, DeniedError, InputError, LimitExceededError
 from pkgs.common.pki import limits
 from pkgs.common.pki.sealing import BEGIN, END, is_sealed, seal, unseal
+from tests.harness.examples import examples
 
 WORDS = "correct horse battery"
 CHEAP = limits.SEAL_LOG_N_RANGE[0]
@@ -32,7 +33,7 @@ def raw_of(text: str) -> bytes:
 
 
 @given(st.binary(max_size=3000))
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_what_is_sealed_comes_out_again(plain: bytes) -> None:
     text = sealed(plain)
     assert text.isascii() and max(map(len, text.splitlines())) <= 76
@@ -132,7 +133,7 @@ def test_too_large_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.fuzz
 @given(st.one_of(st.text(max_size=300), st.binary(max_size=300).map(lambda raw: rebuilt(raw))))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a43_any_text(text: str) -> None:
     with pytest.raises((InputError, DeniedError, LimitExceededError)):
         unseal(text, WORDS)
@@ -140,7 +141,7 @@ def test_a43_any_text(text: str) -> None:
 
 @pytest.mark.fuzz
 @given(st.binary(min_size=0, max_size=120), st.integers(0, 80), st.integers(0, 12))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a43_a_sealed_text_that_was_tampered_with(junk: bytes, at: int, cost: int) -> None:
     """Whatever is put into it: an error of ours, or what was sealed; and never more work than is granted."""
     raw = _KEPT[:at] + junk + _KEPT[at + len(junk) :]

@@ -28,7 +28,7 @@ def test_scalars_round_trip() -> None:
 
 
 @given(st.integers(min_value=1, max_value=2**4096))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_integers_round_trip(value: int) -> None:
     reader = Reader(sshwire.mpint(value))
     assert reader.mpint() == value

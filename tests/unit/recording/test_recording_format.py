@@ -12,6 +12,7 @@ from pkgs.common.recording.ids import is_session_id, require_session_id
 from pkgs.common.recording.model import Damage, ExecResult, Footer, Mark, Output, Resize
 from pkgs.common.recording.reader import decode_chunks, read_items, summarise
 from pkgs.common.recording.writer import BytesSink, FileSink, RecordingWriter
+from tests.harness.examples import examples
 
 from .recordings import SID, items, meta, written
 
@@ -144,7 +145,7 @@ def test_a_file_cut_at_any_byte_plays_to_its_last_whole_frame_and_says_so():
     assert longest == len(whole)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_chunking_does_not_matter(data):
     raw = written(SCRIPT)

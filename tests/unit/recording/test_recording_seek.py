@@ -16,6 +16,7 @@ from pkgs.common.recording.reader import decode_chunks, read_items
 from pkgs.common.recording.seek import end_ms, items_near
 from pkgs.common.recording.showing.html import to_html
 from pkgs.common.recording.writer import BytesSink, RecordingWriter
+from tests.harness.examples import examples
 from tests.unit.recording.recordings import meta, written
 
 EVERY_S = 2.0
@@ -50,7 +51,7 @@ def whole(path: Path) -> list:
         return list(read_items(file))
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(ms=st.floats(-10.0, COUNT * EVERY_S * 1000 + 10_000))
 def test_a_moment_is_shown_from_what_lies_just_before_it(path: Path, whole: list, ms: float) -> None:
     with path.open("rb") as file:
@@ -92,7 +93,7 @@ def test_the_end_is_found(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(at=st.integers(0, 1_000_000), garbage=st.binary(min_size=1, max_size=3000), ms=st.floats(0, 6_000_000))
 def test_a61_damage_does_not_keep_from_going_anywhere(
     path: Path, tmp_path_factory: pytest.TempPathFactory, at: int, garbage: bytes, ms: float

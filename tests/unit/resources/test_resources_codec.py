@@ -422,7 +422,7 @@ class TestDurations:
             parse_duration(text, "ttl")
 
     @given(st.integers(0, 10**8))
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     def test_round_trip(self, seconds: int) -> None:
         assert parse_duration(format_duration(seconds)) == seconds
 

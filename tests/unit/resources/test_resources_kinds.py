@@ -32,6 +32,7 @@ from pkgs.common.resources.metadata import Base, Metadata
 from pkgs.common.resources.role import Role
 from pkgs.common.resources.secrets import _BOUND_TO, SECRETS, keeping_secrets, without_secrets
 from pkgs.common.resources.validate import check_fields
+from tests.harness.examples import examples
 
 SMALLEST = (Path(__file__).parent / "smallest.yaml").read_text()
 
@@ -167,7 +168,7 @@ def test_yaml_json_and_typed_values_say_the_same(cls: type[Base]) -> None:
     info = mi.type_info(cls)
 
     @given(st.integers(0, 2**32), st.sampled_from(versions.ROLE_VERSIONS))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=examples(25), deadline=None)
     def check(seed: int, version: str) -> None:
         plain = some(info, random.Random(seed))
         made: Any = msgspec.convert(plain | {"version": version} if cls is Role else plain, cls)

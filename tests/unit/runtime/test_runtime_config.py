@@ -71,6 +71,18 @@ def test_defaults_are_those_of_the_field() -> None:
     assert config.teleport.log.severity == "INFO"
 
 
+def test_numbers_of_displays() -> None:
+    for text, numbers in (
+        ("{}", range(0)),
+        ("{display_offset: 5}", range(0)),
+        ("{enabled: yes}", range(10, 1011)),
+        ("{enabled: yes, display_offset: 20}", range(20, 1021)),
+        ("{enabled: yes, max_display: 12}", range(10, 13)),
+        ("{enabled: yes, display_offset: 0, max_display: 1}", range(2)),
+    ):
+        assert parse_config(f"version: v3\nssh_service: {{x11: {text}}}\n").ssh_service.x11.numbers == numbers
+
+
 def test_no_version_is_v1_which_opens_ports_of_its_own() -> None:
     config = parse_config("")
     assert config.version == "v1"
@@ -122,12 +134,16 @@ def test_one_or_several_values() -> None:
         ),
         ("ssh_service:\n  commands:\n  - command: [a]\n", "ssh_service.commands[0].name: missing"),
         ("ssh_service: {pam: {use_pam_auth: yes}}\n", "ssh_service.pam.use_pam_auth"),
+        ("ssh_service: {x11: {display_offset: -1}}\n", "ssh_service.x11.display_offset"),
+        ("ssh_service: {x11: {display_offset: 60000}}\n", "ssh_service.x11.display_offset"),
+        ("ssh_service: {x11: {max_display: 9}}\n", "ssh_service.x11.max_display"),
+        ("ssh_service: {x11: {max_display: 1011}}\n", "ssh_service.x11.max_display"),
         ("ssh_service: {pam: {service_name: ../x}}\n", "ssh_service.pam.service_name"),
         ("ssh_service: {pam: {environment: {'A=B': x}}}\n", "ssh_service.pam.environment"),
         ("teleport:\n  ca_pin: abc\n", "sha256:<64 hex digits>"),
         ("auth_service: {client_idle_timeout: 3 days}", "a duration such as 30s"),
         ("auth_service: {cluster_name: 'a b'}", "auth_service.cluster_name"),
-        ("auth_service: {session_recording: proxy}", "allowed: node, node-sync, off"),
+        ("auth_service: {session_recording: both}", "expected one of"),
         ("auth_service: {authentication: {type: github}}", "expected one of local"),
         ("teleport: {log: {severity: loud}}", "TRACE, DEBUG, INFO, WARN, ERROR"),
         ("proxy_service: {https_key_file: /k}", "found no https_cert_file"),

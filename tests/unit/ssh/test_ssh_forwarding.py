@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,14 +11,19 @@ from hypothesis import strategies as st
 from pkgs.common.ssh.forwarding import (
     Opening,
     RemoteForward,
+    UnixForward,
     Waiting,
     forwarded_tcp,
+    forwarded_unix,
     read_remote_forward,
+    read_unix_forward,
 )
 from pkgs.common.ssh.limits import MAX_BIND_HOST, MAX_PENDING_OPENS
-from pkgs.common.ssh.wire import Reader, WireError, string, uint32
+from pkgs.common.ssh.requests import X11Request, read_direct_unix, read_request
+from pkgs.common.ssh.wire import Reader, WireError, boolean, string, uint32
 
 KINDS = ("tcpip-forward", "cancel-tcpip-forward")
+UNIX_KINDS = ("streamlocal-forward@openssh.com", "cancel-streamlocal-forward@openssh.com")
 
 
 def nobody() -> Waiting:
@@ -50,6 +57,40 @@ def test_bounds() -> None:
     with pytest.raises(WireError, match="long"):
         read_remote_forward(KINDS[0], Reader(string("x" * (MAX_BIND_HOST + 1)) + uint32(1)))
     assert read_remote_forward("streamlocal-forward@openssh.com", Reader(string("/x"))) is None
+
+
+@pytest.mark.fuzz
+@given(kind=st.sampled_from(UNIX_KINDS), body=st.binary(max_size=80))
+def test_any_body_about_a_socket_is_read_or_refused(kind: str, body: bytes) -> None:
+    for read in (lambda reader: read_unix_forward(kind, reader), read_direct_unix):
+        with contextlib.suppress(WireError):
+            read(Reader(body))
+
+
+@given(kind=st.sampled_from(UNIX_KINDS), path=st.binary(max_size=200))
+def test_a_socket_is_called_what_the_client_called_it(kind: str, path: bytes) -> None:
+    asked = read_unix_forward(kind, Reader(string(path)))
+    assert asked == UnixForward(path, kind != UNIX_KINDS[0])
+    assert read_unix_forward("tcpip-forward", Reader(string(path))) is None
+    body = Reader(forwarded_unix(asked))
+    assert (body.string(), body.string(), body.at_end()) == (path, b"", True)
+    assert read_direct_unix(Reader(string(path) + string("") + uint32(0))) == path
+
+
+@pytest.mark.fuzz
+@given(body=st.binary(max_size=80))
+def test_any_body_of_an_x11_request_is_read_or_refused(body: bytes) -> None:
+    with contextlib.suppress(WireError):
+        read_request("x11-req", Reader(body))
+
+
+@given(single=st.booleans(), protocol=st.binary(max_size=40), cookie=st.binary(max_size=40))
+def test_an_x11_request_is_read_and_never_shows_its_cookie(single, protocol: bytes, cookie: bytes) -> None:
+    body = boolean(single) + string(protocol) + string(b"00" + cookie) + uint32(7)
+    asked = read_request("x11-req", Reader(body))
+    assert isinstance(asked, X11Request)
+    assert (asked.single, asked.screen, len(asked.cookie)) == (single, 7, len(cookie) + 2)
+    assert "cookie" not in repr(asked)
 
 
 def test_the_client_is_told_the_address_it_wrote() -> None:

@@ -15,6 +15,7 @@ from pkgs.common.pki import keys
 from pkgs.common.pki.certspec import UserCertSpec
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.sshcert import sign_user_cert
+from tests.harness.examples import examples
 
 
 def test_a_profile_comes_back(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_key_that_serves_tls_too() -> None:
 
 @pytest.mark.fuzz
 @given(st.integers(0, 700), st.integers(0, 255))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_damaged_certificate_is_refused_or_read(at: int, value: int) -> None:
     kind, blob = _CERT.split()[:2]
     import base64

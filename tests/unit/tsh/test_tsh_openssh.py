@@ -101,6 +101,9 @@ def test_flags_become_openssh_words() -> None:
     assert ssh._words(given) == [
         "-L", "1:h:2", "-R", "3:h:4", "-D", "1080", "-A", "-N", "-t", "-o", "ConnectTimeout=5",
     ]  # fmt: skip
+    assert ssh._words(args("-X", "h")) == ["-X", "-o", "ForwardX11Timeout=10m"]
+    assert ssh._words(args("-Y", "--x11-untrusted-timeout=1h", "h")) == ["-Y"]
+    assert ssh._words(args("-x", "h")) == ["-x"]
 
 
 def test_the_default_login(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,8 +45,10 @@ from pkgs.common.ssh.requests import (
     SubsystemRequest,
     TerminalSize,
     WindowChange,
+    X11Request,
 )
 from pkgs.common.ssh.sessions.messages import (
+    RECORDED_AS,
     OpenSession,
     Resized,
     SessionEnded,
@@ -65,6 +67,9 @@ class Host(Protocol):
 
     def forward_agent(self) -> bool:
         """Whether the session may use the client's agent, whose socket is then there."""
+
+    def forward_x11(self, session: Session, asked: X11Request) -> bool:
+        """Whether the session has a display from now on."""
 
     def tell(self, message: Message) -> None: ...
 
@@ -119,6 +124,8 @@ class Session:
                 if not self._started and not self.has_agent:
                     self.has_agent = self._host.forward_agent()
                 reply(self.has_agent)
+            case X11Request():
+                reply(not self._started and self._host.forward_x11(self, request))
             case ShellRequest():
                 self._start("shell", b"", reply)
             case ExecRequest(command):
@@ -174,6 +181,7 @@ class Session:
         wanted = asked(self.channel.number, kind, command, self.pty)
         if self.pty is not None:
             wanted = msgspec.structs.replace(wanted, **asked_of_others(self.env))
+        wanted = msgspec.structs.replace(wanted, recorded_as=self.env.control.get(RECORDED_AS, ""))
         answer = self._host.ask_session(wanted)
         if isinstance(answer, Refused):
             self._refuse(answer.text, reply)

@@ -39,6 +39,8 @@ from pkgs.agents.ssh.session.sftp.audited import Operation
 from pkgs.agents.ssh.session.sftp.server import FileServer
 from pkgs.agents.ssh.session.sftp.transfer import Transfer
 from pkgs.agents.ssh.session.streams import Streams
+from pkgs.agents.ssh.sockets.incoming import Incoming
+from pkgs.agents.ssh.sockets.outgoing import Outgoing
 from pkgs.agents.ssh.together.messages import (
     PUSHED,
     Joined,
@@ -48,11 +50,12 @@ from pkgs.agents.ssh.together.messages import (
     Waiting,
 )
 from pkgs.agents.ssh.together.seat import Seat, become_nobody
+from pkgs.agents.ssh.x11.displays import Displays
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
-from pkgs.common.ssh.forwarding import RemoteForward
-from pkgs.common.ssh.limits import FAREWELL_S, LOGIN_GRACE_S, MAX_SESSIONS
+from pkgs.common.ssh.forwarding import RemoteForward, UnixForward
+from pkgs.common.ssh.limits import FAREWELL_S, LOGIN_GRACE_S, MAX_CHANNELS, MAX_SESSIONS
 from pkgs.common.ssh.owner import (
     OPEN_CONNECT_FAILED,
     OPEN_PROHIBITED,
@@ -66,7 +69,7 @@ from pkgs.common.ssh.process.loop import Loop
 from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
 from pkgs.common.ssh.process.serving import Login, watch_alive, watch_idle
 from pkgs.common.ssh.process.splice import Splice
-from pkgs.common.ssh.requests import DirectTcp
+from pkgs.common.ssh.requests import DirectTcp, X11Request
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
     FileSummary,
@@ -107,6 +110,9 @@ class Child:
         self._streams = Streams(self.loop, self._connection.open_channel, self._maybe_exit)
         self._listening = Listening(self.loop, self._link, self._streams)
         self._agent = AgentSocket(self.loop, self._streams)
+        self._sockets_out = Outgoing(self.loop, self._link, self._maybe_exit)
+        self._sockets_in = Incoming(self.loop, self._link, self._streams)
+        self._displays = Displays(self.loop, self._link, self._streams)
         self._ended = False
 
     def run(self) -> None:
@@ -141,12 +147,26 @@ class Child:
         return session
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
-        if self._account is None or self._account.visits:
-            raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
+        self._no_visitors()
+        if len(self._forwards) >= MAX_CHANNELS:  # closed ones that are still read from count too
+            raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many channels")
         splice = Splice(self.loop, channel, self._forward_over)
         self._forwards[channel.number] = (splice, target)
         self._beside(self._ask_where, channel.number, target)
         return splice
+
+    def open_direct_unix(self, channel: Channel, path: bytes) -> Owner:
+        self._no_visitors()
+        return self._sockets_out.open(channel, path)
+
+    def unix_forward(self, asked: UnixForward) -> bool:
+        if self._account is None or self._account.visits:
+            return False
+        return self._sockets_in.cancel(asked) if asked.cancel else self._sockets_in.begin(asked)
+
+    def _no_visitors(self) -> None:
+        if self._account is None or self._account.visits:
+            raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
 
     def _ask_where(self, number: int, target: DirectTcp) -> None:
         addresses = forward.resolve(target.host, target.port)
@@ -177,6 +197,9 @@ class Child:
         except (AccessError, OSError):
             return False
         return True
+
+    def forward_x11(self, session: Session, asked: X11Request) -> bool:
+        return self._displays.open(session.channel.number, asked)
 
     def tell(self, message: Message) -> None:
         self._link.tell(message)
@@ -223,6 +246,7 @@ class Child:
         )
         if session.has_agent:
             variables["SSH_AUTH_SOCK"] = self._agent.path
+        variables.update(self._displays.environment(session.channel.number))
         login_shell = asked.kind == "shell" and not opened.forced_command
         argv: list[str | bytes] = [f"-{name}"] if login_shell else [name, "-c", command]
         try:
@@ -278,6 +302,7 @@ class Child:
         return True
 
     def over(self, session: Session) -> None:
+        self._displays.close(session.channel.number)
         self._sessions.discard(session)
         self._maybe_exit()
 
@@ -285,12 +310,15 @@ class Child:
 
     def _told_to_end(self, text: str) -> None:
         told = [session.farewell(text) for session in tuple(self._sessions)]
+        # The time it takes to read why is not for going on.
+        for splice, _ in tuple(self._forwards.values()):
+            splice.abort()
+        self._listening.end()
+        self._sockets_in.end()
+        self._displays.end()
+        self._sockets_out.abort()
+        self._streams.abort()
         if any(told):
-            # The time it takes to read why is not for going on.
-            for splice, _ in tuple(self._forwards.values()):
-                splice.closed()
-            self._listening.end()
-            self._streams.end()
             # OpenSSH drops what it has not shown yet as soon as it sees the end.
             self.loop.after(FAREWELL_S, lambda: self._connection.end(text))
         else:
@@ -353,6 +381,8 @@ class Child:
         for session in self._sessions:
             session.kill()
         self._agent.remove()
+        self._sockets_in.end()
+        self._displays.end()
         os._exit(1)
 
     def _heard_at(self) -> float:
@@ -364,12 +394,15 @@ class Child:
     def _lost(self) -> None:
         self._ended = True
         self._listening.end()
+        self._sockets_in.end()
+        self._displays.end()
         self._streams.end()
         self.loop.after(EXIT_WAIT_S, self.loop.stop)
         self._maybe_exit()
 
     def _maybe_exit(self) -> None:
-        if self._ended and not self._sessions and not self._forwards and not self._streams:
+        live = self._sessions or self._forwards or self._streams or self._sockets_out
+        if self._ended and not live:
             self.loop.stop()
 
 

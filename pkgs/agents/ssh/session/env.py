@@ -17,6 +17,7 @@ from typing import Any
 from pkgs.agents.ssh.limits import USER_ENV_BYTES, USER_ENV_LINES
 from pkgs.agents.ssh.messages import Account
 from pkgs.common.ssh.limits import MAX_ENV_VALUE, MAX_ENV_VARS
+from pkgs.common.ssh.sessions.messages import RECORDED_AS
 
 _ALLOWED = re.compile(
     r"(LANG|LANGUAGE|LC_[A-Z]{1,24}|TZ|TERM|COLORTERM|TERM_PROGRAM|TERM_PROGRAM_VERSION|GIT_PROTOCOL|NO_COLOR)"
@@ -27,6 +28,7 @@ _CONTROL = (
     "TELEPORT_SESSION_INVITED_USERS",
     "TELEPORT_SESSION_PARTICIPANT_REQUIREMENTS",
     "TELEPORT_SSH_JOIN_MODE",
+    RECORDED_AS,
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

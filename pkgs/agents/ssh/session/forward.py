@@ -6,6 +6,7 @@ that is dialled, so a name that changes its mind gains nothing.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - looking names up loads it, and the login's user may not be able to
 import socket
 from collections.abc import Sequence
 

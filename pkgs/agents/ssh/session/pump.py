@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pkgs.agents.ssh.limits import DRAIN_S, READS_PER_TURN, TERMINAL_REST_S
 from pkgs.agents.ssh.session.process import Launched
 from pkgs.agents.ssh.session.stdin import Stdin
+from pkgs.agents.ssh.session.terminal import read_available
 from pkgs.agents.ssh.together.limits import TYPED_AHEAD
 from pkgs.common.ssh.channel import Channel
 from pkgs.common.ssh.limits import CHUNK
@@ -156,7 +157,7 @@ class Pump:
                 self._watch(fd)
                 return
             try:
-                data = os.read(fd, min(room, CHUNK))
+                data = read_available(fd, min(room, CHUNK))
             except BlockingIOError:
                 return
             except OSError as problem:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pkgs.common.ssh.channel import Channel, Owner
+from pkgs.common.ssh.limits import MAX_CHANNELS
 from pkgs.common.ssh.process.loop import Loop
 from pkgs.common.ssh.process.splice import Splice
 
@@ -40,20 +41,27 @@ class Streams:
             self._loop.call_soon(lambda: self._attach(splice, sock))
             return splice
 
-        if not self._open_channel(kind, body, opened, sock.close):
+        full = len(self._live) >= MAX_CHANNELS  # closed ones that are still read from count too
+        if full or not self._open_channel(kind, body, opened, sock.close):
             sock.close()
 
     def end(self) -> None:
-        """The connection is over."""
+        """The connection is over. What came for its streams is still delivered."""
+        self._ended = True
+
+    def abort(self) -> None:
+        """End all of them at once."""
         self._ended = True
         for splice in tuple(self._live):
-            splice.closed()
+            splice.abort()
 
     def _attach(self, splice: Splice, sock: socket.socket) -> None:
-        self._live.add(splice)
-        splice.attach(sock)
         if self._ended:
-            splice.closed()
+            sock.close()
+            splice.abort()
+        else:
+            self._live.add(splice)
+            splice.attach(sock)
 
     def _splice_over(self, splice: Splice) -> None:
         self._live.discard(splice)

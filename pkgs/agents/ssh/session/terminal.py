@@ -109,3 +109,22 @@ def _apply(slave: int, modes: bytes) -> None:
                 flag = table[opcode]
                 attributes[index] = attributes[index] | flag if value else attributes[index] & ~flag
     termios.tcsetattr(slave, termios.TCSANOW, attributes)
+
+
+def read_available(fd: int, most: int) -> bytes:
+    """What can be read now, up to `most` bytes; empty at the end. Raises OSError. A terminal hands out four
+    kilobytes at a time, and each such piece would be a packet and a message to the recorder of its own."""
+    pieces: list[bytes] = []
+    left = most
+    while left:
+        try:
+            piece = os.read(fd, left)
+        except OSError:
+            if not pieces:
+                raise
+            break  # it says so again
+        if not piece:
+            break
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)

@@ -8,12 +8,18 @@ from pathlib import Path
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
-_SERVICES = ("auth", "proxy", "ssh")
+_SERVICES = ("auth", "proxy", "ssh", "openssh")
 
 SPEC = Spec(
     "Write a hardened systemd unit for each service: those named, else those that the configuration enables;"
     " all of them while there is no configuration yet.",
-    Flag("service", "auth, proxy or ssh (repeatable)", is_list=True, choices=_SERVICES, metavar="NAME"),
+    Flag(
+        "service",
+        "auth, proxy or ssh, or openssh: the timer of `teleport join openssh` (repeatable)",
+        is_list=True,
+        choices=_SERVICES,
+        metavar="NAME",
+    ),
     Flag("output", "Folder for the units", short="o", default="/etc/systemd/system", metavar="DIR"),
     Flag("teleport-path", "Folder of the programs; this installation if not given", metavar="DIR"),
     Flag("env-file", "File with environment variables", default="/etc/default/teleport", metavar="FILE"),
@@ -24,7 +30,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Write them and say what to do next."""
     from pkgs.clients.teleport.programs import program_dir
-    from pkgs.clients.teleport.units import UnitSettings, file_name, hidden_among, render
+    from pkgs.clients.teleport.units import UnitSettings, file_name, hidden_among, openssh_units, render
     from pkgs.common.runtime.config import DEFAULT_DATA_DIR, load_config
     from pkgs.common.runtime.services import SERVICES
 
@@ -55,10 +61,12 @@ def run(args: Parsed) -> int:
         needed.append(Path(sys.executable))
     for service in SERVICES:
         if service in enabled:
-            unit = folder / file_name(service)
-            unit.write_text(render(service, settings))
-            unit.chmod(0o644)
-            print(f"Wrote {unit}")
+            _write(folder / file_name(service), render(service, settings))
+    units = [file_name(name) for name in SERVICES if name in enabled]
+    if "openssh" in named:
+        for name, text in openssh_units(settings).items():
+            _write(folder / name, text)
+        units.append("teleport-openssh.timer")
     confined = [file_name(name) for name in SERVICES if name in enabled and name != "ssh"]
     hidden = hidden_among(needed) if confined else []
     if hidden:
@@ -66,8 +74,12 @@ def run(args: Parsed) -> int:
             f"WARNING: {', '.join(confined)} will not see {', '.join(map(str, hidden))}: they run without"
             " home folders and with a /tmp of their own; move it, for instance to /opt or /var/lib\n"
         )
-    units = " ".join(file_name(name) for name in SERVICES if name in enabled)
-    sys.stderr.write(
-        f"Next: mkdir -p -m 700 {data_dir}; systemctl daemon-reload; systemctl enable --now {units}\n"
-    )
+    enable = f"systemctl daemon-reload; systemctl enable --now {' '.join(units)}"
+    sys.stderr.write(f"Next: mkdir -p -m 700 {data_dir}; {enable}\n")
     return 0
+
+
+def _write(unit: Path, text: str) -> None:
+    unit.write_text(text)
+    unit.chmod(0o644)
+    print(f"Wrote {unit}")

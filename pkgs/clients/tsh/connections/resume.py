@@ -117,6 +117,8 @@ class _Pump:
         self._stream = stream
         self._source = source
         self._sink = sink
+        # Kept: a fresh one of this size costs more system calls than what is read into it.
+        self._buffer = memoryview(bytearray(CHUNK))
         self._say = say
         self._signals = signals
         self._state = Resumable()
@@ -192,13 +194,13 @@ class _Pump:
 
     def _read_source(self) -> None:
         try:
-            data = os.read(self._source, min(CHUNK, self._state.room))
+            count = os.readv(self._source, [self._buffer[: self._state.room]])
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if data:
-            self._state.put(data)
+            count = 0
+        if count:
+            self._state.put(bytes(self._buffer[:count]))
         else:
             self._reading = False
             self._state.end()

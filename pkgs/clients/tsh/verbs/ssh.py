@@ -21,8 +21,9 @@ SPEC = Spec(
     " in the order of 'tsh ls' that failed.",
     Flag("port", "SSH port on the remote host", short="p", metavar="PORT"),
     Flag("forward-agent", "Forward the local authentication agent", short="A", is_bool=True),
-    Flag("forward", "Forward a local port: [bind:]port:host:port", short="L", is_list=True, metavar="SPEC"),
-    Flag("remote-forward", "Forward a remote port: [bind:]port:host:port", short="R", is_list=True,
+    Flag("forward", "Forward a local port or socket: [bind:]port:host:port", short="L", is_list=True,
+         metavar="SPEC"),
+    Flag("remote-forward", "Forward a remote port or socket: [bind:]port:host:port", short="R", is_list=True,
          metavar="SPEC"),
     Flag("dynamic-forward", "Local SOCKS5 proxy: [bind:]port", short="D", is_list=True, metavar="SPEC"),
     Flag("no-remote-exec", "Run nothing on the server, only forward ports", short="N", is_bool=True),
@@ -36,6 +37,9 @@ SPEC = Spec(
     Flag("option", "An OpenSSH client option, Name=value", short="o", is_list=True, metavar="OPTION"),
     Flag("x11-untrusted", "Untrusted X11 forwarding", short="X", is_bool=True),
     Flag("x11-trusted", "Trusted X11 forwarding", short="Y", is_bool=True),
+    Flag("x11-untrusted-timeout", "With -X, new X11 connections are refused after so long", default="10m",
+         metavar="DURATION"),
+    Flag("no-x11", "No X11 forwarding", short="x", is_bool=True),
     *company.FLAGS,
     Flag("parallel", "A command on several servers: how many at once", default=str(PARALLEL),
          metavar="NUMBER"),
@@ -203,11 +207,14 @@ def _words(args: Parsed) -> list[str]:
         ("compression", "-C"),
         ("x11-untrusted", "-X"),
         ("x11-trusted", "-Y"),
+        ("no-x11", "-x"),
     ):
         if args.on(name):
             words.append(option)
     if args.on("tty") and args.on("no-tty"):
         raise InputError("--tty and --no-tty exclude each other")
+    if args.on("x11-untrusted"):
+        words += ["-o", f"ForwardX11Timeout={args.text('x11-untrusted-timeout')}"]
     if args.text("log-file"):
         words += ["-E", args.text("log-file")]
     for option in args.texts("option"):

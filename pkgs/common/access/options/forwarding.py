@@ -5,22 +5,26 @@ that it allows. Where some list has a rule of a direction, only what a rule name
 grants only while its role is in force. A deny always wins. A rule is
 
     to          an IP address or network (10.0.0.0/8), a host name, or a pattern of names (*.example.com)
-    ports       443 or 8000-8999; none: all
-    direction   local (to a destination), or remote (from a port of the server)
+    unix        or the path of a unix socket (/run/app.sock), or a pattern of paths (/run/app/*.sock)
+    ports       443 or 8000-8999; none: all; none for a unix socket
+    direction   local (to a destination), or remote (from a port or a socket of the server)
 
 A network means the address that is really dialled, a name the one that was asked for; a denied name can be
 gone round by its address. What the server keeps to itself (its own addresses, link-local ones) is reached
 only where a rule names a network with it, or `localhost` by that name (attack A20): no pattern of names does,
 since names lead wherever their owner likes.
+
+A path means the real one, with no link in it; a deny also the one that was asked for. `*` stays within its
+folder in allow, and means everything below in deny: the narrower and the wider way, as with expressions.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pkgs.common.access.matching import patterns
 from pkgs.common.access.matching.traits import Traits
@@ -65,13 +69,25 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketRule:
+    """One rule about unix sockets, compiled."""
+
+    direction: Direction
+    path: Any
+    exact: bool
+
+    def matches(self, path: str) -> bool:
+        return self.path.fullmatch(path) is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Destinations:
     """What one user may forward as one login on one server."""
 
     confined: frozenset[Direction] = frozenset()
     """Directions in which some role has a list."""
-    allowed: tuple[Rule, ...] = ()
-    denied: tuple[Rule, ...] = ()
+    allowed: tuple[Rule | SocketRule, ...] = ()
+    denied: tuple[Rule | SocketRule, ...] = ()
 
     def refusal(self, direction: Direction, host: str, port: int, address: str, *, own: str = "") -> str:
         """Why this is not forwarded, for the user; empty: it is. `address` is what is dialled or listened on;
@@ -81,18 +97,39 @@ class Destinations:
         except ValueError:
             return "not an address"
         name = host.lower().rstrip(".")
-        if any(rule.direction == direction and rule.matches(name, port, ip) for rule in self.denied):
-            return "a role denies this destination"
+        if any(rule.matches(name, port, ip) for rule in _of(Rule, direction, self.denied)):
+            return _DENIED
         if direction not in self.confined:
             return own
-        mine = [rule for rule in self.allowed if rule.direction == direction]
-        found = [rule for rule in mine if rule.matches(name, port, ip)]
+        found = [rule for rule in _of(Rule, direction, self.allowed) if rule.matches(name, port, ip)]
         if not found:
-            return "the roles list where connections may be forwarded"
+            return _LISTED
         return "" if not own or any(rule.reaches_own(ip) for rule in found) else own
+
+    def socket_refusal(self, direction: Direction, path: str, *, asked: str, own: str = "") -> str:
+        """The same for a unix socket: `path` is the real one, `asked` what the client called it. What the
+        server keeps to itself is reached only by its very path."""
+        denied = _of(SocketRule, direction, self.denied)
+        if any(rule.matches(name) for rule in denied for name in (path, asked)):
+            return _DENIED
+        if direction not in self.confined:
+            return own
+        found = [rule for rule in _of(SocketRule, direction, self.allowed) if rule.matches(path)]
+        if not found:
+            return _LISTED
+        return "" if not own or any(rule.exact for rule in found) else own
 
 
 ANYWHERE = Destinations()
+
+_DENIED = "a role denies this destination"
+_LISTED = "the roles list where connections may be forwarded"
+
+R = TypeVar("R", Rule, SocketRule)
+
+
+def _of(kind: type[R], direction: Direction, rules: Iterable[Rule | SocketRule]) -> list[R]:
+    return [rule for rule in rules if isinstance(rule, kind) and rule.direction == direction]
 
 
 def plain_address(text: str) -> Address:
@@ -101,16 +138,37 @@ def plain_address(text: str) -> Address:
     return getattr(ip, "ipv4_mapped", None) or ip
 
 
-def compile_rule(rule: SshForwardRule, *, deny: bool = False) -> Rule:
+def compile_rule(rule: SshForwardRule, *, deny: bool = False) -> Rule | SocketRule:
     """Raises InputError for what is not understood."""
-    return _compiled(rule.to.strip(), tuple(rule.ports), rule.direction, deny)
+    if not rule.unix:
+        return _compiled(rule.to.strip(), tuple(rule.ports), rule.direction, deny)
+    if rule.to or rule.ports:
+        raise InputError("unix: stands alone, with neither to nor ports")
+    return _compiled_socket(rule.unix, rule.direction, deny)
+
+
+@lru_cache(maxsize=2048)
+def _compiled_socket(path: str, direction: Direction, deny: bool) -> SocketRule:
+    parts = path.split("/")
+    if parts[0] or not all(part not in ("", ".", "..") for part in parts[1:]) or not path.isprintable():
+        raise InputError(
+            f"unix: {path[:60]!r} is no absolute path as the host itself writes it",
+            hint="for example /run/app/*.sock; 'readlink -f' shows it",
+        )
+    if "{{" in path:
+        raise InputError("unix: a path, and no template")
+    glob = patterns.compile_glob(path, ".*" if deny else "[^/]*")
+    return SocketRule(direction, glob, exact="*" not in path)
 
 
 @lru_cache(maxsize=2048)
 def _compiled(to: str, ports: tuple[str, ...], direction: Direction, deny: bool) -> Rule:
     ranges = tuple(map(_ports, ports))
     if not to or "{{" in to:
-        raise InputError("to: a network, a host name or a pattern of names", hint="for example 10.0.0.0/8")
+        raise InputError(
+            "to: a network, a host name or a pattern of names; or unix: the path of a socket",
+            hint="for example 10.0.0.0/8",
+        )
     if patterns.is_regex(to):
         # In deny as it is written, the wider way; in allow it must match the whole name.
         regex = patterns.compile_regex(to if deny else rf"\A(?:{to})\z")

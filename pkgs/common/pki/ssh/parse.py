@@ -15,6 +15,11 @@ from pkgs.common.pki.source import IpNetwork
 from pkgs.common.pki.ssh import key as sshkey
 from pkgs.common.pki.ssh.key import PublicKey
 from pkgs.common.pki.ssh.wire import Reader, WireError
+from pkgs.common.resources.names import valid_host_id
+
+RELAYED = "x-teleport-relayed"
+"""Critical option of a certificate by which a proxy logs in for its user: the one server that it is for, and
+the proxy, by their host ids with a blank between."""
 
 
 class CertType(IntEnum):
@@ -28,6 +33,9 @@ class CriticalOptions:
 
     source_networks: tuple[IpNetwork, ...] | None = None
     force_command: str = ""
+    relayed_to: str = ""
+    """The one host that the certificate is for, which a proxy passes its user on to."""
+    relayed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,7 @@ def _parse_options(raw: bytes) -> dict[str, bytes]:
 
 def _parse_critical(options: dict[str, bytes], cert_type: CertType) -> CriticalOptions:
     networks: tuple[IpNetwork, ...] | None = None
-    command = ""
+    command = relayed_to = relayed_by = ""
     for name, data in options.items():
         if cert_type is not CertType.USER:
             raise WireError("critical option in a host certificate")
@@ -137,9 +145,13 @@ def _parse_critical(options: dict[str, bytes], cert_type: CertType) -> CriticalO
             command = _value_of(data)
             if not command or "\0" in command:
                 raise WireError("force-command is empty or holds a NUL")
+        elif name == RELAYED:
+            relayed_to, _, relayed_by = _value_of(data).partition(" ")
+            if not valid_host_id(relayed_to) or not valid_host_id(relayed_by):
+                raise WireError("a relayed certificate does not name two hosts")
         else:
             raise WireError("unknown critical option")
-    return CriticalOptions(networks, command)
+    return CriticalOptions(networks, command, relayed_to, relayed_by)
 
 
 def _value_of(data: bytes) -> str:

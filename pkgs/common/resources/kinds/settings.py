@@ -120,6 +120,10 @@ class RecordingEncryption(Spec, frozen=True, kw_only=True):
     manual_key_management: ManualKeys | None = None
 
 
+PROXY_MODES = frozenset({"proxy", "proxy-sync"})
+"""Recording modes in which proxies end their users' SSH and record."""
+
+
 class RecordingSpec(Spec, frozen=True, kw_only=True):
     mode: Literal["node", "node-sync", "proxy", "proxy-sync", "off"] = "node"
     proxy_checks_host_keys: bool = True

@@ -145,12 +145,6 @@ class AuthService(Section, frozen=True, kw_only=True):
             yield from checks.not_built(
                 f"{path}.authentication.require_session_mfa", found="yes", allowed="no"
             )
-        if self.recording_mode.startswith("proxy"):
-            newer = bool(self.session_recording_config.mode)
-            field = "session_recording_config.mode" if newer else "session_recording"
-            yield from checks.not_built(
-                f"{path}.{field}", found=self.recording_mode, allowed="node, node-sync, off"
-            )
 
 
 _DURATIONS = (

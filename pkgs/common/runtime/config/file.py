@@ -37,8 +37,6 @@ WITHOUT_EFFECT: Final = (
     "teleport.mac_algos",
     "teleport.ciphersuites",
     "auth_service.proxy_protocol",
-    "auth_service.proxy_checks_host_keys",
-    "auth_service.session_recording_config.proxy_checks_host_keys",
     "auth_service.web_idle_timeout",
     "auth_service.session_control_timeout",
     "auth_service.ssh_dial_timeout",

@@ -9,6 +9,9 @@ from pkgs.common.runtime.config import checks
 from pkgs.common.runtime.config.values import Problem, Section, as_list
 
 _PAM_SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
+MAX_DISPLAY = 59535
+"""The highest number whose port, by which others know a display, is one: 6000 and the number."""
+X11_DISPLAYS = 1000
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 
 
@@ -44,10 +47,20 @@ class Pam(Section, frozen=True, kw_only=True):
 
 
 class X11(Section, frozen=True, kw_only=True):
-    """X11 forwarding; not built yet, so only `enabled: no` is accepted."""
+    """X11 forwarding. Needs `xauth` on the host."""
 
     enabled: bool = False
-    """Must be no."""
+    """Allow it where roles allow it too."""
+    display_offset: int = 10
+    """The lowest number of a display."""
+    max_display: int = 0
+    """The highest; 0: a thousand more than the lowest."""
+
+    @property
+    def numbers(self) -> range:
+        """Numbers that displays may have; none when it is off."""
+        last = self.max_display or self.display_offset + X11_DISPLAYS
+        return range(self.display_offset, last + 1) if self.enabled else range(0)
 
 
 class SshService(Section, frozen=True, kw_only=True):
@@ -105,6 +118,15 @@ class SshService(Section, frozen=True, kw_only=True):
                 yield Problem(f"{path}.pam.environment", repr(variable), "the name of a variable")
         if self.pam.use_pam_auth:
             yield from checks.not_built(f"{path}.pam.use_pam_auth", found="yes", allowed="no")
-        for name in ("enhanced_recording", "x11"):
-            if getattr(self, name).enabled:
-                yield from checks.not_built(f"{path}.{name}.enabled", found="yes", allowed="no")
+        if self.enhanced_recording.enabled:
+            yield from checks.not_built(f"{path}.enhanced_recording.enabled", found="yes", allowed="no")
+        yield from self._problems_of_x11(f"{path}.x11")
+
+    def _problems_of_x11(self, path: str) -> Iterator[Problem]:
+        lowest, highest = self.x11.display_offset, self.x11.max_display
+        if not 0 <= lowest <= MAX_DISPLAY:
+            yield Problem(f"{path}.display_offset", str(lowest), f"a number from 0 to {MAX_DISPLAY}")
+        elif highest and not lowest <= highest <= lowest + X11_DISPLAYS:
+            yield Problem(
+                f"{path}.max_display", str(highest), f"a number from {lowest} to {lowest + X11_DISPLAYS}"
+            )

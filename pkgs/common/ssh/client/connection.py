@@ -93,7 +93,8 @@ class Connection:
                 detail=str(problem),
             )
         if self._login.refused:
-            return DeniedError("the server refuses this login", detail=self._transport.farewell)
+            said = (self._login.banner,) if self._login.banner else ()
+            return DeniedError("the server refuses this login", detail=self._transport.farewell, reasons=said)
         if not in_time:
             return UnavailableError("the server did not let the login happen in time")
         return UnavailableError(

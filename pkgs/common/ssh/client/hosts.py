@@ -43,6 +43,15 @@ class ByAuthority(HostCheck):
         verify_host_cert(host_key, trust=self._trust, names=self._names, now=self._now())
 
 
+class Unchecked(HostCheck):
+    """Whatever server answers, where an administrator has decided so."""
+
+    algorithms = (*CERT_ALGORITHMS, *PLAIN_ALGORITHMS)
+
+    def check(self, host_key: bytes) -> None:
+        """Its signature holds; more is not asked."""
+
+
 class Pinned(HostCheck):
     """Exactly this key, given as an `authorized_keys` line."""
 

@@ -1,7 +1,7 @@
 """A channel spliced to a socket: port forwarding on a node, a jump through the proxy.
 
     opening --attach(socket)--> confirmed --(either side ends: half close)--> both ended --> over
-            --refuse--> over
+            --refuse--> over              --(peer closes: what it sent is still delivered)--> over
 
 The socket is found by whoever owns the decision, in its own time; until then the peer waits and nothing
 else does.
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from pkgs.common.ssh.channel import Channel, Reply
-from pkgs.common.ssh.limits import CHUNK
+from pkgs.common.ssh.limits import CHUNK, UNREAD_S
 from pkgs.common.ssh.process.loop import READ, WRITE, Loop
 from pkgs.common.ssh.requests import ChannelRequest
 
@@ -56,6 +56,10 @@ class Splice:
             self.channel.refuse(code, text)
             self._end()
 
+    def abort(self) -> None:
+        """End now, whatever is still on its way. In the loop's thread."""
+        self._end()
+
     # In the reading thread.
 
     def opened(self) -> None:
@@ -87,7 +91,7 @@ class Splice:
         self._loop.call_soon(self._unblock)
 
     def closed(self) -> None:
-        self._loop.call_soon(self._end)
+        self._loop.call_soon(self._peer_closed)
 
     # In the loop's thread.
 
@@ -154,6 +158,22 @@ class Splice:
         self._peer_ended = True
         if not self._unsent and self._sock is not None:
             self._shut()
+
+    def _peer_closed(self) -> None:
+        if not self._unsent:
+            self._end()
+            return
+        self._peer_ended = self._sock_ended = True  # only one way is left
+        self._watch()
+        self._wait_read(0)
+
+    def _wait_read(self, before: int) -> None:
+        """Whoever takes nothing of what is left for some time gets no more of it."""
+        left = sum(map(len, self._unsent))
+        if left == before:
+            self._end()
+        elif self._over is not None:
+            self._loop.after(UNREAD_S, lambda: self._wait_read(left))
 
     def _shut(self) -> None:
         assert self._sock is not None

@@ -49,10 +49,10 @@ class Audit:
         }
         await self._emit(codes.AUTH_FAIL, fields)
 
-    def logs_in(self, identity: Identity, login: str) -> Parties:
-        """From now on every event names them."""
+    def logs_in(self, identity: Identity, login: str, relayed_to: str = "") -> Parties:
+        """From now on every event names them, and the agent that they are passed on to."""
         cluster = self._gate.cache.cluster_name
-        self.parties = Parties(identity, login, self._client_addr, self._node, cluster)
+        self.parties = Parties(identity, login, self._client_addr, self._node, cluster, relayed_to)
         return self.parties
 
     def moved(self, client_addr: str) -> None:

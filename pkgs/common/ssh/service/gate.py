@@ -26,6 +26,7 @@ from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.sshcert import unverified_facts, verify_user_cert
 from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.kinds import AuthPreference, Lock, NetworkingConfig, Node, RecordingConfig
+from pkgs.common.resources.kinds.settings import PROXY_MODES
 from pkgs.common.resources.role import Role
 from pkgs.common.ssh.process.monitor import Verdict
 from pkgs.common.ssh.service.client import Client
@@ -64,6 +65,8 @@ class ForwardingRights:
     remote: bool = False
     """From ports of this host."""
     agent: bool = False
+    displays: range = range(0)
+    """Numbers that an X11 display may have; none: there may be none."""
     to: Destinations = ANYWHERE
     why: str = ""
     text: str = ""
@@ -80,13 +83,26 @@ class Gate:
     file_copy: bool = True
     """The server's own switches; they only take away."""
     port_forwarding: bool = True
+    takes_relayed: bool = False
+    """Whether proxies that record may pass their users on to it."""
+    passes_on: bool = False
+    """An agent behind decides on its own as well, and sees to company (attack A30)."""
+    own_folder: str = ""
+    """The real path of where the service's own sockets are."""
+    displays: range = range(0)
+    """Numbers of X11 displays on this host; none: X11 is not forwarded."""
 
     def verdict(self, login: str, blob: bytes, source_addr: str, *, accompanied: bool = False) -> Verdict:
         """May the holder of this certificate log in? Pure. The refusal's text is for a proven holder;
         `accompanied` as for `decide`."""
         try:
             identity = verify_user_cert(
-                blob, trust=self.cache.trust, login=login, source_addr=source_addr, now=self.now()
+                blob,
+                trust=self.cache.trust,
+                login=login,
+                source_addr=source_addr,
+                now=self.now(),
+                relayed_to=self.node().name if self.takes_relayed else "",
             )
         except DeniedError as problem:  # genuine, but not for this login or address: its name is true
             return Verdict(None, problem.message, unverified_facts(blob).key_id)
@@ -117,12 +133,23 @@ class Gate:
         decision = decide(subject, SshLogin(node, login), environment)
         return replace(decision, text=inert(decision.text)) if decision.text else decision
 
+    def recorded_elsewhere(self, identity: Identity) -> bool:
+        """Whether the proxy that the user comes by keeps the record of their sessions."""
+        return bool(identity.relayed_by) and self.cache.recording_config.spec.mode in PROXY_MODES
+
     def still_trusts(self, blob: bytes, identity: Identity, login: str | None, source_addr: str) -> bool:
         """Whether the certificate of what goes on is of an authority that is trusted now. Its time alone
         does not matter: that is what `disconnect_expired_cert` is for."""
         when = min(self.now(), identity.expires_at - 1.0)
         try:
-            verify_user_cert(blob, trust=self.cache.trust, login=login, source_addr=source_addr, now=when)
+            verify_user_cert(
+                blob,
+                trust=self.cache.trust,
+                login=login,
+                source_addr=source_addr,
+                now=when,
+                relayed_to=self.node().name if self.takes_relayed else "",
+            )
         except AccessError:
             return False
         return True
@@ -146,7 +173,7 @@ class Gate:
             auth_preference=self.cache.auth_preference,
             locks_stale_s=self.cache.stale_for_s,
             live=live,
-            accompanied=accompanied,
+            accompanied=accompanied or self.passes_on,
         )
 
     def stays(
@@ -235,6 +262,9 @@ class Gate:
             local=ports and options.port_forward_local,
             remote=ports and options.port_forward_remote,
             agent=options.forward_agent and "permit-agent-forwarding" in identity.extensions,
+            displays=self.displays
+            if options.x11 and "permit-X11-forwarding" in identity.extensions
+            else range(0),
             to=to,
         )
 

@@ -14,6 +14,7 @@ from pkgs.common.errors import AccessError, DeniedError, InputError, ProtocolErr
 from pkgs.common.events import codes
 from pkgs.common.events.types import Emitter
 from pkgs.common.output.sanitize import inert
+from pkgs.common.recording.ids import require_session_id
 from pkgs.common.ssh.limits import MAX_SESSIONS, RECORD_HEAD
 from pkgs.common.ssh.process.messages import Refused
 from pkgs.common.ssh.service.audit import Audit
@@ -136,6 +137,7 @@ class Sessions:
             give_up=self._ending.hang_up,
             now=self._gate.now,
             log=self._keeping.log,
+            recorded_as=self._recorded_as(client, request),
         )
         return Admitted(client, request, log, forced, accompanied, watched)
 
@@ -151,7 +153,7 @@ class Sessions:
             return Refused(text="what may run here has changed; try again")
         try:
             await session.log.begin()
-            if request.kind == "subsystem":
+            if request.kind == "subsystem" and not session.log.is_kept_elsewhere:
                 await session.log.emit(codes.SUBSYSTEM, name=request.command)
         except AccessError as problem:
             self._keeping.log.error(
@@ -193,6 +195,13 @@ class Sessions:
             except Exception:
                 # The others' ends are still to be said.
                 self._keeping.log.exception("the end of a session is not audited")
+
+    def _recorded_as(self, client: Client, request: OpenSession) -> str:
+        """The id under which a proxy keeps the record of this session; empty: it is kept here. A proxy that
+        names none records nothing. Raises InputError."""
+        if not request.recorded_as or not self._gate.recorded_elsewhere(client.identity):
+            return ""
+        return require_session_id(request.recorded_as)
 
     def _confined(self, client: Client, request: OpenSession) -> tuple[str, str]:
         """The command that runs whatever was asked for, if there is one; and why nothing may run."""

@@ -42,6 +42,8 @@ class Parties:
     client_addr: str
     node: Callable[[], Node]
     cluster_name: str
+    relayed_to: str = ""
+    """Host id of the agent that a proxy passes the connection on to."""
 
     def fields(self) -> dict[str, FieldValue]:
         node = self.node()
@@ -61,6 +63,8 @@ class Parties:
         }
         if node.spec.addr:
             fields["server_addr"] = node.spec.addr
+        if self.relayed_to:
+            fields[codes.RELAYED_TO] = self.relayed_to
         if self.identity.impersonator:
             fields["impersonator"] = self.identity.impersonator
         if self.identity.bot_name:
@@ -86,8 +90,12 @@ class SessionLog:
         give_up: Callable[[str], None],
         now: Callable[[], float],
         log: logging.Logger,
+        recorded_as: str = "",
     ) -> None:
-        self.session_id = str(uuid.uuid4())
+        """With `recorded_as`, the id of a session whose record somebody else keeps: only what they cannot see
+        is told here, by `emit`."""
+        self.session_id = recorded_as or str(uuid.uuid4())
+        self._elsewhere = bool(recorded_as)
         self.channel = request.channel
         self._parties = parties
         self._request = request
@@ -111,11 +119,17 @@ class SessionLog:
         self._ended = False
 
     @property
+    def is_kept_elsewhere(self) -> bool:
+        return self._elsewhere
+
+    @property
     def is_recorded(self) -> bool:
         return self._recording is not None
 
     async def begin(self) -> None:
         """Make the start durable and open the recording. Raises UnavailableError: then no session."""
+        if self._elsewhere:
+            return
         request = self._request
         mode = self._recorder.mode
         if mode != "off" and request.kind != "subsystem":
@@ -196,11 +210,14 @@ class SessionLog:
     async def resize(self, columns: int, rows: int) -> None:
         if self._recording is not None:
             await self._record(lambda recording, now: recording.writer.resize(columns, rows, now))
-        await self.emit(codes.SESSION_RESIZE, size=f"{columns}:{rows}")
+        if not self._elsewhere:
+            await self.emit(codes.SESSION_RESIZE, size=f"{columns}:{rows}")
 
     async def end(self, result: SessionEnded) -> None:
         """The session is over: close the recording, then say so."""
         self._ended = True
+        if self._elsewhere:
+            return
         if self._flush is not None:
             self._flush.cancel()
         if self._recording is not None:

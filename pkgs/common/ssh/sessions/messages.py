@@ -6,6 +6,8 @@ from typing import Literal
 
 from pkgs.common.ssh.process.messages import Message
 
+RECORDED_AS = "TELEPORT_SESSION_RECORDED_AS"
+"""Variable by which a proxy that keeps a session's record tells the agent its id."""
 SessionKind = Literal["shell", "exec", "subsystem"]
 
 
@@ -27,6 +29,8 @@ class OpenSession(Message, frozen=True, kw_only=True):
     """Users who are asked to join."""
     verbose_demands: bool = False
     """Tell who is waited for, not only that somebody is."""
+    recorded_as: str = ""
+    """The session's id, where the proxy keeps its record."""
 
 
 class SessionOpened(Message, frozen=True, kw_only=True):

@@ -171,8 +171,7 @@ class Recorder:
 
     @property
     def mode(self) -> str:
-        """`node`, `node-sync` or `off`. The proxy cannot see what is inside a session, so its modes are
-        done here too: nothing goes unrecorded that was to be recorded."""
+        """`node`, `node-sync` or `off`. What comes here past the proxies that record is recorded here."""
         return {"proxy": "node", "proxy-sync": "node-sync"}.get(self._mode(), self._mode())
 
     def open(self, meta: SessionMeta) -> Recording:
