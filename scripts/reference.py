@@ -21,7 +21,7 @@ from pkgs.clients.tctl.main import TOOL as TCTL
 from pkgs.clients.teleport.main import TOOL as TELEPORT
 from pkgs.clients.tsh.main import TOOL as TSH
 from pkgs.common.output.argv import Flag
-from pkgs.common.output.tool import Group, Tool, Verb
+from pkgs.common.output.tool import Group, Tool, Verb, listed
 from pkgs.common.runtime.config.file import WITHOUT_EFFECT, File
 from pkgs.common.runtime.flags import flag_parser
 from pkgs.common.runtime.services import SERVICES, SUMMARIES, Service
@@ -57,7 +57,7 @@ def tool_page(tool: Tool) -> str:
 
 
 def _verbs(group: Group, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Verb]]:
-    for name, entry in group.verbs.items():
+    for name, entry in listed(group).items():
         if isinstance(entry, Verb):
             yield (*path, name), entry
         else:

@@ -33,6 +33,7 @@ from pkgs.auth.resources.inventory import InventoryHandlers
 from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.semaphores.calls import SemaphoreHandlers
 from pkgs.auth.sessions.calls import SessionHandlers
+from pkgs.auth.sessions.presence import PresenceHandlers
 from pkgs.auth.status import StatusHandlers
 from pkgs.auth.whole import Whole
 from pkgs.common.api import (
@@ -92,6 +93,7 @@ class Handlers:
     requests: RequestHandlers
     deciding: DecidingHandlers
     sessions: SessionHandlers
+    presence: PresenceHandlers
     semaphores: SemaphoreHandlers
     openssh: OpensshHandlers
     openssh_servers: OpensshServers
@@ -263,4 +265,7 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(sessions.SessionOrders, handlers.sessions.orders, Callers.NODE)
     add(sessions.ListSessions, handlers.sessions.list, PEOPLE)
     add(sessions.KillSession, handlers.sessions.kill, PEOPLE)
+    add(sessions.DetachSession, handlers.sessions.detach, Callers.USER)
+    add(sessions.AskTransfer, handlers.sessions.ask_transfer, Callers.USER)
+    add(sessions.ProvePresence, handlers.presence.prove, Callers.USER)
     return guarded.registry

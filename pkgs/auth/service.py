@@ -14,6 +14,7 @@ from pathlib import Path
 from pkgs.auth import limits
 from pkgs.auth.accesslists.calls import AccessListHandlers
 from pkgs.auth.accounts.attempts import AttemptLog
+from pkgs.auth.accounts.codes import CodeCheck
 from pkgs.auth.accounts.credentials import Accounts
 from pkgs.auth.accounts.login import LoginHandler
 from pkgs.auth.accounts.passwords import PasswordPool
@@ -56,6 +57,8 @@ from pkgs.auth.resources.watch import WatchHandler
 from pkgs.auth.semaphores.calls import SemaphoreHandlers
 from pkgs.auth.semaphores.leases import Leases
 from pkgs.auth.sessions.calls import SessionHandlers
+from pkgs.auth.sessions.door import Door
+from pkgs.auth.sessions.presence import PresenceHandlers
 from pkgs.auth.sessions.trackers import Trackers
 from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
 from pkgs.auth.state.presets import top_up_presets
@@ -141,6 +144,8 @@ class AuthService:
         journal = self.journal = Journal(log, self.cluster_name, self.host_id, self._now)
         self.pruning = Pruning(store, journal)
         accounts, attempts = Accounts(self.backend), AttemptLog(self.backend)
+        codes = CodeCheck(store, accounts, attempts)
+        trackers, door = Trackers(self._now), Door(permissions, self.cluster_name)
         logins, invites, headless = (Gate(limits.GUESSES_PER_MINUTE, limits.GUESSES_BURST) for _ in range(3))
         joins = Gate(limits.JOINS_PER_MINUTE, limits.JOINS_BURST)
         passwords = PasswordPool()
@@ -184,8 +189,9 @@ class AuthService:
             lists=AccessListHandlers(store, permissions, journal),
             requests=RequestHandlers(store, permissions, journal, self.cluster_name),
             deciding=DecidingHandlers(store, permissions, journal),
-            sessions=SessionHandlers(Trackers(self._now), permissions, journal, self.cluster_name),
-            headless=HeadlessHandlers(store, accounts, attempts, permissions, issuer, journal, headless),
+            sessions=SessionHandlers(trackers, permissions, journal, door),
+            presence=PresenceHandlers(trackers, door, codes, journal),
+            headless=HeadlessHandlers(store, codes, permissions, issuer, journal, headless),
             semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
             openssh=OpensshHandlers(store, Hosts(self.backend), permissions, authorities, journal),
             openssh_servers=OpensshServers(store, Hosts(self.backend)),

@@ -93,6 +93,15 @@ def test_a_moderated_session_from_the_invitation_to_the_end(cluster: Cluster, mo
             owner.expect("the session begins")
             owner.type("echo vis''ible")
             moderator.expect("visible")
+            copy = ("scp", str(cluster.config), f"{OS_USER}@{cluster.nodename}:{olaf.home}/copied")
+            assert "tsh sessions ask-transfer" in olaf.tsh(*copy).err
+            olaf.tsh("sessions", "ask-transfer", "--reason=the new file").ok()
+            moderator.expect("olaf asks to copy files by sftp: the new file")
+            moderator.type("y", end="")
+            owner.expect("mona approved: olaf may now start sftp or scp, once.")
+            olaf.tsh(*copy).ok()
+            moderator.expect(f"olaf by sftp: open {olaf.home}/copied")
+            assert olaf.tsh(*copy).code != 0
             moderator.type("\x03", end="")
             assert moderator.end() == 0
         owner.expect("The session is paused")
@@ -106,6 +115,9 @@ def test_a_moderated_session_from_the_invitation_to_the_end(cluster: Cluster, mo
     assert end["participants"] == ["olaf", "mona"]
     assert cluster.wait_event("session.join", sid=sid, user="mona")["participant_mode"] == "moderator"
     assert cluster.wait_event("session.terminate", sid=sid)["updated_by"] == "mona"
+    assert (
+        cluster.wait_event("session.file_transfer", sid=sid, user="mona")["participant_mode"] == "moderator"
+    )
     wait_for(lambda: not listed(mona, "olaf"), what="the session to be listed no more", every_s=0.2)
 
     def played() -> str:
@@ -185,6 +197,37 @@ def test_a_session_is_ended_with_a_reason_and_no_other(cluster: Cluster, alice: 
         other.end()
     assert cluster.wait_event("session.terminate", sid=sid, reason="maintenance")
     assert cluster.tctl("sessions", "ls", "--format=json").ok().out.strip() == "[]"
+
+
+def test_a_session_is_left_and_come_back_to(cluster: Cluster) -> None:
+    """With `tsh ssh`, whose lost connections are resumed, and with plain OpenSSH; from another terminal."""
+    vera = cluster.login("vera")
+    target = f"{OS_USER}@{cluster.nodename}"
+    config = vera.home / "ssh_config"
+    config.write_text(vera.tsh("config").ok().out)
+    plain = ["ssh", "-F", str(config), "-tt", f"{target}.{cluster.name}", "PS1=@ sh"]
+    assert vera.tsh("sessions", "detach").code == 1
+    for argv in ([str(BIN / "tsh"), "ssh", "-t", target, "PS1=@ sh"], plain):
+        owner = Terminal(argv, {**vera.env, "TERM": "xterm"})
+        owner.expect("@")
+        owner.type("here=$((40+2))")
+        sid = session_of(vera, "vera")
+        assert f"tsh join --mode=peer {sid}" in vera.tsh("sessions", "detach").ok().out
+        owner.expect("You left the session, and it goes on")
+        assert owner.end() == 0
+        wait_for(lambda: listed(vera, "vera")[0]["detached"], what="it to be listed so", every_s=0.2)
+        assert "running, detached" in vera.tsh("sessions", "ls").ok().out
+        again = vera.tsh("sessions", "detach", sid)
+        assert "detached already" in again.err
+        with tsh(vera, "join", "--mode=peer", sid) as peer:
+            peer.expect("as peer")
+            peer.type("echo still-$here; exit")
+            peer.expect("still-42")
+            peer.expect("The session has ended")
+            assert peer.end() == 0
+        assert cluster.wait_event("session.leave", sid=sid, participant_mode="owner")["reason"] == "detached"
+        cluster.wait_event("session.end", sid=sid)
+        wait_for(lambda: not listed(vera, "vera"), what="the session to be listed no more", every_s=0.2)
 
 
 def test_f07_sessions_that_wait_need_the_auth_service_and_come_back_with_it(own_cluster: Cluster) -> None:

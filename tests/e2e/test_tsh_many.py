@@ -25,10 +25,18 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-def test_a_command_runs_on_all_that_labels_mean(alice: Person, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--no-openssh",)])
+def test_a_command_runs_on_all_that_labels_mean(
+    alice: Person, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
     logs = tmp_path / "logs"
     done = alice.tsh(
-        "ssh", f"--log-dir={logs}", f"{OS_USER}@env=many", "echo out; echo err >&2", stdin="not for them"
+        "ssh",
+        *flags,
+        f"--log-dir={logs}",
+        f"{OS_USER}@env=many",
+        "echo out; echo err >&2",
+        stdin="not for them",
     ).ok()
     assert sorted(done.out.splitlines()) == ["[second] out", "[third] out"]
     assert sorted(done.err.splitlines()) == ["[second] err", "[third] err"]

@@ -54,7 +54,7 @@ from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
-from pkgs.common.ssh.process.pool import Pool
+from pkgs.common.ssh.process.pool import Places, Pool
 from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
@@ -77,6 +77,7 @@ class SshNode:
         self.semaphores = Semaphores()
         self.host_users: HostUsers | None = None
         self.max_processes = 0
+        self.places: Places | None = None
         self.own_folder = ""
         self.displays = range(0)
         self.pam = PamFacts()
@@ -210,6 +211,7 @@ class SshNode:
             lambda: self._host_keys,
             lambda algorithm, data: self._host_signer.sign(data),
             self._log,
+            places=self.places,
         )
         await self.pool.start()
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)

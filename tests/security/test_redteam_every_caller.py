@@ -224,6 +224,24 @@ async def killing(w: World, _: Peer) -> Any:
     return sessions.KillSession(session_id=sid, reason="x")
 
 
+async def detaching(w: World, peer: Peer) -> Any:
+    """The session of `plain`."""
+    killed = await killing(w, peer)
+    return sessions.DetachSession(session_id=killed.session_id)
+
+
+async def asking_to_copy(w: World, peer: Peer) -> Any:
+    killed = await killing(w, peer)
+    return sessions.AskTransfer(session_id=killed.session_id)
+
+
+async def proving(w: World, peer: Peer) -> Any:
+    """Of the session of `plain`, with a code of theirs."""
+    assert w.plain is not None
+    killed = await killing(w, peer)
+    return sessions.ProvePresence(session_id=killed.session_id, otp=w.plain.code(w.kit.clock))
+
+
 def leasing(w: World, _: Peer) -> Any:
     """With the certificate of somebody who may log in."""
     now = w.kit.clock.now()
@@ -423,6 +441,9 @@ ROWS: list[Row] = [
     row(sessions.SessionOrders(), frozenset({NODE})),
     row(sessions.ListSessions(), USERS | ADMIN),
     Row("KillSession", killing, BY_RULE),
+    Row("DetachSession", detaching, frozenset({"plain"}), hidden=True),
+    Row("AskTransfer", asking_to_copy, frozenset({"plain"}), hidden=True),
+    Row("ProvePresence", proving, frozenset({"plain"}), hidden=True),
     # Last: it makes an earlier certificate of the machine worthless.
     Row("RenewBotCerts", each(lambda w, p: bots.RenewBotCerts(**new_keys())), frozenset({"bot"})),
 ]

@@ -12,6 +12,7 @@ import pytest
 
 from pkgs.agents.ssh.together.messages import GaveUp, JoinSession, Taken, Typed
 from pkgs.common.access.joining import JOIN_LOGIN
+from pkgs.common.api.sessions import PRESENCE_ANSWER_S, PRESENCE_EVERY_S
 from pkgs.common.errors import ProtocolError, UnavailableError
 from pkgs.common.ssh.sessions.messages import OpenSession, Output
 from tests.integration.ssh_kit import SshNode, User, children_of, ended, wait_until
@@ -50,7 +51,10 @@ def ask(user: User, session_id: str, mode: str = "observer") -> str:
 def visiting(node: SshNode) -> Any:
     """The service's view of the one connection that visits."""
     return wait_until(
-        lambda: next((one for one in node.reviews._live if getattr(one, "_visitor", None)), None), "a visit"
+        lambda: next(
+            (one for one in node.reviews._live if (v := getattr(one, "_visitor", None)) and v._visits), None
+        ),
+        "a visit",
     )
 
 
@@ -84,15 +88,57 @@ def test_a30_a_mode_that_is_none(node: SshNode, owner: str) -> None:
     assert "there is no such mode" in ask(node.user("eve", roles=("pair",)), owner, "root")
 
 
-def test_a30_joining_without_the_second_factor_and_moderating_without_presence(
-    node: SshNode, owner: str
-) -> None:
+def test_a30_joining_without_the_second_factor(node: SshNode, owner: str) -> None:
     node.state.roles["strict"] = allowing("strict", "observer", "moderator", require_session_mfa=True)
     assert "you may not join this session: role strict" in ask(node.user("eve", roles=("strict",)), owner)
-    proven = node.user("mona", roles=("strict",), mfa_device="phone")
-    assert "moderators must prove their presence" in ask(proven, owner, "moderator")
-    with joining(proven, owner, "observer") as watcher:
+    with joining(node.user("mona", roles=("strict",), mfa_device="phone"), owner, "observer") as watcher:
         watcher.expect("as observer")
+
+
+def test_a51_a_moderator_without_proof_counts_for_nothing(
+    node: SshNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the Auth Service's word about this user and this session lets them count, and for its time."""
+    node.state.roles["auditor"] = allowing("auditor", "observer", "moderator", require_session_mfa=True)
+    ahead = 0.0
+    monkeypatch.setattr(node, "now", lambda: time.time() + ahead)
+    mona = node.user("mona", roles=("auditor",), mfa_device="phone", valid_before=time.time() + 7200)
+    hans = node.user("hans", roles=("held",), valid_before=time.time() + 7200)
+    try:
+        with at_terminal(hans, "PS1='$ ' sh") as owner:
+            owner.expect("Waiting for participants")
+            sid = live(node, "hans")
+
+            def proven(user: str, age_s: float = 0.0) -> None:
+                node.call(lambda: node.table.find(sid).proven(user, node.now() - age_s))
+
+            with joining(mona, sid, "moderator") as moderator:
+                moderator.expect(f"tsh sessions prove {sid}")
+                moderator.type("123456t", end="")  # neither a code nor the power to end it
+                proven("noor")
+                proven("mona", age_s=PRESENCE_EVERY_S + PRESENCE_ANSWER_S)
+                moderator.expect("You do not count any more")
+                assert node.call(lambda: node.table.find(sid).state) == "pending"
+                proven("mona")
+                owner.expect("the session begins")
+                moderator.expect("You have shown that you are here")
+                ahead = PRESENCE_EVERY_S + 1
+                moderator.expect("Show within 60 seconds that you are still here")
+                owner.type("echo still''on")
+                owner.expect("stillon")
+                ahead += PRESENCE_ANSWER_S
+                owner.expect("The session is paused")
+                proven("mona", age_s=-3600)  # a clock that is ahead gives no more time
+                owner.expect("The session is resumed")
+                ahead += PRESENCE_EVERY_S + PRESENCE_ANSWER_S + 1
+                wait_until(lambda: owner._read().count("The session is paused") == 2, "it pauses again")
+                proven("mona")
+                wait_until(lambda: owner._read().count("The session is resumed") == 2, "it goes on again")
+                moderator.type("t", end="")
+                owner.expect("terminated by the moderator mona")
+            assert owner.end() != 0
+    finally:
+        node.state.roles["auditor"] = allowing("auditor", "observer", "moderator")
 
 
 def test_a30_nobody_is_their_own_company(node: SshNode) -> None:

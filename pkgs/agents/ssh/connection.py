@@ -23,7 +23,7 @@ from pkgs.agents.ssh.messages import (
 )
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
-from pkgs.agents.ssh.together import visitor
+from pkgs.agents.ssh.together import beside, visitor
 from pkgs.agents.ssh.together.messages import GaveUp, Waiting
 from pkgs.agents.ssh.together.owner import OwnSessions
 from pkgs.agents.ssh.together.table import Table
@@ -42,7 +42,7 @@ from pkgs.common.ssh.service.audit import Audit
 from pkgs.common.ssh.service.client import Client
 from pkgs.common.ssh.service.ending import Ending
 from pkgs.common.ssh.service.gate import EXPIRED, NO_LONGER, Gate
-from pkgs.common.ssh.service.sessions import NO_COPIES, Sessions
+from pkgs.common.ssh.service.sessions import DENIED, NO_COPIES, Sessions
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
     FileSummary,
@@ -102,6 +102,7 @@ class SshConnection:
         self._push: Push = lambda message: False
         self._own: OwnSessions | None = None
         self._visitor: visitor.Visitor | None = None
+        self._beside: beside.Beside | None = None
         self._in_company = False
         """Whether nothing was granted here but what waits for the company that roles require."""
         self._idle_timeout_s = 0.0
@@ -146,6 +147,7 @@ class SshConnection:
             self._forwards = Forwards(
                 self._gate, identity, user, self._source, self._audit.emit, self._shared.log
             )
+            self._beside = beside.Beside(table, identity, user)
             self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
             visits=user == JOIN_LOGIN,
@@ -190,10 +192,13 @@ class SshConnection:
         if self._visitor is not None:
             await self._visitor.handle(message, answer)
             return
-        assert self._own is not None
+        assert self._own is not None and self._beside is not None
         match message:
             case OpenSession():
-                await answer(await self._open_session(client, message))
+                opened = await self._open_session(client, message)
+                if isinstance(opened, Refused):
+                    self._beside.ended(message.channel)
+                await answer(opened)
             case Output(channel=channel, data=data):
                 await self._sessions.record(message)
                 self._own.output(channel, data)
@@ -204,12 +209,14 @@ class SshConnection:
                 self._own.resized(channel, columns, rows)
             case FileOperation():
                 await self._transfers.operation(self._sessions[message.channel], message)
+                self._beside.operation(message)
             case FileSummary():
                 await self._transfers.summary(self._sessions[message.channel], message)
             case SessionEnded(channel=channel):
                 _ = self._sessions[channel]  # one that waits has nothing to end
                 await self._transfers.settle(channel)
                 await self._own.ended(channel)
+                self._beside.ended(channel)
                 self._holds.off_terminal(channel)
                 await self._sessions.end(message)
             case GaveUp(channel=channel):
@@ -236,6 +243,8 @@ class SshConnection:
         for channel in self._sessions:
             await self._transfers.settle(channel)
         await self._sessions.close(why)
+        if self._beside is not None:
+            self._beside.close()
         self._transfers.close()
         self._holds.release()
         try:
@@ -268,6 +277,8 @@ class SshConnection:
             self._gate.options(client.identity, client.login, client.source)
         ):
             self.end(NO_COPIES)
+        elif self._beside is not None and not self._beside.may_go_on:
+            self.end("those who approved of the copying are not there any more")
         elif self._own is not None:
             self._own.review()
 
@@ -310,6 +321,8 @@ class SshConnection:
 
     def abandoned(self, why: str) -> None:
         """Its client is not waited for any more."""
+        if self._own is not None and self._own.detached:
+            return  # those sessions go on; all else ends with the client's stream
         self.end(f"the connection was lost: {why}")
 
     def end(self, text: str) -> None:
@@ -317,16 +330,22 @@ class SshConnection:
         self._ending.end(text)
 
     async def _open_session(self, client: Client, request: OpenSession) -> SessionOpened | Waiting | Refused:
-        assert self._own is not None
+        assert self._own is not None and self._beside is not None
         # Who needs company gets nothing but a terminal, which waits for it (attack A30).
         on_terminal = request.pty and request.kind != "subsystem"
         if any(session.session_id == request.recorded_as for session in self._shared.table.all()):
             raise ProtocolError("there is a session of that id")
+        approved = self._in_company and self._beside.take(request)
         session = await self._sessions.admit(
-            client, request, accompanied=on_terminal, watched=on_terminal, waiting=self._own.waiting
+            client,
+            request,
+            accompanied=on_terminal or approved,
+            watched=on_terminal,
+            waiting=self._own.waiting,
         )
         if isinstance(session, Refused):
-            return session
+            asks = self._in_company and request.kind == "subsystem" and session.text == DENIED
+            return Refused(text=beside.HOW) if asks else session
 
         async def begin() -> SessionOpened | Refused:
             opened = await self._sessions.begin(session)

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 
 from pkgs.agents.base.labels import CommandLabels, LabelCommand
 from pkgs.agents.base.tunnel import Tunnels
-from pkgs.agents.ssh.bounds import processes_of_one_user
+from pkgs.agents.ssh.bounds.groups import Bounds, prepare
+from pkgs.agents.ssh.bounds.memory import protect_service
+from pkgs.agents.ssh.bounds.processes import processes_of_one_user
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.hostkeys import HostKeys
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
@@ -142,9 +144,14 @@ class SshService:
             pam=PamFacts(config.ssh_service.pam.service_name, config.ssh_service.pam.environment)
             if config.ssh_service.pam.enabled and os.geteuid() == 0
             else PamFacts(),
-            max_processes=processes_of_one_user(),
+            max_processes=processes_of_one_user(config.ssh_service.session_processes),
         )
         self._reporter = Reporter(self._shared.table, member.client, process.component_log("sessions"))
+        protect_service()
+        self._groups = prepare(
+            Bounds(config.ssh_service.session_memory_bytes, config.ssh_service.session_processes),
+            process.component_log("ssh"),
+        )
         self._pool = Pool(
             "pkgs.agents.ssh.session.child",
             self._new_connection,
@@ -153,6 +160,7 @@ class SshService:
             self._keys.sign,
             process.component_log("ssh"),
             allow_ctr="aes256-ctr" in config.teleport.ciphers,
+            places=self._groups,
         )
         self._tunnels = Tunnels(
             _Membership(member),
@@ -227,6 +235,8 @@ class SshService:
         if self._listener is not None:
             self._listener.stop_accepting()
         await self._pool.close()
+        if self._groups is not None:
+            self._groups.release()
         await self._desk.close()
         await self._reviews.close()
         await self._reporter.close()

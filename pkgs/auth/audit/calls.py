@@ -27,6 +27,7 @@ FROM_HOSTS = frozenset(
         "session.join",
         "session.leave",
         "session.end",
+        "session.file_transfer",
         "session.data",
         "session.connect",
         "session.rejected",
@@ -46,7 +47,15 @@ FROM_HOSTS = frozenset(
 )
 """Names an agent or a proxy may tell; all others are the Auth Service's own to tell."""
 NEEDS_SESSION = frozenset(
-    {"session.start", "session.join", "session.leave", "session.end", "session.data", "resize"}
+    {
+        "session.start",
+        "session.join",
+        "session.leave",
+        "session.end",
+        "session.file_transfer",
+        "session.data",
+        "resize",
+    }
 )
 
 

@@ -10,10 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from pkgs.auth import limits
-from pkgs.auth.accounts.attempts import AttemptLog
-from pkgs.auth.accounts.credentials import Accounts
-from pkgs.auth.accounts.login import is_locked
-from pkgs.auth.accounts.totp import matching_step
+from pkgs.auth.accounts.codes import WRONG_CODE, CodeCheck
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.gate import Gate
 from pkgs.auth.headless.waiting import Waiting, WaitingRequests
@@ -45,23 +42,19 @@ from pkgs.common.resources.kinds import User
 from pkgs.common.resources.names import valid_user_name
 from pkgs.common.rpc.calls import Caller
 
-WRONG_CODE = "the one-time code is wrong, or was used"
-
 
 class HeadlessHandlers:
     def __init__(
         self,
         store: Store,
-        accounts: Accounts,
-        attempts: AttemptLog,
+        codes: CodeCheck,
         permissions: Permissions,
         issuer: UserIssuer,
         journal: Journal,
         gate: Gate,
     ) -> None:
         self._store = store
-        self._accounts = accounts
-        self._attempts = attempts
+        self._codes = codes
         self._permissions = permissions
         self._issuer = issuer
         self._journal = journal
@@ -110,8 +103,7 @@ class HeadlessHandlers:
         self._check_allowed()
         found.deciding = True
         try:
-            async with self._attempts.turn(name):
-                device = await self._prove(name, request.otp, found)
+            device = await self._prove(name, request.otp, found)
             found.decide(await self._issue(name, device, found))
         finally:
             found.deciding = False
@@ -142,28 +134,11 @@ class HeadlessHandlers:
 
     async def _prove(self, name: str, otp: str, found: Waiting) -> str:
         """The second factor's id. Raises DeniedError; a wrong code counts as at login."""
-        user = self._store.get("user", name)
-        now = self._store.backend.clock()
-        if (
-            (await self._attempts.read(name)).locked(now)
-            or not isinstance(user, User)
-            or is_locked(user, now)
-        ):
-            raise DeniedError(WRONG_CODE)
-        totp = await self._accounts.totp(name)
-        if totp is None:
-            raise DeniedError(
-                "a headless login needs a second factor, and you have none",
-                hint="ask for a reset of your login",
-            )
-        device, revision = totp
-        step = matching_step(device.secret, otp, now, device.last_step)
-        if step is None or not await self._accounts.use_step(name, device, revision, step):
-            await self._attempts.failed(name)
+
+        async def failed() -> None:
             await self._journal.write(self._event(HEADLESS_FAILED, found, success=False, error=WRONG_CODE))
-            raise DeniedError(WRONG_CODE)
-        await self._attempts.clear(name)
-        return device.id
+
+        return await self._codes.prove(name, otp, failed, "a headless login")
 
     async def _issue(self, name: str, device: str, found: Waiting) -> UserCerts:
         user = self._store.get("user", name)

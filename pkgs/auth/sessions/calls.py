@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
+
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.sessions import limits
+from pkgs.auth.sessions.door import Door
 from pkgs.auth.sessions.trackers import Trackers
-from pkgs.common.access.joining import MODES, Participant, PolicySet, Session, may_join
-from pkgs.common.access.matching import resource_ids
-from pkgs.common.access.options.merge import serving
 from pkgs.common.access.types import UseRule
 from pkgs.common.api.login import Done
 from pkgs.common.api.sessions import (
+    AskTransfer,
+    DetachSession,
     KillSession,
     ListSessions,
     ReportSessions,
@@ -24,9 +26,9 @@ from pkgs.common.api.sessions import (
     SessionOrders,
     SessionTracker,
 )
-from pkgs.common.errors import DeniedError, LimitExceededError, NotFoundError, UnavailableError
+from pkgs.common.errors import DeniedError, InputError, LimitExceededError, NotFoundError, UnavailableError
 from pkgs.common.events.codes import SESSION_TERMINATE
-from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.pki.identity import PeerKind, SystemRole
 from pkgs.common.recording.ids import require_session_id
 from pkgs.common.resources.role import Role
 from pkgs.common.rpc.calls import Caller
@@ -35,11 +37,11 @@ KIND = "session_tracker"
 
 
 class SessionHandlers:
-    def __init__(self, trackers: Trackers, permissions: Permissions, journal: Journal, cluster: str) -> None:
+    def __init__(self, trackers: Trackers, permissions: Permissions, journal: Journal, door: Door) -> None:
         self._trackers = trackers
         self._permissions = permissions
         self._journal = journal
-        self._cluster = cluster
+        self._door = door
 
     # Agents.
 
@@ -73,11 +75,13 @@ class SessionHandlers:
             if (not request.kind or session.kind == request.kind)
             and (not request.session_id or session.session_id == request.session_id)
         ]
-        roles: tuple[Role, ...] = ()
-        if caller.identity is not None and caller.identity.kind is PeerKind.USER:
-            roles = self._permissions.roles(caller.identity.roles)
-        for part in chunked([s for s in found if self._may_see(caller, roles, s)]):
+        roles = self._door.roles_of(caller)
+        seen = [session for session in found if self._may_see(caller, roles, session)]
+        for part in chunked([self._for(roles, session) for session in seen]):
             yield SessionChunk(part)
+
+    def _for(self, roles: tuple[Role, ...], session: SessionTracker) -> SessionTracker:
+        return msgspec.structs.replace(session, proves=self._door.must_prove(roles, session))
 
     def _may_see(self, caller: Caller, roles: tuple[Role, ...], session: SessionTracker) -> bool:
         """By the rule, because it is theirs, or because they may join it."""
@@ -88,15 +92,50 @@ class SessionHandlers:
             return False
         if (identity.name, identity.cluster) == (session.host_user, session.owner_cluster):
             return True
-        ids = identity.allowed_resources
-        if ids is not None and not resource_ids.allows(ids, self._cluster, "node", session.host_id):
-            return False
-        owner = Identity(kind=PeerKind.USER, name=session.host_user, cluster=session.owner_cluster)
-        about = Session(session.kind, owner, tuple(PolicySet(name) for name in session.host_roles))
-        env = self._permissions.environment(caller)
-        return any(
-            may_join(about, Participant(identity, roles, mode), in_force=serving(env)) for mode in MODES
+        return bool(self._door.modes(caller, roles, session))
+
+    async def detach(self, caller: Caller, request: DetachSession) -> Done:
+        """The server decides anew, and has it in the audit log."""
+        session = self._own(caller, request.session_id)
+        if session.detached:
+            raise InputError("this session is detached already", hint="'tsh join' brings you back to it")
+        self._order(session, SessionOrder(session_id=session.session_id, what="detach", by=session.host_user))
+        return Done()
+
+    async def ask_transfer(self, caller: Caller, request: AskTransfer) -> Done:
+        """The server asks those who are in the session, and has their answers in the audit log."""
+        session = self._own(caller, request.session_id)
+        _check_reason(request.reason)
+        order = SessionOrder(
+            session_id=session.session_id, what="copy", by=session.host_user, reason=request.reason
         )
+        self._order(session, order)
+        return Done()
+
+    def _own(self, caller: Caller, session_id: str) -> SessionTracker:
+        """A session that runs, for its owner alone, in person. Raises NotFoundError for one of somebody
+        else, InputError for one that waits."""
+        identity = caller.identity
+        if identity is None or identity.kind is not PeerKind.USER or identity.impersonator:
+            raise DeniedError("only the owner of a session may order this, under their own name")
+        session = self._trackers.find(require_session_id(session_id))  # attack A60
+        if (
+            session is None
+            or (identity.name, identity.cluster) != (session.host_user, session.owner_cluster)
+            or "peer" not in self._door.modes(caller, self._door.roles_of(caller), session)
+        ):
+            raise NotFoundError(
+                "you have no such session, or could not come back to it",
+                hint="'tsh sessions ls' lists yours",
+            )
+        if session.state == "pending":
+            raise InputError("this session waits for others and does not run yet", hint="Ctrl-C gives it up")
+        return session
+
+    def _order(self, session: SessionTracker, order: SessionOrder) -> None:
+        if not self._trackers.reachable(session.host_id):
+            raise UnavailableError("the server of this session is not connected to the Auth Service now")
+        self._trackers.order(session.host_id, order)
 
     async def kill(self, caller: Caller, request: KillSession) -> Done:
         """By the verb `delete`. Answered once the order is on its way; the server says how it went in the
@@ -105,8 +144,7 @@ class SessionHandlers:
         session = self._trackers.find(require_session_id(request.session_id))  # attack A60
         if session is None or not self._permissions.decide(caller, _rule("delete", session)):
             raise NotFoundError("there is no such session", hint="`tctl sessions ls` lists them")
-        if len(request.reason) > limits.MAX_REASON:
-            raise LimitExceededError(f"a reason may have {limits.MAX_REASON} characters")
+        _check_reason(request.reason)
         if not self._trackers.reachable(session.host_id):
             raise UnavailableError(
                 "the server of this session is not connected to the Auth Service now",
@@ -128,6 +166,11 @@ class SessionHandlers:
         order = SessionOrder(session_id=session.session_id, reason=request.reason, by=actor)
         self._trackers.order(session.host_id, order)
         return Done()
+
+
+def _check_reason(text: str) -> None:
+    if len(text) > limits.MAX_REASON:
+        raise LimitExceededError(f"a reason may have {limits.MAX_REASON} characters")
 
 
 def _agent(caller: Caller) -> str:

@@ -57,6 +57,9 @@ class Trackers:
                     raise InputError(f"a text of a session may have {limits.MAX_TEXT} characters")
         return msgspec.structs.replace(session, host_id=host_id, expires=self._clock() + limits.EXPIRES_S)
 
+    def now(self) -> float:
+        return self._clock()
+
     def all(self) -> list[SessionTracker]:
         """The oldest first."""
         now = self._clock()

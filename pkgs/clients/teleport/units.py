@@ -70,8 +70,19 @@ RestrictRealtime=yes
 LockPersonality=yes
 KeyringMode=private
 SystemCallArchitectures=native
-# A restart of the service lets running sessions go on.
+"""
+
+_LEFT_ALONE: Final = """\
+# What sessions have left running in the background outlives a restart of the service.
 KillMode=process
+"""
+
+_DIVIDED: Final = """\
+# The configuration bounds each connection (ssh_service.session_memory, session_processes): the service may
+# divide its control group for that. systemd can start a service again only in a group that is empty, so
+# what sessions have left running in the background ends with the service.
+Delegate=memory pids
+KillMode=mixed
 """
 
 
@@ -84,6 +95,8 @@ class UnitSettings:
     data_dir: Path
     env_file: Path
     fd_limit: int
+    bounds_sessions: bool = False
+    """Whether the SSH Service gives each connection a control group."""
 
 
 def openssh_units(settings: UnitSettings) -> dict[str, str]:
@@ -170,7 +183,7 @@ WantedBy=multi-user.target
 
 def _limits(service: Service, settings: UnitSettings) -> str:
     if service == "ssh":
-        return _SESSIONS
+        return _SESSIONS + (_DIVIDED if settings.bounds_sessions else _LEFT_ALONE)
     low_ports = service == "proxy"
     return _CONFINED.format(
         data_dir=_escaped(settings.data_dir),

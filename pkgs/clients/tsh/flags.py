@@ -33,3 +33,5 @@ RESUME = (
     Flag("relogin", "Ask for the password again when the login has expired and a person is at the terminal",
          is_bool=True, default="true"),
 )  # fmt: skip
+NO_OPENSSH = Flag("no-openssh", "Use tsh's own SSH client, as when OpenSSH's is not installed", is_bool=True,
+                  env="TELEPORT_NO_OPENSSH")  # fmt: skip

@@ -22,11 +22,28 @@ TOOL = Tool(
         "join": Verb(_VERBS + "join", "Join somebody's session"),
         "sessions": Group(
             "Live sessions.",
-            {"ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join")},
+            {
+                "ls": Verb(_VERBS + "sessions.ls", "List the sessions you may see or join"),
+                "ask-transfer": Verb(
+                    _VERBS + "sessions.ask_transfer",
+                    "Ask the moderators of your session to let you copy files",
+                ),
+                "detach": Verb(_VERBS + "sessions.detach", "Leave a session of your own, which goes on"),
+                "prove": Verb(_VERBS + "sessions.prove", "Show that you are there, as a moderator"),
+            },
             {"list": "ls"},
         ),
         "resolve": Verb(_VERBS + "resolve", "Show the server that a name or labels mean"),
         "scp": Verb(_VERBS + "scp", "Copy files to and from a server"),
+        "latency": Group(
+            "How long the way to a server is.",
+            {"ssh": Verb(_VERBS + "latency.ssh", "Show round trips to the proxy and on to a server")},
+        ),
+        "bench": Group(
+            "Measure a cluster under load.",
+            {"ssh": Verb(_VERBS + "bench.ssh", "Log in and run a command at a steady rate")},
+            hidden=True,
+        ),
         "config": Verb(_VERBS + "config", "Print a configuration for OpenSSH"),
         "proxy": Group(
             "Connect other programs through the proxy.",

@@ -2,25 +2,25 @@
 
 `may_knock` is for whoever only passes the visitor on, `may_enter` for the server that runs the session.
 Both ask everything that `decide` asks of a login but the grant of a login: no role need let a visitor run
-anything of their own on the server.
+anything of their own on the server. Where a second factor is demanded, moderators besides have to show again
+and again that they are there (`must_prove`); those who do not are in the session, and count for nothing.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from pkgs.common.access.decide import barred
 from pkgs.common.access.joining import JOIN_LOGIN, Mode, Participant, Session, may_join
 from pkgs.common.access.options.merge import serving
 from pkgs.common.access.protocols.grants import requires_mfa
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
-from pkgs.common.resources.kinds import Node
+from pkgs.common.resources.kinds import AuthPreference, Node
 from pkgs.common.resources.role import Role
 
 _WELCOME = Decision(True, ("the server that runs a session decides who may join it",))
 _TASKED = Decision(False, ("a certificate for one command joins no session",))
 _NO_TERMINAL = Decision(False, ("the certificate permits no terminal",))
-_NO_PRESENCE = Decision(
-    False, ("moderators must prove their presence where MFA is required, which is not supported",), ("mfa",)
-)
 
 
 def may_knock(subject: Subject, node: Node, env: Environment) -> Decision:
@@ -35,7 +35,6 @@ def may_knock(subject: Subject, node: Node, env: Environment) -> Decision:
 
 def may_enter(
     session: Session,
-    owner_roles: tuple[Role, ...],
     subject: Subject,
     mode: Mode,
     node: Node,
@@ -48,12 +47,11 @@ def may_enter(
     if "permit-pty" not in subject.identity.extensions:
         return _NO_TERMINAL
     who = Participant(subject.identity, subject.roles, mode)
-    preference = env.auth_preference
-    decision = may_join(session, who, auth_preference=preference, in_force=serving(env))
-    if not decision or mode != "moderator":
-        return decision
-    if (preference is not None and requires_mfa(preference.spec.require_session_mfa)) or any(
-        requires_mfa(role.spec.options.require_session_mfa) for role in (*subject.roles, *owner_roles)
-    ):
-        return _NO_PRESENCE
-    return decision
+    return may_join(session, who, auth_preference=env.auth_preference, in_force=serving(env))
+
+
+def must_prove(preference: AuthPreference | None, roles: Iterable[Role]) -> bool:
+    """Whether a moderator must show that they are there, by the roles of theirs and of the owner's."""
+    return (preference is not None and requires_mfa(preference.spec.require_session_mfa)) or any(
+        requires_mfa(role.spec.options.require_session_mfa) for role in roles
+    )

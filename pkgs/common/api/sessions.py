@@ -52,6 +52,10 @@ class SessionTracker(msgspec.Struct, frozen=True, kw_only=True):
     needs: list[str] = []
     """Who must still come before it may run."""
     participants: list[Presence] = []
+    detached: bool = False
+    """Its owner has left it, and it goes on."""
+    proves: bool = False
+    """Set by the Auth Service for who asks: as moderators they have to show that they are there."""
 
 
 class ReportSessions(Request[Done], frozen=True, kw_only=True):
@@ -64,11 +68,38 @@ class ReportSessions(Request[Done], frozen=True, kw_only=True):
 
 
 class SessionOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """End this session."""
+    """What is to happen to a session, or what the Auth Service knows of it."""
 
     session_id: str
+    what: Literal["end", "detach", "copy", "present"] = "end"
+    """End it; its owner leaves it; its owner asks to copy files; or: a moderator has shown that they are
+    there."""
     reason: str = ""
     by: str = ""
+    """Whose order; or who is there, a user of this cluster."""
+    at: float = 0.0
+    """Unix seconds when they have shown it."""
+
+
+PRESENCE_EVERY_S = 300.0
+"""A moderator who has shown that they are there counts for so long without being asked again."""
+PRESENCE_ANSWER_S = 60.0
+"""And for so long after being asked."""
+
+
+class Proven(msgspec.Struct, frozen=True, kw_only=True):
+    """The proof is on its way to the server of the session."""
+
+    for_s: float
+    """How long it counts, at most."""
+
+
+class ProvePresence(Request[Proven], frozen=True, kw_only=True):
+    """The caller, a moderator of this session, is there: a one-time code of theirs that was never used. It
+    goes to the Auth Service alone."""
+
+    session_id: str
+    otp: str
 
 
 class SessionOrders(StreamRequest[SessionOrder], frozen=True, kw_only=True):
@@ -89,6 +120,20 @@ class ListSessions(StreamRequest[SessionChunk], frozen=True, kw_only=True):
     """Empty: all."""
     session_id: str = ""
     """Empty: all."""
+
+
+class DetachSession(Request[Done], frozen=True, kw_only=True):
+    """The caller leaves a session of their own on a terminal, and it goes on. Answered once the order is on
+    its way."""
+
+    session_id: str
+
+
+class AskTransfer(Request[Done], frozen=True, kw_only=True):
+    """The caller asks the moderators of a session of their own whether files may be copied beside it."""
+
+    session_id: str
+    reason: str = ""
 
 
 class KillSession(Request[Done], frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from pkgs.common.output.argv import Flag
-from pkgs.common.output.tool import Group, Tool, Verb
+from pkgs.common.output.tool import Group, Tool, Verb, listed
 
 
 def help_text(tool: Tool, path: list[str]) -> str:
@@ -46,7 +46,7 @@ def _app(tool: Tool, *, completion: bool) -> typer.Typer:
 def _group_app(group: Group, common: tuple[Flag, ...], *, completion: bool) -> typer.Typer:
     class Lazy(TyperGroup):
         def list_commands(self, ctx: Any) -> list[str]:
-            return list(group.verbs)
+            return list(listed(group))
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:
             found = group.verbs.get(group.aliases.get(cmd_name, cmd_name))
@@ -60,7 +60,7 @@ def _group_app(group: Group, common: tuple[Flag, ...], *, completion: bool) -> t
         def format_commands(self, ctx: Any, formatter: Any) -> None:
             # From the table, so that no verb's module is imported for it.
             with formatter.section("Commands"):
-                formatter.write_dl([(name, verb.help) for name, verb in group.verbs.items()])
+                formatter.write_dl([(name, verb.help) for name, verb in listed(group).items()])
 
     app = typer.Typer(
         cls=Lazy, add_completion=completion, rich_markup_mode=None, pretty_exceptions_enable=False

@@ -41,16 +41,27 @@ class Verb:
 
 
 class Group:
-    """Verbs under a common word: `tctl users add`. Aliases work and are not listed."""
+    """Verbs under a common word: `tctl users add`. Aliases work and are not listed, nor are hidden groups."""
 
-    __slots__ = ("aliases", "help", "verbs")
+    __slots__ = ("aliases", "help", "hidden", "verbs")
 
     def __init__(
-        self, help: str, verbs: Mapping[str, Verb | Group], aliases: Mapping[str, str] | None = None
+        self,
+        help: str,
+        verbs: Mapping[str, Verb | Group],
+        aliases: Mapping[str, str] | None = None,
+        *,
+        hidden: bool = False,
     ) -> None:
+        self.hidden = hidden
         self.help = help
         self.verbs = verbs
         self.aliases = aliases or {}
+
+
+def listed(group: Group) -> dict[str, Verb | Group]:
+    """The verbs and groups that help and completion show."""
+    return {name: entry for name, entry in group.verbs.items() if isinstance(entry, Verb) or not entry.hidden}
 
 
 class Tool:

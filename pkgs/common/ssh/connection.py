@@ -318,6 +318,11 @@ class Connection:
         self._thread.join(timeout_s)
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return not self._transport.active
+
+    @property
     def heard_at(self) -> float:
         """When the peer last sent data or a request on a channel (`time.monotonic`); keep-alives are none."""
         return float(self._transport.heard_at)

@@ -8,9 +8,17 @@ import pytest
 
 from pkgs.common.access.joining import Mode, begin
 from pkgs.common.access.types import Environment, Subject
-from pkgs.common.access.visiting import may_enter, may_knock
+from pkgs.common.access.visiting import may_enter, may_knock, must_prove
 from pkgs.common.pki.identity import Identity, PeerKind
-from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget, Node, ServerSpec
+from pkgs.common.resources.kinds import (
+    AuthPreference,
+    AuthPreferenceSpec,
+    Lock,
+    LockSpec,
+    LockTarget,
+    Node,
+    ServerSpec,
+)
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, JoinPolicy, Role, RoleOptions, RoleSpec
 
@@ -67,11 +75,10 @@ def test_a30_who_is_not_even_let_to_the_door(fields: dict[str, Any], env: Enviro
     assert not may_knock(Subject(person("bob", **fields), [WATCHER]), NODE, env)
 
 
-def enter(who: Identity, mode: Mode, *roles: Role, owner_role: Role | None = None) -> tuple[str, ...]:
+def enter(who: Identity, mode: Mode, *roles: Role) -> tuple[str, ...]:
     """Why not; empty: they may."""
-    owner_roles = (owner_role or role("plain"),)
-    session = begin("ssh", person("alice"), owner_roles)
-    decision = may_enter(session, owner_roles, Subject(who, list(roles)), mode, NODE, ENV)
+    session = begin("ssh", person("alice"), (role("plain"),))
+    decision = may_enter(session, Subject(who, list(roles)), mode, NODE, ENV)
     return () if decision else decision.reasons
 
 
@@ -82,10 +89,13 @@ def test_roles_say_as_what_one_may_enter() -> None:
     assert enter(person("bob", extensions=()), "observer", WATCHER)
 
 
-def test_a30_nobody_moderates_where_presence_would_have_to_be_proven() -> None:
+def test_who_must_show_that_they_are_there() -> None:
     strict = role("strict", require_session_mfa=True)
-    proven = person("bob", mfa_device="phone")
-    assert enter(proven, "observer", WATCHER, strict) == ()
-    for roles, owner_role in (((WATCHER, strict), None), ((WATCHER,), strict)):
-        reasons = enter(proven, "moderator", *roles, owner_role=owner_role)
-        assert "presence" in reasons[0]
+    cluster = AuthPreference(
+        metadata=Metadata(name="cluster-auth-preference"), spec=AuthPreferenceSpec(require_session_mfa="yes")
+    )
+    assert must_prove(None, [WATCHER, strict])
+    assert must_prove(cluster, [WATCHER])
+    assert not must_prove(None, [WATCHER])
+    # They may come in all the same, to show it there.
+    assert enter(person("bob", mfa_device="phone"), "moderator", WATCHER, strict) == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import dataclasses
 import re
 from pathlib import Path
 
@@ -115,6 +116,13 @@ def test_units(service: Service) -> None:
         unit.get("CapabilityBoundingSet", "none")
         == {"auth": "", "proxy": "CAP_NET_BIND_SERVICE", "ssh": "none"}[service]
     )
+
+
+def test_a_unit_whose_sessions_have_bounds_may_divide_its_group() -> None:
+    text = render_unit("ssh", dataclasses.replace(SETTINGS, bounds_sessions=True))
+    assert "\nDelegate=memory pids\nKillMode=mixed\n" in text
+    assert "Delegate" not in render_unit("ssh", SETTINGS)
+    assert "\nKillMode=process\n" in render_unit("ssh", SETTINGS)
 
 
 def test_what_a_unit_would_not_see() -> None:

@@ -65,7 +65,7 @@ class Copies(Continuing):
     """Without ssh: `far` is the server's disk, and what the server says of a file may be a lie."""
 
     def __init__(self, sftp: Sftp, far_hash: str = "") -> None:
-        super().__init__(cast(Login, None), "", preserve=True, quiet=True)
+        super().__init__(cast(Login, None), "", by_openssh=True, preserve=True, quiet=True)
         self._sftp = sftp
         self._far_hash = far_hash
 

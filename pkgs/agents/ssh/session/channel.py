@@ -19,12 +19,15 @@ from pkgs.agents.ssh.session.env import ClientEnv, asked_of_others
 from pkgs.agents.ssh.session.process import SIGNALS, Exit, Launched, Process
 from pkgs.agents.ssh.session.pump import Pump
 from pkgs.agents.ssh.session.terminal import redraw, set_size
+from pkgs.agents.ssh.session.unattended import Unattended, leave
 from pkgs.agents.ssh.together.limits import ANSWER_REST_S
 from pkgs.agents.ssh.together.messages import (
+    Detach,
     Held,
     Notice,
     PeerInput,
     Redraw,
+    Resize,
     SessionOver,
     SessionStarted,
     Waiting,
@@ -246,6 +249,11 @@ class Session:
                 self._pump.inject(data)
             case Redraw() if self._pump.master >= 0:
                 redraw(self._pump.master)
+            case Detach(text=text) if self._pump.master >= 0:
+                self.channel = leave(self.channel, text)
+                self._pump.turn_to(self.channel)
+            case Resize(columns=columns, rows=rows):
+                self._resize(TerminalSize(columns, rows))
             case SessionOver(text=text):
                 self._told_over(text)
 
@@ -324,6 +332,11 @@ class Session:
         self.channel.silence()
         self.closed()
         return True
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether it goes on without the connection."""
+        return isinstance(self.channel, Unattended)
 
     def kill(self) -> None:
         """What runs is ended now; for a process that is told to go."""

@@ -12,6 +12,7 @@ import pwd
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,7 @@ from pkgs.agents.ssh.together.messages import (
     JoinOutput,
     JoinOver,
     JoinSession,
+    PeerInput,
     Waiting,
 )
 from pkgs.agents.ssh.together.seat import Seat, become_nobody
@@ -114,6 +116,8 @@ class Child:
         self._sockets_in = Incoming(self.loop, self._link, self._streams)
         self._displays = Displays(self.loop, self._link, self._streams)
         self._ended = False
+        self._typed_at = 0.0
+        """When somebody last typed into a session that was detached."""
 
     def run(self) -> None:
         watch_alive(self.loop, self._start, self._connection)
@@ -339,6 +343,8 @@ class Child:
             self._beside(self._dial, splice, target, message.addresses)
 
     def _about_session(self, message: Message) -> None:
+        if self._ended and isinstance(message, PeerInput):
+            self._typed_at = time.monotonic()
         for session in tuple(self._sessions):
             if session.channel.number != getattr(message, "channel", -1):
                 continue
@@ -386,7 +392,7 @@ class Child:
         os._exit(1)
 
     def _heard_at(self) -> float:
-        return self._connection.heard_at
+        return max(self._connection.heard_at, self._typed_at)
 
     def _idle(self) -> None:
         self._link.tell(Idle())  # the service has it audited, and ends the connection
@@ -397,8 +403,13 @@ class Child:
         self._sockets_in.end()
         self._displays.end()
         self._streams.end()
-        self.loop.after(EXIT_WAIT_S, self.loop.stop)
+        self.loop.after(EXIT_WAIT_S, self._waited)
         self._maybe_exit()
+
+    def _waited(self) -> None:
+        """What should have ended by now is not waited for, unless its owner has detached it."""
+        if not any(isinstance(session, Session) and session.is_detached for session in self._sessions):
+            self.loop.stop()
 
     def _maybe_exit(self) -> None:
         live = self._sessions or self._forwards or self._streams or self._sockets_out

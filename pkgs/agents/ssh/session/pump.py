@@ -89,6 +89,11 @@ class Pump:
         for fd in blocked:
             self._watch(fd)
 
+    def turn_to(self, channel: Channel) -> None:
+        """Output is for another channel from now on."""
+        self._channel = channel
+        self.unblock()
+
     def end_input(self) -> None:
         """The client sends no more."""
         self._stdin_ended = True

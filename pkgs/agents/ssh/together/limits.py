@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MAX_VISITORS = 32
 """In one session."""
+MAX_PROOFS = 64
+"""Users whose proofs of being there are kept, of one session."""
 REPLAY = 32 * 1024
 """Newest output of a session on a terminal that whoever joins later is shown."""
 VIEWER_QUEUE = 256 * 1024
@@ -18,6 +20,16 @@ TYPED_AHEAD = 64 * 1024
 """Input of peers that the program has not read yet; more of it is lost, as on a terminal."""
 ANSWER_REST_S = 0.02
 """Between attempts to hear word about a session whose answer is not taken yet."""
+COPY_ANSWER_S = 120.0
+"""For moderators to say whether files may be copied."""
+COPY_USE_S = 300.0
+"""For the owner to begin, once they may."""
+COPY_SHOWN = 20
+"""Operations on files that are shown to everybody, of one approved copy."""
+DETACHED_S = 4 * 3600.0
+"""How long a session goes on that its owner has left, without seeing them again."""
+MAX_DETACHED = 8
+"""Sessions of one user on one server that go on without them."""
 END_GRACE_S = 5.0
 """From the order that a session end to the end of its whole connection."""
 MAX_REASON = 512

@@ -1,7 +1,7 @@
 """What the service and a connection's process say to each other about sessions of several people. Data only.
 
 owner's process    OpenSession -> Waiting, then SessionStarted or SessionOver; at any time Notice, Held,
-                   PeerInput, Redraw, SessionOver; from the process GaveUp
+                   PeerInput, Redraw, Detach, Resize, SessionOver; from the process GaveUp
 visitor's process  JoinSession -> Joined or Refused; then JoinOutput and JoinOver; from it Typed, Taken, Left
 """
 
@@ -57,6 +57,21 @@ class Redraw(Message, frozen=True, kw_only=True):
     """Have the program paint its screen anew: somebody came who has not seen it."""
 
     channel: int
+
+
+class Detach(Message, frozen=True, kw_only=True):
+    """The owner leaves, and the session goes on: let their client go with this text."""
+
+    channel: int
+    text: str
+
+
+class Resize(Message, frozen=True, kw_only=True):
+    """The session's terminal has another size: its owner has come back at another one."""
+
+    channel: int
+    columns: int
+    rows: int
 
 
 class SessionOver(Message, frozen=True, kw_only=True):
@@ -123,10 +138,12 @@ ToTogether = (
     | Held
     | PeerInput
     | Redraw
+    | Detach
+    | Resize
     | SessionOver
     | Joined
     | JoinOutput
     | JoinOver
 )
-PUSHED = (SessionStarted, Notice, Held, PeerInput, Redraw, SessionOver, JoinOutput, JoinOver)
+PUSHED = (SessionStarted, Notice, Held, PeerInput, Redraw, Detach, Resize, SessionOver, JoinOutput, JoinOver)
 """What answers no call."""

@@ -38,6 +38,11 @@ class OwnSessions:
         """Sessions that do not run yet."""
         return sum(session.state == "pending" for session in self._sessions.values())
 
+    @property
+    def detached(self) -> bool:
+        """Whether a session here goes on without its owner."""
+        return any(session.detached for session in self._sessions.values())
+
     async def open(
         self, request: OpenSession, owner: Parties, log: SessionLog, begin: Begin
     ) -> SessionOpened | Waiting | Refused:

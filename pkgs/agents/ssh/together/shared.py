@@ -14,14 +14,19 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from pkgs.agents.ssh.together import limits
+from pkgs.agents.ssh.together.copying import Copying
 from pkgs.agents.ssh.together.messages import (
+    Detach,
     Held,
     Notice,
     PeerInput,
     Redraw,
+    Resize,
     SessionOver,
     SessionStarted,
 )
+from pkgs.agents.ssh.together.states.detached import Detachment
+from pkgs.agents.ssh.together.states.presence import Attendance
 from pkgs.agents.ssh.together.table import Table
 from pkgs.agents.ssh.together.viewer import Push
 from pkgs.agents.ssh.together.visit import Visit, event_fields, tracker_of
@@ -31,9 +36,10 @@ from pkgs.common.access.joining import MAY_END, MAY_TYPE, Mode, Participant
 from pkgs.common.access.types import Decision, Subject
 from pkgs.common.access.visiting import may_enter
 from pkgs.common.api.sessions import SessionTracker, State
-from pkgs.common.errors import AccessError, DeniedError, LimitExceededError
+from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, UnavailableError
 from pkgs.common.events import codes
 from pkgs.common.output.sanitize import inert
+from pkgs.common.pki.identity import Identity
 from pkgs.common.ssh.process.messages import Refused
 from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.log import Parties, SessionLog
@@ -63,26 +69,40 @@ class SharedSession:
         self.session_id = log.session_id
         self.state: State | Literal["over"] = "pending"
         self._table = table
-        self._gate = gate
+        self.gate = gate
         self._owner = owner
         self._request = request
-        self._log = log
+        self.log = log
         self._push = push
         self._begin = begin
         self._give_up = give_up
         self._on_over = on_over
-        self._rules = joining.begin("ssh", owner.identity, gate.cache.roles_of(owner.identity))
-        self._demanding = any(found.policies for found in self._rules.sets)
+        self.rules = joining.begin("ssh", owner.identity, gate.cache.roles_of(owner.identity))
+        self.demanding = any(found.policies for found in self.rules.sets)
         self._told: tuple[str, ...] = ()
         """Who was waited for when everybody was told last."""
         self._visits: dict[str, Visit] = {}
+        self.copying = Copying(self)
+        self.detached = Detachment(owner.identity)
+        self._attendance = Attendance(gate, owner.identity, log.session_id)
         self._replay = Replay()
         self._size = (request.columns, request.rows)
         self._created = gate.now()
         self._ran = False
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
         self._grace: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[None]] = set()
+
+    @property
+    def owner(self) -> str:
+        """Whoever opened it."""
+        return self._owner.identity.name
+
+    def is_of(self, identity: Identity, login: str) -> bool:
+        """Whether somebody opened it with this login."""
+        mine = self._owner.identity
+        who = (identity.name, identity.cluster, identity.impersonator, login)
+        return who == (mine.name, mine.cluster, mine.impersonator, self._owner.login)
 
     @property
     def visits(self) -> list[Visit]:
@@ -93,7 +113,7 @@ class SharedSession:
 
     def lacks(self) -> tuple[str, ...]:
         """Who must come before it may run; nobody: it may."""
-        return joining.may_run(self._rules, self._present()).reasons
+        return joining.may_run(self.rules, self.present()).reasons
 
     def started(self) -> None:
         """It runs from its beginning: nobody had to be waited for."""
@@ -120,7 +140,7 @@ class SharedSession:
 
     async def finish(self, text: str) -> None:
         """The owner's side has ended, whatever the reason. Called once."""
-        async with self._turn:
+        async with self.turn:
             self.state = "over"
             if self._grace is not None:
                 self._grace.cancel()
@@ -129,64 +149,97 @@ class SharedSession:
             for visit in visits:
                 visit.viewer.close(line(text))
             for visit in visits:
-                await self._emit(codes.SESSION_LEAVE, visit)
+                await self.emit(codes.SESSION_LEAVE, visit)
             if not self._ran:
-                await self._log.emit(codes.SESSION_REJECTED, reason=text)
+                await self.log.emit(codes.SESSION_REJECTED, reason=text)
 
     def review(self) -> None:
         """Somebody's roles or locks may have changed."""
         # One at a time: the next comes in a second.
-        if self.state != "over" and (self._visits or self._demanding) and not self._tasks:
+        changes = self._visits or self.demanding or self.detached
+        if self.state != "over" and changes and not self._tasks:
             self._later(self._reconsider())
+
+    async def detach(self, by: str) -> None:
+        """Its owner leaves it, by their own order, and it goes on. Nothing happens for the order of somebody
+        else, or to a session that does not run. Raises AccessError: they are still in it."""
+        async with self.turn:
+            allowed = self.detached.may(by, self.gate.cache.cluster_name)
+            if not allowed or self.detached or self.state in ("pending", "over"):
+                return
+            if self._table.left_by(self.owner) >= limits.MAX_DETACHED:
+                text = f"You have left {limits.MAX_DETACHED} sessions here already: end one of them first."
+                self._push(Notice(channel=self.log.channel, text=line(text)))
+                return
+            await self.log.emit(codes.SESSION_LEAVE, reason="detached", participant_mode="owner")
+            await self.log.mark("leave", f"{inert(by)}, the owner")
+            back = f"tsh join --mode=peer {self.session_id}"
+            text = line(f"You left the session, and it goes on. Come back with: {back}")
+            if not self._push(Detach(channel=self.log.channel, text=text)):
+                raise UnavailableError("the session's process takes no order now")
+            self.detached.begin(self.gate.now())
+            self.tell(f"{inert(by)}, the owner, left the session; it goes on.")
+            self._table.changed()
+
+    def _fit(self, visit: Visit) -> None:
+        """The size of a session that its owner left is that of the terminal they come back with."""
+        columns, rows = visit.size
+        if self.detached and visit.mode in MAY_TYPE and columns and rows and self.detached.is_owner(visit):
+            self._push(Resize(channel=self.log.channel, columns=columns, rows=rows))
 
     # Visitors.
 
     def may_enter(self, parties: Parties, source: str, mode: Mode, *, live: bool = False) -> Decision:
         """Asked when somebody comes and again and again while they stay."""
-        cache, identity = self._gate.cache, parties.identity
+        cache, identity = self.gate.cache, parties.identity
         try:
             subject = Subject(identity, cache.roles_of(identity))
-            owner_roles = cache.roles_of(self._owner.identity)
         except DeniedError as problem:
             return Decision(False, (problem.message,))
-        env = self._gate.environment(source, live=live)
-        return may_enter(self._rules, owner_roles, subject, mode, self._gate.node(), env)
+        env = self.gate.environment(source, live=live)
+        return may_enter(self.rules, subject, mode, self.gate.node(), env)
 
     async def enter(self, visit: Visit) -> None:
         """Let somebody in who was just asked about. Raises AccessError: then they are not."""
-        async with self._turn:
+        async with self.turn:
             decision = self.may_enter(visit.parties, visit.source, visit.mode)
             if self.state == "over" or not decision:  # attack A30
                 raise DeniedError("the session is over, or may not be joined any more")
             if len(self._visits) >= limits.MAX_VISITORS:
                 raise LimitExceededError(f"a session has room for {limits.MAX_VISITORS} visitors")
-            visit.last_active = self._gate.now()
-            await self._emit(codes.SESSION_JOIN, visit)
-            self._log.took_part(visit.parties.identity.name)
-            await self._log.mark("join", f"{visit.name} as {visit.mode}")
+            visit.last_active = self.gate.now()
+            await self.emit(codes.SESSION_JOIN, visit)
+            self.log.took_part(visit.parties.identity.name)
+            await self.log.mark("join", f"{visit.name} as {visit.mode}")
             self._visits[visit.id] = visit
-            self._tell(f"{visit.name} joined the session as {visit.mode}.", but=visit)
+            self.tell(f"{visit.name} joined the session as {visit.mode}.", but=visit)
             self._greet(visit)
+            self._fit(visit)
             self._table.changed()
         await self._reconsider()
 
     async def refused(self, parties: Parties, mode: Mode, why: str) -> None:
         """Somebody wanted to join who may not."""
-        await self._log.emit(codes.SESSION_REJECTED, None, **event_fields(parties, mode), reason=why)
+        await self.log.emit(codes.SESSION_REJECTED, None, **event_fields(parties, mode), reason=why)
 
     async def leave(self, visit: Visit, text: str) -> None:
-        async with self._turn:
+        async with self.turn:
             if self._visits.pop(visit.id, None) is None:
                 return
             visit.viewer.close(line(text))
-            self._tell(f"{visit.name} left the session.")
+            self.tell(f"{visit.name} left the session.")
             self._table.changed()
         try:
-            await self._log.mark("leave", visit.name)
-            await self._emit(codes.SESSION_LEAVE, visit)
+            await self.log.mark("leave", visit.name)
+            await self.emit(codes.SESSION_LEAVE, visit)
         finally:
             # Whatever becomes of the record: they are not here any more (attack A30).
             await self._reconsider()
+
+    def proven(self, user: str, at: float) -> None:
+        """The Auth Service says that this user is there."""
+        self._attendance.proven(user, at)
+        self._later(self._reconsider())
 
     def dismiss(self, visit: Visit, text: str) -> None:
         """Have somebody leave, soon."""
@@ -196,24 +249,27 @@ class SharedSession:
         """Keys of somebody who is in it; what they do is said by their mode alone (attack A31)."""
         if visit.id not in self._visits:
             return
-        visit.last_active = self._gate.now()
+        visit.last_active = self.gate.now()
         if visit.mode in MAY_TYPE:
             if self.state == "running":
-                self._push(PeerInput(channel=self._log.channel, data=data))
+                self._push(PeerInput(channel=self.log.channel, data=data))
         elif _INTERRUPT in data:
             await self.leave(visit, "You left the session.")
-        elif visit.mode in MAY_END and _TERMINATE in data:
-            await self.terminate(f"The session was terminated by the moderator {visit.name}.", visit.name)
+        elif visit.mode in MAY_END and self._attendance.counts(visit):
+            if _TERMINATE in data:
+                await self.terminate(f"The session was terminated by the moderator {visit.name}.", visit.name)
+            else:
+                await self.copying.answered(visit, data)
 
     # Ends.
 
     async def terminate(self, text: str, by: str, reason: str = "") -> None:
         """End it for everybody, by the order of somebody who may."""
-        async with self._turn:
+        async with self.turn:
             if self.state == "over":
                 return
-            await self._log.emit(codes.SESSION_TERMINATE, updated_by=by, reason=reason or None)
-            await self._log.mark("note", text)
+            await self.log.emit(codes.SESSION_TERMINATE, updated_by=by, reason=reason or None)
+            await self.log.mark("note", text)
             self._end(text)
 
     async def kill(self, by: str, reason: str) -> None:
@@ -225,7 +281,7 @@ class SharedSession:
         pending, self.state = self.state == "pending", "over"
         for visit in self._visits.values():
             visit.viewer.close(line(text))
-        if not self._push(SessionOver(channel=self._log.channel, text=line(text))):
+        if not self._push(SessionOver(channel=self.log.channel, text=line(text))):
             self._give_up(text)
         elif pending:
             self._on_over()
@@ -236,38 +292,47 @@ class SharedSession:
 
     # Whether it may run.
 
-    def _present(self) -> list[Participant]:
-        """Those who are here and may be, with the roles they have now. Whose connection was lost sees nothing
-        of the session, and is not here until it is resumed."""
+    def present(self) -> list[Participant]:
+        """Those who are here, as far as they must show that, and may be, with the roles they have now. Whose
+        connection was lost sees nothing of the session, and is not here until it is resumed."""
         here = []
         for visit in self._visits.values():
-            if visit.is_here() and self.may_enter(visit.parties, visit.source, visit.mode, live=True):
-                roles = self._gate.cache.roles_of(visit.parties.identity)
+            if not (visit.is_here() and self._attendance.counts(visit)):
+                continue
+            if self.may_enter(visit.parties, visit.source, visit.mode, live=True):
+                roles = self.gate.cache.roles_of(visit.parties.identity)
                 here.append(Participant(visit.parties.identity, roles, visit.mode))
         return here
 
     async def _reconsider(self) -> None:
-        async with self._turn:
-            present = self._present()
-            missing = joining.may_run(self._rules, present).reasons
+        async with self.turn:
+            for visit in self._visits.values():
+                if news := self._attendance.news(visit):
+                    visit.viewer.show(line(news).encode())
+            if self.state != "over" and (why := self.detached.over(self.gate.now(), self._visits.values())):
+                await self.log.mark("note", why)
+                self._end(why)
+                return
+            present = self.present()
+            missing = joining.may_run(self.rules, present).reasons
             match self.state:
                 case "pending" if not missing:
                     await self._run()
                 case "pending" if missing != self._told:
                     self._told = missing
-                    self._tell(f"Waiting for participants: {self._demands(missing)}")
+                    self.tell(f"Waiting for participants: {self._demands(missing)}")
                 case "running" if missing:
-                    if joining.when_left(self._rules, present) == "pause":
+                    if joining.when_left(self.rules, present) == "pause":
                         self._hold(True)
-                        self._tell(f"The session is paused. Waiting for: {self._demands(missing)}")
+                        self.tell(f"The session is paused. Waiting for: {self._demands(missing)}")
                     else:
                         text = "The session was terminated: those whom it needs have left."
-                        await self._log.mark("note", text)
+                        await self.log.mark("note", text)
                         self._end(text)
                 case "paused" if not missing:
                     self._hold(False)
-                    self._tell("The session is resumed.")
-                case "paused" if joining.when_left(self._rules, present) == "terminate":
+                    self.tell("The session is resumed.")
+                case "paused" if joining.when_left(self.rules, present) == "terminate":
                     self._end("The session was terminated: those whom it needs have left.")
 
     async def _run(self) -> None:
@@ -277,14 +342,14 @@ class SharedSession:
             return
         self.state, self._ran = "running", True
         self._table.changed()
-        self._tell("Everybody is here: the session begins.")
-        if not self._push(SessionStarted(channel=self._log.channel, opened=opened)):
+        self.tell("Everybody is here: the session begins.")
+        if not self._push(SessionStarted(channel=self.log.channel, opened=opened)):
             self._give_up("the session cannot be started")
 
     def _hold(self, held: bool) -> None:
         self.state = "paused" if held else "running"
         self._table.changed()
-        if not self._push(Held(channel=self._log.channel, held=held)):
+        if not self._push(Held(channel=self.log.channel, held=held)):
             self._give_up("the session cannot be paused")
 
     # Words.
@@ -311,6 +376,8 @@ class SharedSession:
         visit.viewer.show(line(f"You joined the session of {whose} as {visit.mode}. {how}").encode())
         if self._request.reason:
             visit.viewer.show(line(f"Its reason: {reason_of(self._request.reason)}").encode())
+        if asking := self.copying.asking():
+            visit.viewer.show(line(asking).encode())
         if self.state == "pending" and (missing := self.lacks()):
             visit.viewer.show(line(f"It waits for: {names(missing)}").encode())
         if any(0 < own < wanted for own, wanted in zip(visit.size, self._size, strict=True)):
@@ -318,23 +385,23 @@ class SharedSession:
             visit.viewer.show(line(f"Its terminal has {size}; yours is smaller and shows a part.").encode())
         visit.viewer.show(self._replay.newest())
         if self._replay.full_screen:
-            self._push(Redraw(channel=self._log.channel))
+            self._push(Redraw(channel=self.log.channel))
 
     def newest(self) -> bytes:
         return self._replay.newest()
 
-    def _tell(self, text: str, but: Visit | None = None) -> None:
+    def tell(self, text: str, but: Visit | None = None) -> None:
         """Everybody in the session."""
         shown = line(text)
-        self._push(Notice(channel=self._log.channel, text=shown))
+        self._push(Notice(channel=self.log.channel, text=shown))
         for visit in self._visits.values():
             if visit is not but:
                 visit.viewer.show(shown.encode())
 
     # The record.
 
-    async def _emit(self, kind: codes.Kind, visit: Visit) -> None:
-        await self._log.emit(kind, None, **event_fields(visit.parties, visit.mode))
+    async def emit(self, kind: codes.Kind, visit: Visit) -> None:
+        await self.log.emit(kind, None, **event_fields(visit.parties, visit.mode))
 
     def tracker(self) -> SessionTracker:
         """What the cluster may know of it."""
@@ -346,6 +413,7 @@ class SharedSession:
             self._request,
             self._visits.values(),
             self.lacks(),
+            detached=bool(self.detached),
         )
 
     def _later(self, work: Awaitable[None]) -> None:

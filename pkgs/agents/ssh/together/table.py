@@ -42,6 +42,10 @@ class Table:
         except KeyError:
             raise no_such_session() from None
 
+    def left_by(self, user: str) -> int:
+        """How many sessions go on without this owner."""
+        return sum(bool(each.detached) and each.owner == user for each in self._sessions.values())
+
     def all(self) -> list[SharedSession]:
         return list(self._sessions.values())
 

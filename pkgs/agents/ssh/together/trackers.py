@@ -1,4 +1,4 @@
-"""Telling the Auth Service which sessions live here, and hearing from it which are to end.
+"""Telling the Auth Service which sessions live here, and hearing from it which are to end and who is there.
 
 A report is always the whole truth: at each change, every minute, and as soon as a lost Auth Service is back.
 """
@@ -100,8 +100,18 @@ class Reporter:
 
     async def _obey(self, order: SessionOrder) -> None:
         try:
-            await self._table.find(order.session_id).kill(order.by, order.reason)
+            session = self._table.find(order.session_id)
+            if order.what == "present":
+                session.proven(order.by, order.at)
+            elif order.what == "detach":
+                await session.detach(order.by)
+            elif order.what == "copy":
+                await session.copying.ask(order.by, order.reason)
+            else:
+                await session.kill(order.by, order.reason)
         except NotFoundError:
-            self._log.info("a session that was to be ended is over", extra={"sid": order.session_id})
+            self._log.info("a session that an order was for is over", extra={"sid": order.session_id})
         except AccessError as problem:
-            self._log.error("ending a session is not audited: %s", problem, extra={"sid": order.session_id})
+            self._log.error(
+                "an order about a session is not carried out: %s", problem, extra={"sid": order.session_id}
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pkgs.agents.ssh.together import limits
 from pkgs.agents.ssh.together.viewer import Viewer
@@ -14,6 +15,9 @@ from pkgs.common.events.types import FieldValue
 from pkgs.common.output.sanitize import inert
 from pkgs.common.ssh.sessions.log import Parties
 from pkgs.common.ssh.sessions.messages import OpenSession
+
+Standing = Literal["free", "unseen", "here", "asked", "missed"]
+"""Whether they have to show that they are there, and have (`presence`)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +34,8 @@ class Visit:
     """Columns and rows of their terminal; 0: they have none."""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     last_active: float = 0.0
+    standing: Standing = "free"
+    """As they were told last."""
 
     @property
     def name(self) -> str:
@@ -55,6 +61,8 @@ def tracker_of(
     request: OpenSession,
     visits: Iterable[Visit],
     needs: tuple[str, ...],
+    *,
+    detached: bool = False,
 ) -> SessionTracker:
     """What the cluster may know of a session."""
     node, identity = owner.node(), owner.identity
@@ -66,7 +74,7 @@ def tracker_of(
             mode="owner",
             last_active=created,
         )
-    ]
+    ][: not detached]
     for visit in visits:
         who = visit.parties.identity
         everybody.append(
@@ -94,4 +102,5 @@ def tracker_of(
         initial_command=request.command[: limits.MAX_REASON],
         needs=[need[: limits.MAX_REASON] for need in needs[: limits.MAX_SHOWN_DEMANDS]],
         participants=everybody,
+        detached=detached,
     )

@@ -38,11 +38,13 @@ def run(args: Parsed) -> int:
     path = Path(args.text("config")).absolute()
     data_dir = Path(DEFAULT_DATA_DIR)
     enabled = set(named)
+    bounds_sessions = False
     if not path.exists() and "config" not in args.given:
         enabled = enabled or set(SERVICES)
     elif path.exists() or not named:
         config = load_config(path)
         data_dir = config.data_dir
+        bounds_sessions = config.ssh_service.bounds_sessions
         enabled = enabled or {name for name in SERVICES if config.is_enabled(name)}
     folder = Path(args.text("output"))
     try:
@@ -55,6 +57,7 @@ def run(args: Parsed) -> int:
         data_dir=data_dir,
         env_file=Path(args.text("env-file")).absolute(),
         fd_limit=args.whole("fd-limit", least=1024),
+        bounds_sessions=bounds_sessions,
     )
     needed = [settings.program_dir, settings.config, settings.data_dir]
     if "teleport-path" not in args.given:

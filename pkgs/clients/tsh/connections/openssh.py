@@ -31,6 +31,11 @@ def program(name: str) -> str:
     return path
 
 
+def wanted(args: Parsed) -> bool:
+    """Whether OpenSSH's client is to be run: it is installed, and nobody asked to do without it."""
+    return not args.on("no-openssh") and which("ssh") is not None
+
+
 def which(name: str) -> str | None:
     """The first executable of this name on PATH. (The library's own brings compression with it.)"""
     for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
@@ -76,14 +81,18 @@ def strip_cluster(login: Login, host: str) -> str:
     return host.removesuffix("." + login.cluster)
 
 
+def own_words(login: Login, *verb: str) -> list[str]:
+    """A command line of this very program for the same login."""
+    # Started by the interpreter at once: the launcher's shell would cost every session milliseconds.
+    words = [sys.executable, "-I", tsh_path(), *verb, f"--cluster={login.cluster}"]
+    if login.identity_file:
+        return [*words, f"--proxy={login.proxy_addr}", f"--identity={login.identity_file}"]
+    return [*words, f"--proxy={login.profile_name}"]
+
+
 def proxy_command(login: Login, *, port: str) -> str:
     """The command OpenSSH runs to reach a host; `%r`, `%h` are its own tokens."""
-    # Started by the interpreter at once: the launcher's shell would cost every session milliseconds.
-    words = [sys.executable, "-I", tsh_path(), "proxy", "ssh", f"--cluster={login.cluster}"]
-    if login.identity_file:
-        words += [f"--proxy={login.proxy_addr}", f"--identity={login.identity_file}"]
-    else:
-        words += [f"--proxy={login.profile_name}"]
+    words = own_words(login, "proxy", "ssh")
     fixed = " ".join(shlex.quote(word).replace("%", "%%") for word in words)
     return f"{fixed} %r@%h:{port}"
 

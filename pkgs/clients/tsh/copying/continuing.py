@@ -27,9 +27,10 @@ Place = tuple[str, str]
 class Continuing:
     """One command's copies, each file on its own."""
 
-    def __init__(self, login: Login, port: str, *, preserve: bool, quiet: bool) -> None:
+    def __init__(self, login: Login, port: str, *, by_openssh: bool, preserve: bool, quiet: bool) -> None:
         self._login = login
         self._port = port
+        self._by_openssh = by_openssh
         self._preserve = preserve
         self._quiet = quiet
 
@@ -137,6 +138,9 @@ class Continuing:
     # The server.
 
     def _ssh(self, host: str, *words: str) -> list[str]:
+        if not self._by_openssh:
+            own = openssh.own_words(self._login, "ssh", "--no-openssh", f"--port={self._port}")
+            return [*own, *words[:-1], host, words[-1]]
         options = openssh.locked_options(self._login, port=self._port)
         return [
             openssh.program("ssh"),

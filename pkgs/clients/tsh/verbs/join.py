@@ -1,10 +1,12 @@
-"""`tsh join`: the system's OpenSSH, told to join a session instead of opening one."""
+"""`tsh join`: the system's OpenSSH or our own client, told to join a session instead of opening one."""
 
 from __future__ import annotations
 
+import sys
+
 from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.connections.dial import auth_client
-from pkgs.clients.tsh.flags import CLUSTER, RESUME
+from pkgs.clients.tsh.flags import CLUSTER, NO_OPENSSH, RESUME
 from pkgs.clients.tsh.login.relogin import current_or_relogin
 from pkgs.clients.tsh.sessions import joining
 from pkgs.clients.tsh.verbs.ssh import execute
@@ -17,6 +19,7 @@ SPEC = Spec(
     Flag("mode", "How to join", short="m", default="observer", choices=("observer", "moderator", "peer"),
          metavar="MODE"),
     CLUSTER,
+    NO_OPENSSH,
     *RESUME,
     usage="ID",
     least=1,
@@ -25,7 +28,7 @@ SPEC = Spec(
 
 
 def run(args: Parsed) -> int:
-    """Find the session's server, then replace this process by OpenSSH."""
+    """Find the session's server, then join by OpenSSH, which replaces this process, or by our own client."""
     from pkgs.clients.tsh.sessions import listing
     from pkgs.common.recording.ids import require_session_id
 
@@ -43,11 +46,24 @@ def run(args: Parsed) -> int:
             hint="'tsh sessions ls' lists those you may join",
         )
     mode = args.text("mode")
+    host = openssh.host_name(login, found[0].host_id)
+    if not openssh.wanted(args):
+        from pkgs.clients.tsh.ownssh.client import run as run_own
+        from pkgs.clients.tsh.ownssh.link import Target
+        from pkgs.clients.tsh.ownssh.settings import Settings
+
+        variables = {joining.MODE_VARIABLE: mode}
+        settings = Settings(command=session_id.encode(), tty="yes", environment=variables)
+        return run_own(login, Target(joining.JOIN_LOGIN, host, str(openssh.PORT)), settings)
     argv = [
         openssh.program("ssh"),
         *joining.options(login, mode),
         "--",
-        openssh.host_name(login, found[0].host_id),
+        host,
         session_id,
     ]
+    if mode == "moderator" and found[0].proves and sys.stdin.isatty():
+        from pkgs.clients.tsh.sessions import attended, proving
+
+        return attended.run(argv, lambda code: proving.say(login, session_id, code))
     return execute(argv, temporary=login.temporary)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pkgs.clients.tsh.connections import openssh
-from pkgs.clients.tsh.flags import CLUSTER, RESUME
+from pkgs.clients.tsh.flags import CLUSTER, NO_OPENSSH, RESUME
 from pkgs.clients.tsh.login.relogin import current_or_relogin
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.clients.tsh.verbs.ssh import default_login, execute
-from pkgs.common.errors import InputError
+from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
@@ -18,6 +18,7 @@ SPEC = Spec(
     Flag("continue", "Go on with copies that broke off, after comparing what is there", is_bool=True),
     Flag("quiet", "No progress meter", short="q", is_bool=True),
     CLUSTER,
+    NO_OPENSSH,
     *RESUME,
     usage="FROM... TO",
     least=2,
@@ -35,6 +36,11 @@ def run(args: Parsed) -> int:
     port = str(args.whole("port") or openssh.PORT)
     if args.on("continue"):
         return _continue(login, args, port, places)
+    if not openssh.wanted(args) or openssh.which("scp") is None:
+        raise NotFoundError(
+            "copying needs OpenSSH's scp, which is not installed or not to be used",
+            hint="install the OpenSSH client; single files are copied without it by --continue",
+        )
     words = [openssh.program("scp"), *openssh.locked_options(login, port=port)]
     words += openssh.default_options(agent=False)
     for name, option in (("recursive", "-r"), ("preserve", "-p"), ("quiet", "-q")):
@@ -53,7 +59,13 @@ def _continue(login: Login, args: Parsed, port: str, places: list[tuple[bool, st
     from pkgs.clients.tsh.copying.continuing import Continuing
 
     split = [text.partition(":")[::2] if remote else ("", text) for remote, text in places]
-    copies = Continuing(login, port, preserve=args.on("preserve"), quiet=args.on("quiet"))
+    copies = Continuing(
+        login,
+        port,
+        by_openssh=openssh.wanted(args),
+        preserve=args.on("preserve"),
+        quiet=args.on("quiet"),
+    )
     copies.copy(split[:-1], split[-1])
     return 0
 

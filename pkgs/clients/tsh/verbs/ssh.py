@@ -1,4 +1,4 @@
-"""`tsh ssh`: the system's OpenSSH, told to use this login and nothing else."""
+"""`tsh ssh`: the system's OpenSSH, told to use this login and nothing else; without it our own client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 
 from pkgs.clients.tsh.connections import openssh
-from pkgs.clients.tsh.flags import CLUSTER, RESUME
+from pkgs.clients.tsh.flags import CLUSTER, NO_OPENSSH, RESUME
 from pkgs.clients.tsh.login.relogin import current_or_relogin
 from pkgs.clients.tsh.many.limits import MAX_PARALLEL, PARALLEL
 from pkgs.clients.tsh.profile.login import Login
@@ -30,6 +30,8 @@ SPEC = Spec(
     Flag("fork-after-authentication", "Go to the background once connected", short="f", is_bool=True),
     Flag("tty", "Allocate a terminal for a command", short="t", is_bool=True),
     Flag("no-tty", "Allocate no terminal for a shell", short="T", is_bool=True),
+    Flag("no-stdin", "Read no input", short="n", is_bool=True),
+    Flag("subsystem", "The command is the name of a subsystem, such as sftp", short="s", is_bool=True),
     Flag("quiet", "OpenSSH prints no warnings", short="q", is_bool=True),
     Flag("verbose", "OpenSSH says what it does", short="v", is_bool=True),
     Flag("compression", "Compress the connection, when the server does too", short="C", is_bool=True),
@@ -45,6 +47,7 @@ SPEC = Spec(
          metavar="NUMBER"),
     Flag("log-dir", "Write the output of each server to files in this folder", metavar="DIR"),
     CLUSTER,
+    NO_OPENSSH,
     *RESUME,
     usage="[[USER@]HOST] [COMMAND...]",
     most=1,
@@ -107,8 +110,7 @@ def run(args: Parsed) -> int:
         raise InputError(f"--parallel is at most {MAX_PARALLEL}")
     by_label = "=" in host or ":" in host or host.replace(".", "").isdigit()
     if not by_label and not args.text("log-dir"):
-        argv = _argv(login, args, words, user, openssh.strip_cluster(login, host))
-        return execute(argv, temporary=login.temporary)
+        return _on_one(login, args, words, user, openssh.strip_cluster(login, host))
     from pkgs.clients.tsh.servers import targets
 
     target = host if by_label else openssh.strip_cluster(login, host)
@@ -117,8 +119,7 @@ def run(args: Parsed) -> int:
         # Only labels may mean several: a name that two servers bear is a mistake or an attempt at one.
         found = [targets.the_one(target, found)]
     if len(found) == 1 and not args.text("log-dir"):
-        argv = _argv(login, args, words, user, found[0].metadata.name)
-        return execute(argv, temporary=login.temporary)
+        return _on_one(login, args, words, user, found[0].metadata.name)
     _check_many(args)
     from pkgs.clients.tsh.many import fanout, logs
 
@@ -142,17 +143,33 @@ def _picked(login: Login) -> str:
     return found[screen.choose(lines)].metadata.name
 
 
+def _on_one(login: Login, args: Parsed, words: list[str], user: str, name: str) -> int:
+    if openssh.wanted(args):
+        return execute(_argv(login, args, words, user, name), temporary=login.temporary)
+    from pkgs.clients.tsh.ownssh import client, link, settings
+
+    port = str(args.whole("port") or openssh.PORT)
+    options = [*args.texts("option"), *company.options(args)[1::2]]
+    target = link.Target(user, openssh.host_name(login, name), port)
+    return client.run(login, target, settings.of_args(args, options))
+
+
 def _argv(login: Login, args: Parsed, words: list[str], user: str, name: str) -> list[str]:
+    port = str(args.whole("port") or openssh.PORT)
+    host = openssh.host_name(login, name)
+    words = [*words, *company.options(args)]
+    if not openssh.wanted(args):
+        own = openssh.own_words(login, "ssh", "--no-openssh", f"--port={port}")
+        return [*own, *words, "-l", user, host, "--", *args.command]
     return [
         openssh.program("ssh"),
-        *openssh.locked_options(login, port=str(args.whole("port") or openssh.PORT)),
+        *openssh.locked_options(login, port=port),
         *words,
-        *company.options(args),
         *openssh.default_options(agent=args.on("forward-agent")),
         "-l",
         user,
         "--",
-        openssh.host_name(login, name),
+        host,
         *args.command,
     ]
 
@@ -201,6 +218,8 @@ def _words(args: Parsed) -> list[str]:
         ("no-remote-exec", "-N"),
         ("fork-after-authentication", "-f"),
         ("tty", "-t"),
+        ("no-stdin", "-n"),
+        ("subsystem", "-s"),
         ("no-tty", "-T"),
         ("quiet", "-q"),
         ("verbose", "-v"),

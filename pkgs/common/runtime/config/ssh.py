@@ -9,6 +9,11 @@ from pkgs.common.runtime.config import checks
 from pkgs.common.runtime.config.values import Problem, Section, as_list
 
 _PAM_SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
+_MEMORY = re.compile(r"([1-9][0-9]{0,6})(MiB|GiB)", re.ASCII)
+_SHIFT = {"MiB": 20, "GiB": 30}
+_LEAST_MEMORY = 128 << 20
+"""A connection's own process needs about half of it."""
+_LEAST_PROCESSES = 16
 MAX_DISPLAY = 59535
 """The highest number whose port, by which others know a display, is one: 6000 and the number."""
 X11_DISPLAYS = 1000
@@ -92,6 +97,23 @@ class SshService(Section, frozen=True, kw_only=True):
     """PAM for sessions."""
     x11: X11 = X11()
     """X11 forwarding."""
+    session_memory: str = ""
+    """Most memory of one connection and all it starts, such as 512MiB or 4GiB; needs a control group that is
+    delegated to the service, as in the unit of `teleport install systemd`. Empty: no bound."""
+    session_processes: int = 0
+    """Most processes of one connection and all it starts; without a delegated control group, of one user.
+    0: a user gets half of what the host has room for."""
+
+    @property
+    def session_memory_bytes(self) -> int:
+        """0: no bound."""
+        found = _MEMORY.fullmatch(self.session_memory)
+        return int(found[1]) << _SHIFT[found[2]] if found else 0
+
+    @property
+    def bounds_sessions(self) -> bool:
+        """Whether connections are to have control groups of their own."""
+        return bool(self.session_memory or self.session_processes)
 
     @property
     def public_addrs(self) -> tuple[str, ...]:
@@ -112,6 +134,12 @@ class SshService(Section, frozen=True, kw_only=True):
         if not _PAM_SERVICE.fullmatch(self.pam.service_name):
             yield Problem(
                 f"{path}.pam.service_name", repr(self.pam.service_name), "a file name in /etc/pam.d"
+            )
+        if self.session_memory and self.session_memory_bytes < _LEAST_MEMORY:
+            yield Problem(f"{path}.session_memory", repr(self.session_memory), "128MiB or more, such as 4GiB")
+        if self.session_processes and self.session_processes < _LEAST_PROCESSES:
+            yield Problem(
+                f"{path}.session_processes", str(self.session_processes), f"{_LEAST_PROCESSES} or more, or 0"
             )
         for variable in self.pam.environment:
             if not _VARIABLE.fullmatch(variable):

@@ -52,6 +52,13 @@ class ChannelOwner(Protocol):
         """It is gone, with the connection or without. Called once, unless it was refused."""
 
 
+class IncomingOwner(ChannelOwner, Protocol):
+    """The owner of a channel that the server opened."""
+
+    def bind(self, channel: ClientChannel) -> None:
+        """The channel, said before `opened`."""
+
+
 class ClientChannel:
     """A session or a forwarding on a server."""
 

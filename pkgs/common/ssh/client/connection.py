@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from paramiko.ssh_exception import IncompatiblePeer
 
-from pkgs.common.errors import AccessError, DeniedError, TrustError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, LimitExceededError, TrustError, UnavailableError
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.client.channel import ChannelOwner, ClientChannel
 from pkgs.common.ssh.client.hosts import HostCheck
-from pkgs.common.ssh.client.limits import LOGIN_S
+from pkgs.common.ssh.client.limits import LOGIN_S, MAX_PENDING_REQUESTS
 from pkgs.common.ssh.client.login import Login, UserKey
-from pkgs.common.ssh.client.transport import Transport
+from pkgs.common.ssh.client.transport import Answered, Incoming, Transport
+from pkgs.common.ssh.forwarding import RemoteForward
 from pkgs.common.ssh.requests import DirectTcp
 
 
@@ -53,6 +54,22 @@ class Connection:
     def keep_alive(self) -> int:
         """Ask the server for a sign of life; the number of such questions it has not answered yet."""
         return self._transport.ask_alive()
+
+    def ask(self, kind: bytes, body: bytes, answered: Answered) -> None:
+        """A global request (RFC 4254 section 4); `answered` is told in the reading thread, or never when the
+        connection ends before. Raises LimitExceededError when too many are unanswered."""
+        if self._transport.unanswered >= MAX_PENDING_REQUESTS:
+            raise LimitExceededError("the server answers no requests")
+        self._transport.ask(kind, body, answered)
+
+    def forward_remote(self, asked: RemoteForward, answered: Answered) -> None:
+        """Ask the server to listen, or to stop it; the answer to port 0 holds the port."""
+        kind = b"cancel-tcpip-forward" if asked.cancel else b"tcpip-forward"
+        self.ask(kind, wire.string(asked.host) + wire.uint32(asked.port), answered)
+
+    def expect(self, incoming: Incoming) -> None:
+        """Let `incoming` decide about channels that the server opens; before, all are refused."""
+        self._transport.incoming = incoming
 
     def close(self, text: str = "") -> None:
         """Say goodbye and hang up."""

@@ -2,13 +2,14 @@
 """The client's transport: the library does key exchange and packets, this their order, limits and meaning.
 
 The host key is checked inside the key exchange, before anything is sent that is worth having; the login is
-one signed request; messages out of order and channels opened towards us get nowhere.
+one signed request; messages out of order, and channels opened towards us that nobody waits for, get nowhere.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from paramiko.common import (
@@ -20,6 +21,8 @@ from paramiko.common import (
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_SUCCESS,
     MSG_CHANNEL_WINDOW_ADJUST,
+    MSG_REQUEST_FAILURE,
+    MSG_REQUEST_SUCCESS,
     MSG_SERVICE_ACCEPT,
     MSG_USERAUTH_BANNER,
     MSG_USERAUTH_FAILURE,
@@ -30,12 +33,13 @@ from paramiko.ssh_exception import SSHException
 
 from pkgs.common.errors import LimitExceededError, TrustError
 from pkgs.common.ssh import algorithms, wire
-from pkgs.common.ssh.client.channel import ChannelOwner, ClientChannel
+from pkgs.common.ssh.client.channel import ChannelOwner, ClientChannel, IncomingOwner
 from pkgs.common.ssh.client.hosts import HostCheck, verify_host_signature
 from pkgs.common.ssh.client.limits import MAX_FAREWELL, MAX_SERVER_OPENS
 from pkgs.common.ssh.client.login import Login
 from pkgs.common.ssh.limits import (
     CHANNEL_PACKET,
+    MAX_CHANNEL_OPENS,
     MAX_CHANNELS,
     MAX_GLOBAL_REQUESTS,
     MIN_REMOTE_PACKET,
@@ -45,8 +49,16 @@ from pkgs.common.ssh.owner import OPEN_PROHIBITED
 from pkgs.common.ssh.transport import KEEP_ALIVE, Channels, OrderedTransport, reader_of
 
 _CHANNEL_OPEN = b"\x5a"
+_OPEN_CONFIRMATION = b"\x5b"
 _OPEN_FAILURE = b"\x5c"
+_GLOBAL_REQUEST = b"\x50"
 _REQUEST_FAILURE = b"\x52"
+
+Incoming = Callable[[str, wire.Reader], IncomingOwner | None]
+"""Asked in the reading thread about a channel that the server wants opened, by its kind and what it says of
+it: None refuses. May raise WireError."""
+Answered = Callable[[bool, wire.Reader], None]
+"""Told in the reading thread how the server answered a global request."""
 
 
 class _Authentication:
@@ -92,6 +104,11 @@ class Transport(OrderedTransport):
     def __init__(self, sock: socket.socket, host: HostCheck, login: Login) -> None:
         super().__init__(sock, algorithms.offered())
         self._channels: Channels[ClientChannel] = Channels()
+        self._handler_table[MSG_REQUEST_SUCCESS] = self._parse_success
+        self._handler_table[MSG_REQUEST_FAILURE] = self._parse_failure
+        self.incoming: Incoming | None = None
+        self._asked: deque[Answered] = deque()
+        self._asking = threading.Lock()
         self.settled = threading.Event()
         """Logged in, or over."""
         self.untrusted: TrustError | None = None
@@ -104,6 +121,22 @@ class Transport(OrderedTransport):
     @property
     def preferred_keys(self) -> tuple[str, ...]:
         return self._host.algorithms
+
+    @property
+    def unanswered(self) -> int:
+        """Global requests since the last answer."""
+        return int(self._unanswered)
+
+    def ask(self, kind: bytes, body: bytes, answered: Answered) -> None:
+        """A global request. The server answers in the order of asking (RFC 4254 section 4)."""
+        with self._asking:
+            self._asked.append(answered)
+            self._unanswered += 1
+            self.post(_GLOBAL_REQUEST + wire.string(kind) + wire.boolean(True) + body)
+
+    def ask_alive(self) -> int:
+        self.ask(KEEP_ALIVE, b"", lambda ok, reader: None)
+        return self.unanswered
 
     def open(self, kind: str, body: bytes, owner: ChannelOwner) -> ClientChannel:
         with self.lock:
@@ -152,15 +185,43 @@ class Transport(OrderedTransport):
         if reader.boolean():
             self.post(_REQUEST_FAILURE)
 
+    def _parse_success(self, m: Message) -> None:
+        self._take_answer(True, m)
+
+    def _parse_failure(self, m: Message) -> None:
+        self._take_answer(False, m)
+
+    def _take_answer(self, ok: bool, m: Message) -> None:
+        self._unanswered = 0
+        with self._asking:
+            answered = self._asked.popleft() if self._asked else None
+        if answered is not None:
+            answered(ok, reader_of(m))
+
     def _parse_channel_open(self, m: Message) -> None:
-        # Nothing was asked to be sent here.
         reader = reader_of(m)
-        reader.string()
+        kind, remote = reader.text(), reader.uint32()
+        window, packet = reader.uint32(), reader.uint32()
         self._opens += 1
-        if self._opens > MAX_SERVER_OPENS:
+        if self._opens > (MAX_SERVER_OPENS if self.incoming is None else MAX_CHANNEL_OPENS):
             raise SSHException("too many channels from the server")
-        head = _OPEN_FAILURE + wire.uint32(reader.uint32()) + wire.uint32(OPEN_PROHIBITED)
-        self.post(head + wire.string("no channel is expected here") + wire.string("en"))
+        # Without somebody who waits for it, nothing was asked to be sent here.
+        owner = self.incoming(kind, reader) if self.incoming is not None else None
+        if owner is None or len(self._channels) >= MAX_CHANNELS or packet < MIN_REMOTE_PACKET:
+            head = _OPEN_FAILURE + wire.uint32(remote) + wire.uint32(OPEN_PROHIBITED)
+            self.post(head + wire.string("no channel is expected here") + wire.string("en"))
+            return
+        with self.lock:
+            number = self._next_channel()
+            channel = ClientChannel(self.post, number, owner)
+            self._channels.put(number, channel)
+            self.channels_seen[number] = True
+        owner.bind(channel)
+        self.post(
+            _OPEN_CONFIRMATION + wire.uint32(remote) + wire.uint32(number)
+            + wire.uint32(WINDOW) + wire.uint32(CHANNEL_PACKET)
+        )  # fmt: skip
+        channel.take_confirmation(remote, window, min(packet, CHANNEL_PACKET))
 
     def _parse_opened(self, m: Message) -> None:
         reader = reader_of(m)

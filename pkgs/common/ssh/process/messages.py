@@ -25,6 +25,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     allow_ctr: bool = False
     keep_alive_s: float = 300.0
     keep_alive_count: int = 3
+    group: str = ""
+    """Control group to enter first; empty: none."""
 
 
 class Sign(Message, frozen=True, kw_only=True):

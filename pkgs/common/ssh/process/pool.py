@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -40,6 +40,17 @@ MakeService = Callable[[Start, Callable[[str], None]], Service]
 """Makes a connection's service; the second argument ends the connection with a text for the peer."""
 
 
+class Places(Protocol):
+    """Control groups for connections: `open` gives the path of one, or nothing; `close` takes it back, as
+    soon as nothing runs in it: `sweep` is called whenever a process has ended."""
+
+    def open(self) -> str: ...
+
+    def close(self, group: str) -> None: ...
+
+    def sweep(self) -> None: ...
+
+
 class Pool:
     """All connections of one listening service.
 
@@ -56,6 +67,7 @@ class Pool:
         log: logging.Logger,
         *,
         allow_ctr: bool = False,
+        places: Places | None = None,
     ) -> None:
         self._module = module
         self._make_service = make_service
@@ -64,6 +76,7 @@ class Pool:
         self._sign = sign
         self._log = log
         self._allow_ctr = allow_ctr
+        self._places = places
         self.keep_alive_s = 300.0
         self.keep_alive_count = 3
         self._numbers = itertools.count(1)
@@ -111,6 +124,7 @@ class Pool:
                 allow_ctr=self._allow_ctr,
                 keep_alive_s=self.keep_alive_s,
                 keep_alive_count=self.keep_alive_count,
+                group=self._places.open() if self._places is not None else "",
             )
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             sock.setblocking(True)
@@ -119,6 +133,7 @@ class Pool:
                 await self._order(Spawn(start=start), (sock.fileno(), theirs.fileno()))
             except OSError:
                 ours.close()
+                self._leave(start)
                 raise UnavailableError("SSH connections are not served at the moment") from None
             finally:
                 theirs.close()
@@ -129,7 +144,12 @@ class Pool:
         task = asyncio.create_task(monitor.run(), name=f"ssh connection {start.number}")
         self._monitors[start.number] = (monitor, task)
         task.add_done_callback(lambda _: self._monitors.pop(start.number, None))
+        task.add_done_callback(lambda _: self._leave(start))
         return task
+
+    def _leave(self, start: Start) -> None:
+        if self._places is not None and start.group:
+            self._places.close(start.group)
 
     def _check_starting(self, source: str) -> None:
         """Strangers hold few places, and those of one source never all of them (attack A54)."""
@@ -204,7 +224,10 @@ class Pool:
             message = decoder.decode(data)
             if isinstance(message, Ready):
                 self._ready.set()
-            elif message.status and (code := os.waitstatus_to_exitcode(message.status)):
+                continue
+            if self._places is not None:
+                self._places.sweep()
+            if message.status and (code := os.waitstatus_to_exitcode(message.status)):
                 self._log.warning("a connection's process ended with %d", code)
         if not self._closing:
             self._log.error("the process that serves SSH connections is gone; starting another")

@@ -56,6 +56,8 @@ def watch_alive(
     like `keep_alive` how often in vain."""
 
     def ask() -> None:
+        if connection.is_over:
+            return
         if max(connection.keep_alive(), others()) > start.keep_alive_count:
             connection.abort()
         else:

@@ -18,13 +18,16 @@ import select
 import signal
 import socket
 import sys
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from pkgs.common.ssh.process.messages import Start
 
 _IDLE_FDS = 3
 
 
 class ServeModule(Protocol):
-    def serve(self, sock: socket.socket, monitor: socket.socket, start: object) -> None: ...
+    def serve(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None: ...
 
 
 # Sent to the whole group by a terminal or a supervisor; the service acts on them, and this process ends
@@ -108,13 +111,16 @@ def warm_up() -> None:
     rehearse()
 
 
-def _become_connection(module: ServeModule, fds: list[int], start: object) -> None:
+def _become_connection(module: ServeModule, fds: list[int], start: Start) -> None:
+    from pkgs.common.ssh.process.place import take_place
+
     status = 1
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, *_FOR_THE_SERVICE):
             signal.signal(number, signal.SIG_DFL)
         gc.enable()
+        take_place(start.group)
         module.serve(socket.socket(fileno=fds[0]), socket.socket(fileno=fds[1]), start)
         status = 0
     finally:

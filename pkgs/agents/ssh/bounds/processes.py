@@ -1,4 +1,4 @@
-"""How much of the host one user's sessions may take, where nothing else says so."""
+"""How many processes one user's sessions may have."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _GROUPS = Path("/sys/fs/cgroup")
 _SHARE = 2
 
 
-def processes_of_one_user() -> int:
+def processes_of_one_user(wanted: int = 0) -> int:
     """Half of the processes that this service and all its sessions may have together: a fork bomb in one of
-    them leaves the rest to the others. 0: not known, so no bound."""
-    return share(read(path) for path in (*_HOST, *_group_files(read(_OWN_GROUP), _GROUPS)))
+    them leaves the rest to the others. Or fewer, where fewer are `wanted`. 0: not known, so no bound."""
+    half = share(read(path) for path in (*_HOST, *_group_files(read(_OWN_GROUP), _GROUPS)))
+    return min(filter(None, (half, wanted)), default=0)
 
 
 def share(texts: Iterable[str]) -> int:

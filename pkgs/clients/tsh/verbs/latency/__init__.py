@@ -1,0 +1,1 @@
+"""`tsh latency`."""
