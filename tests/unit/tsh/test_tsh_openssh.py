@@ -122,7 +122,7 @@ def test_scp_places() -> None:
     assert scp._place(login, given, "./a:b", names) == (False, "./a:b")
     assert scp._place(login, given, "-odd", names) == (False, "./-odd")
     with pytest.raises(InputError):
-        scp._place(login, given, "$(id):x")
+        scp._place(login, given, "$(id):x", {"$(id)": "$(id)"})
 
 
 def test_the_config_block() -> None:

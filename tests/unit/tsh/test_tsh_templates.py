@@ -87,9 +87,7 @@ def test_what_was_given_is_never_replaced(file: Path) -> None:
 
 
 def test_the_machines_templates_come_after_the_users(file: Path) -> None:
-    file.with_name("../global.yaml").resolve().write_text(
-        "proxy_templates: [{template: '.', host: everything}]"
-    )
+    (file.parents[1] / "global.yaml").write_text("proxy_templates: [{template: '.', host: everything}]")
     assert destination.find(args(), "web.dev", "22").host == "web"
     assert destination.find(args(), "a.b.c", "22").host == "everything"
 

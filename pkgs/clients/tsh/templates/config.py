@@ -24,7 +24,7 @@ _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>\w+)|\{(?P<braced>\w+)\}|
 _MAX_PORT = 65535
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A template as it is written."""
 
     template: str
@@ -35,7 +35,7 @@ class Written(msgspec.Struct, frozen=True):
     search: str = ""
 
 
-class File(msgspec.Struct, frozen=True):
+class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole file. `aliases` and `add_headers` are known in the field; tsh passes over them."""
 
     proxy_templates: list[Written] = []
@@ -145,6 +145,6 @@ def _parts(text: str, pattern: Any) -> list[str | int]:
 
 def _host_and_port(text: str) -> tuple[str, str]:
     host, colon, port = text.partition(":")
-    if colon and (not port.isdigit() or len(port) > 5 or not 0 < int(port) <= _MAX_PORT):
+    if colon and (not (port.isascii() and port.isdigit()) or len(port) > 5 or not 0 < int(port) <= _MAX_PORT):
         raise InputError(f"{port[:40]!r} is no port", hint=f"write 1 to {_MAX_PORT}, or the host alone")
     return check_host(host), port
