@@ -81,7 +81,7 @@ class ExplainHandlers:
             return UseRule(kind, words[1])
         resource = self._store.get(kind, SINGLETONS.get(kind, words[2]))
         # Whether there is such an object (a join token's name is its secret) is for those who may read it.
-        verb = "readnosecrets" if kind == "cert_authority" else "read"
+        verb = "readnosecrets" if kind in ("cert_authority", "recording_encryption") else "read"
         self._permissions.require(caller, kind, verb, resource=resource)
         if resource is None:
             raise NotFoundError(f'{kind} "{words[2][:80]}" not found')

@@ -155,6 +155,10 @@ SCREEN_TEXT_MAX = 4 * 1024 * 1024
 """Characters of one session's screen that are indexed for searching."""
 SCREEN_LINE_COST = 32
 """Counted for each line beside its text."""
+LOCKED_ROWS_READ = 8
+"""Batches of lines of encrypted recordings that are held at once,"""
+LOCKED_LINES_SCANNED = 512 * 1024 * 1024
+"""and bytes of them that are gone through for one answer of a search."""
 SCREEN_PATTERN_MAX = 200
 SCREEN_HITS_SCANNED = 20_000
 """Lines that one search looks at, most of them perhaps of sessions that its caller may not see."""

@@ -17,6 +17,7 @@ from pkgs.auth.audit.recordings import RecordingHandlers
 from pkgs.auth.audit.searching import SearchHandlers
 from pkgs.auth.bots.machines import MachineHandlers
 from pkgs.auth.bots.manage import BotHandlers
+from pkgs.auth.encryption.calls import EncryptionHandlers
 from pkgs.auth.explaining import ExplainHandlers
 from pkgs.auth.headless.calls import HeadlessHandlers
 from pkgs.auth.issuing.impersonating import ImpersonationHandlers
@@ -40,6 +41,7 @@ from pkgs.common.api import (
     accesslists,
     audit,
     bots,
+    encryption,
     headless,
     join,
     login,
@@ -81,6 +83,7 @@ class Handlers:
     recordings: RecordingHandlers
     searching: SearchHandlers
     keeping: Keeping
+    encryption: EncryptionHandlers
     status: StatusHandlers
     explaining: ExplainHandlers
     impersonation: ImpersonationHandlers
@@ -252,6 +255,11 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(recordings.ListRecordings, handlers.recordings.list, PEOPLE)
     add(recordings.SearchRecordings, handlers.searching.search, PEOPLE)
     add(recordings.PruneRecordings, handlers.keeping.prune, PEOPLE)
+
+    add(encryption.GetRecordingEncryption, handlers.encryption.status, PEOPLE)
+    add(encryption.RotateRecordingKeys, handlers.encryption.rotate, PEOPLE)
+    add(encryption.CompleteRecordingRotation, handlers.encryption.complete, PEOPLE)
+    add(encryption.RollBackRecordingRotation, handlers.encryption.roll_back, PEOPLE)
 
     add(sessions.ReportSessions, handlers.sessions.report, Callers.NODE)
     add(sessions.SessionOrders, handlers.sessions.orders, Callers.NODE)

@@ -32,6 +32,8 @@ from pkgs.auth.backend.sqlite import SqliteBackend
 from pkgs.auth.backend.tinydb import TinyDbBackend
 from pkgs.auth.bots.machines import MachineHandlers
 from pkgs.auth.bots.manage import BotHandlers
+from pkgs.auth.encryption.calls import EncryptionHandlers
+from pkgs.auth.encryption.keyring import Keyring, ensure_keys
 from pkgs.auth.explaining import ExplainHandlers
 from pkgs.auth.gate import Gate
 from pkgs.auth.headless.calls import HeadlessHandlers
@@ -128,7 +130,10 @@ class AuthService:
         self._closers.append(self.authorities.close)
         self.audit_log = AuditLog(self._data_dir / AUDIT_FILE)
         self._closers.append(self.audit_log.close)
-        self.screens = Screens(self._data_dir / SCREENS_FILE)
+        await ensure_keys(self.store)
+        self.keyring = Keyring(self.store)
+        self._closers.append(self.keyring.close)
+        self.screens = Screens(self._data_dir / SCREENS_FILE, self.keyring.unwrap)
         self._closers.append(self.screens.close)
         self.host_id = host_uuid(self._data_dir)
 
@@ -147,7 +152,7 @@ class AuthService:
         self._closers.append(passwords.close)
         issuer = self.issuer = UserIssuer(authorities, journal, permissions.check_locks)
         recordings = RecordingHandlers(
-            paths.recordings_dir(self._data_dir), log, permissions, journal, self.screens
+            paths.recordings_dir(self._data_dir), log, permissions, journal, self.screens, self.keyring
         )
         login = LoginHandler(store, accounts, attempts, passwords, permissions, issuer, journal, logins)
         self._closers.append(login.close)
@@ -174,6 +179,7 @@ class AuthService:
             audit=AuditHandlers(log, permissions, self.cluster_name, self._now),
             recordings=recordings,
             searching=SearchHandlers(log, self.screens, recordings, journal),
+            encryption=EncryptionHandlers(store, permissions, journal),
             keeping=Keeping(store, log, recordings, permissions, journal, self._now),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),

@@ -51,9 +51,12 @@ def signed_host_key(cluster: Cluster, name: str = NAME) -> tuple[str, bytes]:
     return out.with_name(out.name + "-cert.pub").read_text().strip(), out.read_bytes()
 
 
+ENCRYPTING = {"auth_service": {"session_recording_config": {"encryption": {"enabled": True}}}}
+
+
 @pytest.fixture(scope="module")
 def world() -> Iterator[Agentless]:
-    with Cluster.running(services=("auth", "proxy")) as cluster:
+    with Cluster.running(services=("auth", "proxy"), overrides=ENCRYPTING) as cluster:
         users = cluster.tctl("auth", "export", "--type=openssh").ok().out.strip()
         certificate, pem = signed_host_key(cluster)
         node_id = str(uuid.uuid4())
@@ -77,6 +80,29 @@ def test_a_command_runs_and_is_recorded_and_audited(world: Agentless) -> None:
     assert start["sid"] in play
     made = [e for e in world.cluster.events("cert.create") if "openssh" in str(e.get("identity"))]
     assert made and made[-1]["user"] == "alice"
+
+
+def test_the_proxy_records_nothing_in_the_clear(world: Agentless) -> None:
+    argv = ["ssh", "-F", str(world.alice.ssh_config()), f"{OS_USER}@{NAME}.demo", "echo $((40+2))-shown; cat"]
+    session = subprocess.Popen(argv, env=world.alice.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert session.stdout is not None
+        assert session.stdout.readline() == b"42-shown\n"
+
+        def written() -> Path | None:
+            parts = world.cluster.data_dir.rglob("*.part")
+            return next((path for path in parts if path.stat().st_size > 900), None)
+
+        part = wait_for(written, what="the proxy's recording with what was shown")
+        raw = part.read_bytes()
+    finally:
+        session.communicate(timeout=20)
+    assert raw.startswith(b"\x89OAREC\r\n\x00\x02")
+    assert b"42-shown" not in raw
+    assert b"alice" not in raw
+    world.cluster.wait_event("session.upload", sid=part.stem)
+    assert "42-shown" in world.cluster.tctl("recordings", "export", part.stem, "--format=text").ok().out
+    assert "verified" in world.cluster.tctl("recordings", "verify", part.stem).ok().out
 
 
 def test_stock_ssh_jumps_there_with_input_and_a_terminal(world: Agentless) -> None:

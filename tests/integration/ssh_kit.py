@@ -159,6 +159,7 @@ class SshNode:
             self.folder / "upload",
             self.uploads,  # type: ignore[arg-type]
             lambda: self.state.recording_config.spec.mode,
+            lambda: self.state.recording_config.recipients,
             lambda message: Signed(self._host_keys[0].blob, self._host_signer.sign(message)),
             time.monotonic,
             self._log,

@@ -12,7 +12,7 @@ from pkgs.common.api.resources import DeleteResource, GetResource, PutResource
 from pkgs.common.errors import AccessError, DeniedError, InputError
 from pkgs.common.pki.sealing import unseal
 from pkgs.common.resources.codec import load_documents, to_yaml
-from pkgs.common.resources.kinds import Github, Resource
+from pkgs.common.resources.kinds import Github, RecordingKey, RecordingKeys, Resource
 from pkgs.common.resources.registry import IN_ORDER
 from pkgs.common.rpc.client import RpcClient
 from tests.integration.auth_kit import Kit, auth, listed, run, stored
@@ -42,6 +42,10 @@ async def tctl(kit: Kit, *words: str, stdin: str = "") -> subprocess.CompletedPr
     )
 
 
+RECORDINGS = ("recording_encryption", "session_recording_config")
+"""Each cluster goes on with keys of its own; those of the other open what it brought along."""
+
+
 def comparable(resource: Resource) -> str:
     text = to_yaml(resource, with_secrets=True)
     return "\n".join(line for line in text.splitlines() if "revision:" not in line)
@@ -51,8 +55,12 @@ def of_cluster(resources: list[Resource]) -> dict[tuple[str, str, str], str]:
     return {
         (r.kind, r.sub_kind, r.name): comparable(r)
         for r in resources
-        if r.kind not in ("cert_authority", "cluster_name")
+        if r.kind not in ("cert_authority", "cluster_name", *RECORDINGS)
     }
+
+
+def recording_keys(resources: list[Resource]) -> list[RecordingKey]:
+    return next(r.spec.keys for r in resources if isinstance(r, RecordingKeys))
 
 
 def test_a_cluster_moves_into_an_empty_one(short_tmp: Path) -> None:
@@ -78,7 +86,7 @@ def test_a_cluster_moves_into_an_empty_one(short_tmp: Path) -> None:
 
             plain = await tctl(old, "get", "all")
             assert plain.returncode == 0, plain.stderr
-            for secret in ("hush", "secret-name", "PRIVATE", "private_key"):
+            for secret in ("hush", "secret-name", "PRIVATE", "private_key", "AGE-SECRET-KEY"):
                 assert secret not in plain.stdout
             assert "name: ci" in plain.stdout
             assert "revision:" not in plain.stdout, "in another cluster it would mean something else"
@@ -88,7 +96,7 @@ def test_a_cluster_moves_into_an_empty_one(short_tmp: Path) -> None:
             sealing = f"--passphrase-file={words}"
             backup = await tctl(old, "get", "all", "--with-secrets", sealing)
             assert backup.returncode == 0, backup.stderr
-            for secret in ("hush", "secret-name", "PRIVATE", "kind:"):
+            for secret in ("hush", "secret-name", "PRIVATE", "AGE-SECRET-KEY", "kind:"):
                 assert secret not in backup.stdout
             kept = load_documents(unseal(backup.stdout, PASSPHRASE).decode())
             order = [IN_ORDER.index(r.kind) for r in kept]
@@ -105,6 +113,12 @@ def test_a_cluster_moves_into_an_empty_one(short_tmp: Path) -> None:
             again = await tctl(new, "get", "all", "--with-secrets", "--unsealed")
             assert again.stderr.count("WARNING") == 2
             assert of_cluster(load_documents(again.stdout)) == of_cluster(kept)
+            theirs = {key.public_key: key.private_key for key in recording_keys(kept)}
+            ours = {key.public_key: key for key in recording_keys(load_documents(again.stdout))}
+            assert len(theirs) == 1
+            assert len(ours) == 2
+            for public, private in theirs.items():
+                assert (ours[public].private_key, ours[public].state) == (private, "rotated")
             assert (await tctl(new, "create", "-f", stdin=plain.stdout)).returncode == 0
             connector = (
                 await new.admin.call(GetResource(kind="github", name="sso", with_secrets=True))

@@ -138,6 +138,7 @@ async def uploading(kit: Kit, host: Host, client: Any = None) -> AsyncIterator[N
         folder(kit),
         client or kit.as_host(host),
         lambda: "node",
+        lambda: None,
         sealed_by(host),
         time.monotonic,
         logging.getLogger("test.uploads"),

@@ -10,6 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from pkgs.common.recording.encrypted.keys import AgeKey, new_private_key
+from pkgs.common.recording.encrypted.reading import decrypted
+from pkgs.common.recording.model import Output
+from pkgs.common.recording.reader import decode_chunks
+from pkgs.common.resources.kinds import (
+    EncryptionKey,
+    RecordingConfig,
+    RecordingEncryption,
+    RecordingSpec,
+    RecordingStatus,
+)
+from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import RecordSession
 from tests.integration.ssh_kit import SshNode, change_role, ended, recording_of, wait_until
 
@@ -45,6 +57,38 @@ def test_f22_a_recording_that_is_taken_away_hurts_no_other_session(node: SshNode
     # The next session is recorded again.
     node.user("noa").ssh("echo again")
     assert b"again" in recording_of(node, "noa").output
+
+
+def test_without_a_key_a_strict_session_is_refused_and_another_goes_unrecorded(
+    node: SshNode, tmp_path: Path
+) -> None:
+    key = AgeKey(new_private_key())
+
+    def encrypt(*keys: str) -> None:
+        node.state.recording_config = RecordingConfig(
+            metadata=Metadata(name="session-recording-config"),
+            spec=RecordingSpec(encryption=RecordingEncryption(enabled=True)),
+            status=RecordingStatus(encryption_keys=[EncryptionKey(public_key=one) for one in keys]),
+        )
+
+    encrypt()
+    change_role(node, "access", record_session=RecordSession(default="strict"))
+    done = node.user("kim").ssh("echo ran")
+    assert done.returncode != 0
+    assert b"ran" not in done.stdout
+    assert b"must be recorded" in done.stderr
+    change_role(node, "access", record_session=RecordSession(default="best_effort"))
+    assert b"ran" in node.user("kai").ssh("echo ran").stdout
+    assert node.uploads.finished == {}
+    assert list((tmp_path / "upload").iterdir()) == []
+    encrypt(key.public_key)
+    assert b"shown" in node.user("kay").ssh("echo shown").stdout
+    sid = str(ended(node, "kay").fields["sid"])
+    wait_until(lambda: sid in node.uploads.finished, "the recording")
+    raw = node.uploads.finished[sid]
+    assert b"kay" not in raw
+    plain = decrypted([raw], lambda wrapped: key.open(wrapped.envelope), sid)
+    assert b"shown" in b"".join(item.data for item in decode_chunks(plain) if isinstance(item, Output))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = ROOT / "tests" / "unit" / "resources" / "smallest.yaml"
 MADE_BY_THE_CLUSTER = {
     *("cluster_name", "cert_authority", "proxy", "auth_server", "access_request"),
-    *("autoupdate_agent_rollout", "bot_instance"),
+    *("autoupdate_agent_rollout", "bot_instance", "recording_encryption"),
 }
 
 

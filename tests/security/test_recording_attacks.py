@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from pkgs.common.errors import InputError
 from pkgs.common.recording import frame, limits
-from pkgs.common.recording.export import to_asciicast, to_json_lines, to_text
 from pkgs.common.recording.frame import FrameType
 from pkgs.common.recording.ids import is_session_id, require_session_id
 from pkgs.common.recording.model import Damage, Footer, Mark, Output, Resize, SessionMeta
-from pkgs.common.recording.player import Finished, Player, Wait
 from pkgs.common.recording.reader import decode_chunks, summarise
+from pkgs.common.recording.showing.export import to_asciicast, to_json_lines, to_text
+from pkgs.common.recording.showing.player import Finished, Player, Wait
 from pkgs.common.recording.writer import BytesSink, RecordingWriter
 from tests.harness.examples import examples
 
@@ -226,6 +226,15 @@ def test_a61_another_version_is_refused_and_the_reports_are_bounded():
     assert len(found) == 1 and "version 9" in found[0].problem
     noise = b"".join(frame.pack(FrameType.BATCH, n, b"\xc1", bytes(32))[0] for n in range(5000))
     assert len(damages(read(frame.HEADER + noise))) <= limits.MAX_DAMAGE_REPORTS + 1
+
+
+def test_a61_text_that_is_no_utf8_is_damage_like_any_other():
+    meta = msgspec.msgpack.encode(META).replace(b"mira", b"\xff\xfe\xff\xfe")
+    mark = msgspec.msgpack.encode([Mark(1, "note", "text")]).replace(b"text", b"\xff\xfe\xff\xfe")
+    for kind, content in ((FrameType.META, meta), (FrameType.BATCH, mark)):
+        (damage, cut) = damages(read(crafted((kind, content))))
+        assert "does not hold what its type says" in damage.problem
+        assert cut.cut
 
 
 def test_a64_nothing_but_a_tty_gets_a_recording_raw():

@@ -95,6 +95,7 @@ class SshService:
             paths.upload_dir(config.data_dir),
             member.client,
             lambda: member.cache.recording_config.spec.mode,
+            lambda: member.cache.recording_config.recipients,
             self._keys.seal,
             process.clock.monotonic,
             process.component_log("recordings"),

@@ -15,9 +15,12 @@ from typing import BinaryIO
 
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
+from pkgs.auth.audit.lockedlines import Lock
 from pkgs.auth.audit.log import NOT_RECORDED, AuditLog, SessionRow
 from pkgs.auth.audit.screens import Reading, Screens
+from pkgs.auth.audit.storing import Storing
 from pkgs.auth.chunks import chunked
+from pkgs.auth.encryption.keyring import Keyring
 from pkgs.auth.permissions import Permissions
 from pkgs.common.access.types import UseRule
 from pkgs.common.api.login import Done
@@ -35,12 +38,14 @@ from pkgs.common.errors import (
     InputError,
     LimitExceededError,
     NotFoundError,
+    TrustError,
     UnavailableError,
 )
 from pkgs.common.events.codes import SESSION_RECORDING_ACCESS, SESSION_UPLOAD
+from pkgs.common.recording.encrypted.reading import Decryptor
 from pkgs.common.recording.ids import is_session_id, require_session_id
-from pkgs.common.recording.lines import ShownLine
 from pkgs.common.recording.model import SessionMeta
+from pkgs.common.recording.showing.lines import ShownLine
 from pkgs.common.rpc.calls import Caller
 
 _log = logging.getLogger(__name__)
@@ -49,7 +54,13 @@ _SUFFIXES = ("rec", "stream", "live")
 
 class RecordingHandlers:
     def __init__(
-        self, directory: Path, log: AuditLog, permissions: Permissions, journal: Journal, screens: Screens
+        self,
+        directory: Path,
+        log: AuditLog,
+        permissions: Permissions,
+        journal: Journal,
+        screens: Screens,
+        keyring: Keyring,
     ) -> None:
         self._directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,6 +68,7 @@ class RecordingHandlers:
         self._permissions = permissions
         self._journal = journal
         self._screens = screens
+        self._keyring = keyring
         self._busy: dict[str, str] = {}
         """Sessions whose recording is arriving, and the hosts that send them."""
 
@@ -95,26 +107,39 @@ class RecordingHandlers:
         """Take the bytes in; only a stream that ended well becomes the recording."""
         part = self._path(sid, "stream" if live else "part")
         size, complete = 0, False
-        reading = Reading()
+        decryptor = Decryptor(self._keyring.unwrap, sid)
+        reading = Reading(decryptor)
+        storing = Storing(decryptor, sid, self._keyring.recipients())
         try:
             # Opened here and not in a thread: a cancelled wait for one would lose the open file.
             with _create(part) as file:
                 async for chunk in chunks:
                     if not size:
-                        await self._index(sid, None)
+                        await self._forget(sid)
                     lines = await asyncio.to_thread(reading.feed, chunk)
                     _check_meta(reading.meta, sid, host_id)
-                    size += len(chunk)
+                    if live and decryptor.problem is not None and decryptor.key is None:
+                        raise decryptor.problem  # before the session has gone on for hours
+                    stored = await asyncio.to_thread(storing.form, chunk)
+                    size += len(stored)
                     if size > limits.MAX_RECORDING_BYTES:
                         raise LimitExceededError(f"a recording may be {limits.MAX_RECORDING_BYTES:,} bytes")
-                    await asyncio.to_thread(_write, file, chunk, live)
-                    await self._index(sid, lines)
-                await self._index(sid, await asyncio.to_thread(reading.finish))
+                    await asyncio.to_thread(_write, file, stored, live)
+                    await self._index(sid, lines, storing.lock)
+                lines = await asyncio.to_thread(reading.finish)
+                rest = storing.form(b"")
+                size += len(rest)
+                await asyncio.to_thread(_write, file, rest, live)
+                await self._index(sid, lines, storing.lock)
                 await asyncio.to_thread(_finish, file, part, self._path(sid, "rec"))
             complete = True
         except InputError:
             part.unlink(missing_ok=True)  # nothing of another session's is kept under this name
             raise
+        except TrustError as problem:
+            # What nobody here can read is no recording. The host keeps it, set aside.
+            part.unlink(missing_ok=True)
+            raise InputError(problem.message, detail=problem.detail, hint=problem.hint) from None
         except OSError as error:
             raise UnavailableError("the recording cannot be stored", detail=f"{part}: {error}") from error
         finally:
@@ -122,14 +147,18 @@ class RecordingHandlers:
                 await self._keep_what_came(sid, part)
         await self._note(sid, size)
 
-    async def _index(self, sid: str, lines: list[ShownLine] | None) -> None:
-        """Add lines, or with None begin anew. A recording is worth more than its index: what cannot be
-        indexed is still recorded."""
+    async def _forget(self, sid: str) -> None:
+        """Begin the index of a recording anew."""
         try:
-            if lines is None:
-                await self._screens.forget(sid)
-            elif lines:
-                await self._screens.add(sid, lines)
+            await self._screens.forget(sid)
+        except UnavailableError as problem:
+            _log.error("a recording is not indexed: %s", problem, extra={"sid": sid})
+
+    async def _index(self, sid: str, lines: list[ShownLine], lock: Lock | None) -> None:
+        """A recording is worth more than its index: what cannot be indexed is still recorded."""
+        try:
+            if lines:
+                await self._screens.add(sid, lines, lock)
         except UnavailableError as problem:
             _log.error("a recording is not indexed: %s", problem, extra={"sid": sid})
 
@@ -191,8 +220,13 @@ class RecordingHandlers:
                     session_type="ssh",
                 )
             )
+            # Decrypted here, for who may play it: the private key stays, and what leaves is the recording.
+            decryptor = Decryptor(self._keyring.unwrap, sid)
             while data := await asyncio.to_thread(file.read, limits.RECORDING_CHUNK):
-                yield RecordingChunk(data)
+                if clear := await asyncio.to_thread(decryptor.feed, data):
+                    yield RecordingChunk(clear)
+            if rest := _end_of(decryptor):
+                yield RecordingChunk(rest)
 
     def _open(self, sid: str) -> BinaryIO:
         for suffix in _SUFFIXES:
@@ -221,6 +255,13 @@ class RecordingHandlers:
             if len(rows) < limits.SEARCH_PAGE:
                 return
             before = (rows[-1].started, rows[-1].session_id)
+
+
+def _end_of(decryptor: Decryptor) -> bytes:
+    try:
+        return decryptor.finish()
+    except TrustError as problem:
+        raise UnavailableError(problem.message, detail=problem.detail, hint=problem.hint) from None
 
 
 def _check_meta(meta: SessionMeta | None, sid: str, host_id: str) -> None:

@@ -1,22 +1,26 @@
 """The text of recorded screens, to be searched: written while recordings arrive, in a file of its own.
 
 It can be lost without loss: it holds nothing that the recordings do not. What of a session is indexed is
-bounded; the recording itself is whole.
+bounded; the recording itself is whole. Lines of encrypted recordings are locked by the recording's own key.
 """
 
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from pkgs.auth import limits
+from pkgs.auth.audit import lockedlines
+from pkgs.auth.audit.lockedlines import Hit, Lock
 from pkgs.auth.backend.writer import SqliteFile
 from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.recording.decoder import Decoder
-from pkgs.common.recording.lines import Lines, ShownLine
+from pkgs.common.recording.encrypted.keys import Unwrap
+from pkgs.common.recording.encrypted.reading import Decryptor
 from pkgs.common.recording.model import Item, SessionMeta
+from pkgs.common.recording.showing.lines import Lines, ShownLine
 
 _log = logging.getLogger(__name__)
 _SCHEMA = """
@@ -34,36 +38,45 @@ LEAST = 3
 """Characters of a pattern: the index knows a line by its groups of three."""
 
 
-class Hit(NamedTuple):
-    id: int
-    session_id: str
-    ms: int
-    text: str
-
-
 class Screens:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opened_by: Unwrap) -> None:
+        """`opened_by` unwraps the keys of encrypted recordings."""
+        self._opened_by = opened_by
         path.touch(mode=0o600)
         try:
-            self._file = SqliteFile(path, _SCHEMA, synchronous="NORMAL")
+            self._file = SqliteFile(path, _SCHEMA + lockedlines.SCHEMA, synchronous="NORMAL")
         except UnavailableError as problem:
             _log.error("the index of recordings is made anew: %s", problem)
             for suffix in ("", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             path.touch(mode=0o600)
-            self._file = SqliteFile(path, _SCHEMA, synchronous="NORMAL")
+            self._file = SqliteFile(path, _SCHEMA + lockedlines.SCHEMA, synchronous="NORMAL")
 
     async def forget(self, session_id: str) -> None:
         """Keep nothing of this session."""
-        await self._file.write(
-            lambda db: db.execute("DELETE FROM lines WHERE sid = ?", (session_id,)).rowcount
-        )
 
-    async def add(self, session_id: str, lines: Sequence[ShownLine]) -> None:
-        rows = [(session_id, line.ms, line.text) for line in lines]
-        await self._file.write(
-            lambda db: db.executemany("INSERT INTO lines (sid, ms, text) VALUES (?, ?, ?)", rows).rowcount
-        )
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM lines WHERE sid = ?", (session_id,))
+            db.execute("DELETE FROM locked WHERE sid = ?", (session_id,))
+
+        await self._file.write(work)
+
+    async def add(self, session_id: str, lines: Sequence[ShownLine], lock: Lock | None) -> None:
+        """With `lock` they are readable only by who has the recording's key."""
+
+        def work(db: sqlite3.Connection) -> None:
+            # Both kinds count in one row of ids, by which a search goes back in time.
+            (first,) = db.execute(
+                "SELECT max((SELECT coalesce(max(id), 0) FROM lines),"
+                " (SELECT coalesce(max(last), 0) FROM locked)) + 1"
+            ).fetchone()
+            if lock is not None:
+                lockedlines.insert(db, session_id, lines, lock, first)
+                return
+            rows = [(first + at, session_id, line.ms, line.text) for at, line in enumerate(lines)]
+            db.executemany("INSERT INTO lines (id, sid, ms, text) VALUES (?, ?, ?, ?)", rows)
+
+        await self._file.write(work)
 
     async def search(self, pattern: str, *, before: int, limit: int) -> list[Hit]:
         """Lines that contain the pattern, whatever its case, newest first, with ids below `before`."""
@@ -75,7 +88,8 @@ class Screens:
                 (phrase, before, limit),
             ).fetchall()
         )
-        return [Hit(*row) for row in rows]
+        locked = await lockedlines.search(self._file, self._opened_by, pattern, before=before, limit=limit)
+        return sorted([*(Hit(*row) for row in rows), *locked], reverse=True)[:limit]
 
     async def close(self) -> None:
         await self._file.close()
@@ -90,9 +104,10 @@ def check_pattern(pattern: str) -> None:
 
 
 class Reading:
-    """The lines of one recording as its bytes come in, up to the limits."""
+    """The lines of one recording as its bytes come in, encrypted or not, up to the limits."""
 
-    def __init__(self) -> None:
+    def __init__(self, decryptor: Decryptor) -> None:
+        self._decryptor = decryptor
         self.meta: SessionMeta | None = None
         """Whose recording it says it is, once that has come."""
         self._decoder = Decoder()
@@ -103,7 +118,7 @@ class Reading:
         """What `chunk` completes. CPU time in proportion to it: not for the event loop."""
         if self._room <= 0:
             return []
-        return self._bounded(self._lines.feed(self._noting(self._decoder.feed(chunk))))
+        return self._bounded(self._lines.feed(self._noting(self._decoder.feed(self._decryptor.feed(chunk)))))
 
     def _noting(self, items: Iterable[Item]) -> Iterator[Item]:
         for item in items:
@@ -112,9 +127,12 @@ class Reading:
             yield item
 
     def finish(self) -> list[ShownLine]:
+        """Raises TrustError for an encrypted recording whose key could not be unwrapped."""
         if self._room <= 0:
             return []
+        rest = self._bounded(self._lines.feed(self._decoder.feed(self._decryptor.finish())))
         return [
+            *rest,
             *self._bounded(self._lines.feed(self._decoder.finish())),
             *self._bounded(self._lines.finish()),
         ]

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
+from pkgs.auth.audit.lockedlines import Hit
 from pkgs.auth.audit.log import AuditLog, SessionRow
 from pkgs.auth.audit.recordings import RecordingHandlers
-from pkgs.auth.audit.screens import Hit, Screens, check_pattern
+from pkgs.auth.audit.screens import Screens, check_pattern
 from pkgs.common.api.recordings import FoundLine, FoundLines, SearchRecordings
 from pkgs.common.errors import LimitExceededError
 from pkgs.common.events.codes import SESSION_RECORDING_ACCESS

@@ -20,7 +20,7 @@ from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.resources.changes import change_events
 from pkgs.auth.resources.plan import Plan, check_mode, check_prunable, check_revision
-from pkgs.auth.resources.prepare import prepare
+from pkgs.auth.resources.prepare import prepare, with_own_status
 from pkgs.auth.resources.search import matcher
 from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
 from pkgs.auth.state.planned import PlannedStore
@@ -57,7 +57,8 @@ HEARTBEAT_ONLY = PRESENCE
 
 READ_ONLY = frozenset({"access_request", "autoupdate_agent_rollout"})
 """Kept by calls and services of their own."""
-WITH_SECRETS = frozenset({"cert_authority", *SECRETS})
+WITH_SECRETS = frozenset({"cert_authority", "recording_encryption", *SECRETS})
+NEVER_DELETED = UNTOUCHABLE | READ_ONLY | {"recording_encryption"}
 
 
 class ResourceHandlers:
@@ -192,6 +193,8 @@ class ResourceHandlers:
             raise InputError(f"a {kind} is made {maker} and cannot be created by hand")
         if kind in READ_ONLY:
             raise InputError(f"resources of type {kind!r} are read only")
+        if kind == "recording_encryption" and not caller.admin:
+            raise DeniedError("keys of recordings are restored on the Auth host only", hint="run tctl there")
         verbs = {"create": ("create",), "upsert": ("create", "update"), "update": ("update",)}[request.mode]
         wanted = located(request.resource)
         rule, verbs = self._lists.rule_of(kind, verbs)
@@ -265,7 +268,7 @@ class ResourceHandlers:
     def _deletable(self, caller: Caller, request: DeleteResource) -> Resource:
         """The resource, if this caller may delete it now; nothing is awaited in here."""
         kind = canonical_kind(request.kind)
-        if kind in UNTOUCHABLE | READ_ONLY:
+        if kind in NEVER_DELETED:
             raise InputError(f"resources of type {kind!r} cannot be deleted")
         resource = self._store.get(kind, self._name(kind, request.name), request.sub_kind)
         rule, verbs = self._lists.rule_of(kind, ("delete",))
@@ -294,6 +297,7 @@ class ResourceHandlers:
         cleared away with it."""
         if resource.kind in SETTINGS:
             default = next(r for r in default_singletons("", "") if r.kind == resource.kind)
+            default = with_own_status(default, resource)
             return await self._store.update(
                 with_revision(default, resource.metadata.revision)
             ), NOTHING_CLEARED

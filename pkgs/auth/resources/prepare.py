@@ -10,6 +10,7 @@ import msgspec
 from pkgs.auth import limits
 from pkgs.auth.accounts.users import checked_user
 from pkgs.auth.bots.owned import checked_bot
+from pkgs.auth.encryption.rotation import adopted
 from pkgs.auth.issuing.join import NOT_BY_TOKEN
 from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
 from pkgs.auth.state.store import Store
@@ -23,6 +24,8 @@ from pkgs.common.resources.kinds import (
     Lock,
     LockSpec,
     Node,
+    RecordingConfig,
+    RecordingKeys,
     Resource,
     Token,
     User,
@@ -58,9 +61,13 @@ def prepare(
         resource = _without_label(resource, ORIGIN)
     if isinstance(resource, User):
         return checked_user(_with_status(resource, before), store)
-    resource = keeping_secrets(_with_own_status(resource, before), before)
+    resource = keeping_secrets(with_own_status(resource, before), before)
     if isinstance(resource, AuthPreference):
         resource = _preference(resource)
+    if isinstance(resource, RecordingConfig):
+        _check_encryption(resource)
+    if isinstance(resource, RecordingKeys) and isinstance(before, RecordingKeys):
+        resource = adopted(resource, before)
     if isinstance(resource, Lock):
         if not restoring:
             made = before.spec if isinstance(before, Lock) else LockSpec(target=resource.spec.target)
@@ -89,7 +96,7 @@ def _check_id_is_free(node: Node, store: Store) -> None:
         raise InputError(f"metadata.name: {node.name} is the id of another server", hint="use a new UUID")
 
 
-def _with_own_status(resource: Resource, before: Resource | None) -> Resource:
+def with_own_status(resource: Resource, before: Resource | None) -> Resource:
     """What the cluster says about a resource is not for its author to say."""
     fields = {field.name: field for field in msgspec.structs.fields(type(resource))}
     if "status" not in fields:
@@ -111,6 +118,18 @@ def _preference(preference: AuthPreference) -> AuthPreference:
     if not factors:
         return preference
     return msgspec.structs.replace(preference, spec=msgspec.structs.replace(spec, second_factor="otp"))
+
+
+def _check_encryption(config: RecordingConfig) -> None:
+    """Refuses what could not be done: keys of a security module that nothing here talks to."""
+    encryption = config.spec.encryption
+    manual = encryption.manual_key_management if encryption is not None else None
+    if manual is not None and manual.enabled:
+        raise InputError(
+            "session_recording_config: spec.encryption.manual_key_management: keys of a security module are"
+            " not served yet",
+            hint="leave it out: the Auth Service then keeps keys of its own",
+        )
 
 
 def _without_label(resource: Resource, label: str) -> Resource:

@@ -25,6 +25,7 @@ from pkgs.common.resources.kinds import (
     NetworkingConfig,
     NetworkingSpec,
     RecordingConfig,
+    RecordingEncryption,
     RecordingSpec,
     Resource,
     Token,
@@ -115,7 +116,11 @@ async def apply_settings(store: Store, config: AuthService) -> None:
     await _apply(
         store,
         RecordingConfig,
-        RecordingSpec(mode=config.recording_mode, proxy_checks_host_keys=config.recording_checks_host_keys),
+        RecordingSpec(
+            mode=config.recording_mode,
+            proxy_checks_host_keys=config.recording_checks_host_keys,
+            encryption=RecordingEncryption(enabled=True) if config.recording_encryption else None,
+        ),
         RecordingSpec(),
     )
 
@@ -135,6 +140,8 @@ async def _apply(store: Store, kind: type[S], wanted: msgspec.Struct, default: m
     labels = dict(current.metadata.labels) if current is not None else {}
     labels[ORIGIN] = CONFIG_FILE if from_file else "defaults"
     made = kind(metadata=Metadata(name=name, labels=labels), spec=wanted)  # type: ignore[arg-type]
+    if isinstance(made, RecordingConfig) and isinstance(current, RecordingConfig):
+        made = msgspec.structs.replace(made, status=current.status)
     if current is None or with_revision(current, "") != made:
         await store.put(made)
 

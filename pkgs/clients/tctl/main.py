@@ -21,6 +21,18 @@ _REQUESTS = Group(
     },
 )
 
+_ENCRYPTION = Group(
+    "The keys that recordings are encrypted for.",
+    {
+        "status": Verb(_VERBS + "recordings.encryption.status", "Show the keys and whether they are used"),
+        "rotate": Verb(_VERBS + "recordings.encryption.rotate", "Begin to rotate the key"),
+        "complete-rotation": Verb(
+            _VERBS + "recordings.encryption.complete_rotation", "Use the new key only from now on"
+        ),
+        "rollback-rotation": Verb(_VERBS + "recordings.encryption.rollback_rotation", "Give the new key up"),
+    },
+)
+
 TOOL = Tool(
     "tctl",
     "Administer a cluster: users, tokens, nodes, resources, authorities, audit log, recordings.",
@@ -95,6 +107,7 @@ TOOL = Tool(
                 "grep": Verb(_VERBS + "recordings.grep", "Find words on recorded screens"),
                 "prune": Verb(_VERBS + "recordings.prune", "Delete old recordings"),
                 "verify": Verb(_VERBS + "recordings.verify", "Check that recordings are whole and signed"),
+                "encryption": _ENCRYPTION,
             },
         ),
         "bots": Group(

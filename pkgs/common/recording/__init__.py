@@ -13,5 +13,8 @@ the chain value of the frame before (of 32 zero bytes for the first), the type, 
 frames can't be edited, dropped or swapped without breaking it, and the footer's value stands for the whole
 file. Nothing is ever rewritten, so a file cut at any byte is a valid recording up to its last whole frame.
 
+`encrypted` is a container around these bytes, for files that only the Auth Service can read; `showing` makes
+of a recording's items what people see.
+
 Must not know SSH, or who may play what.
 """

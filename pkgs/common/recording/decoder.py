@@ -114,7 +114,12 @@ class Decoder:
             return
         self._drop(len(frame.HEADER))
         self._state = _State.FRAMES
-        if version != frame.VERSION:
+        if version == frame.ENCRYPTED_VERSION:
+            self._state = _State.STOPPED
+            yield from self._damage(
+                "this recording is encrypted: only the Auth Service of its cluster opens it"
+            )
+        elif version != frame.VERSION:
             self._state = _State.STOPPED
             yield from self._damage(f"format version {version} is not known to this program")
 
@@ -178,7 +183,7 @@ class Decoder:
                 yield msgspec.structs.replace(footer, ms=self._ms(footer.ms), ended=_sane_time(footer.ended))
             else:
                 yield from self._damage(f"frame {head.seq} has the unknown type {head.type}")
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             yield from self._damage(f"frame {head.seq} does not hold what its type says")
 
     def _meta(self, seq: int, meta: SessionMeta) -> Iterator[Item]:

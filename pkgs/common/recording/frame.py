@@ -13,16 +13,26 @@ from pkgs.common.recording import limits
 MAGIC = b"\x89OAREC\r\n"
 """A byte above 127 and a line end: a copy in text mode breaks it visibly."""
 VERSION = 1
+ENCRYPTED_VERSION = 2
+"""The container of the sub-room `encrypted`, around a recording of version 1."""
 MARKER = b"\xf5\xa9FR"
 GENESIS = bytes(32)
 
 _HEAD = struct.Struct(">4sB3xIII32sI")
 _CRC = struct.Struct(">I")
-_OPENING = MAGIC + VERSION.to_bytes(2, "big") + bytes(2)
-HEADER = _OPENING + _CRC.pack(zlib.crc32(_OPENING))
+_OPENING_SIZE = len(MAGIC) + 4
 _LEVEL = 1
 """Nearly twice as fast as zlib's default for a quarter more bytes: recording must not slow a session down."""
 HEAD_SIZE = _HEAD.size + _CRC.size
+
+
+def header(version: int) -> bytes:
+    """What a file of this version begins with."""
+    opening = MAGIC + version.to_bytes(2, "big") + bytes(2)
+    return opening + _CRC.pack(zlib.crc32(opening))
+
+
+HEADER = header(VERSION)
 
 
 class FrameType(IntEnum):
@@ -43,9 +53,9 @@ class Head:
     payload_crc: int
 
 
-def version_of(header: bytes | bytearray) -> int | None:
+def version_of(raw: bytes | bytearray) -> int | None:
     """The format version in an undamaged file header; None when this is none."""
-    opening, crc = bytes(header[: len(_OPENING)]), bytes(header[len(_OPENING) : len(HEADER)])
+    opening, crc = bytes(raw[:_OPENING_SIZE]), bytes(raw[_OPENING_SIZE : len(HEADER)])
     if not opening.startswith(MAGIC) or _CRC.pack(zlib.crc32(opening)) != crc:
         return None
     return int.from_bytes(opening[len(MAGIC) : len(MAGIC) + 2], "big")

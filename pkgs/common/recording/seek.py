@@ -116,5 +116,5 @@ def _time_in(frame_type: int, content: bytes) -> int | None:
             events = _FIRST.decode(content)
             return events[0].ms if events else None
         return _FOOTER.decode(content).ms if frame_type == FrameType.FOOTER else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None

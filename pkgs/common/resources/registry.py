@@ -20,6 +20,7 @@ SINGLETONS: dict[str, str] = {
     "cluster_auth_preference": "cluster-auth-preference",
     "cluster_networking_config": "cluster-networking-config",
     "session_recording_config": "session-recording-config",
+    "recording_encryption": "recording-encryption",
     "ui_config": "ui-config",
     "cluster_maintenance_config": "cluster-maintenance-config",
     "vnet_config": "vnet-config",
@@ -40,7 +41,8 @@ PRESENCE = frozenset({"node", "proxy", "auth_server", "bot_instance"})
 
 IN_ORDER: tuple[str, ...] = (
     *("cluster_name", "cert_authority", "cluster_auth_preference", "cluster_networking_config"),
-    *("session_recording_config", "ui_config", "cluster_maintenance_config", "vnet_config"),
+    *("session_recording_config", "recording_encryption"),
+    *("ui_config", "cluster_maintenance_config", "vnet_config"),
     *("access_graph_settings", "autoupdate_config", "autoupdate_version", "autoupdate_agent_rollout"),
     *("installer", "integration", "role", "trusted_cluster", "remote_cluster", "github", "oidc", "saml"),
     *("login_rule", "user", "bot", "token", "device", "access_list", "access_list_member"),

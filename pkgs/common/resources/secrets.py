@@ -10,6 +10,8 @@ from pkgs.common.resources.kinds import (
     CaKeySet,
     CertAuthority,
     JwtKeyPair,
+    RecordingKeys,
+    RecordingKeysSpec,
     Resource,
     SshKeyPair,
     TlsKeyPair,
@@ -48,6 +50,9 @@ def without_secrets(resource: R) -> R:
             additional_trusted_keys=_public(resource.spec.additional_trusted_keys),
         )
         return cast(R, msgspec.structs.replace(resource, spec=spec))
+    if isinstance(resource, RecordingKeys):
+        keys = [msgspec.structs.replace(key, private_key="") for key in resource.spec.keys]
+        return cast(R, msgspec.structs.replace(resource, spec=RecordingKeysSpec(keys=keys)))
     result: Any = resource
     for path in SECRETS.get(resource.kind, ()):
         if _get(result.spec, path):

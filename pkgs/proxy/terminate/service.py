@@ -79,6 +79,7 @@ class Terminator:
             folder / "upload",
             member.client,
             lambda: _MODES.get(member.cache.recording_config.spec.mode, "node"),
+            lambda: member.cache.recording_config.recipients,
             self._seal,
             clock.monotonic,
             log,

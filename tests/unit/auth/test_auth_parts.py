@@ -17,6 +17,7 @@ from pkgs.common.api import (
     accesslists,
     audit,
     bots,
+    encryption,
     headless,
     join,
     login,
@@ -130,6 +131,7 @@ def test_every_call_of_the_api_has_a_handler() -> None:
         value.__name__
         for module in (
             *(access, accesslists, system, login, join, bots, resources, audit, recordings, requests),
+            encryption,
             headless,
             sessions,
             semaphores,

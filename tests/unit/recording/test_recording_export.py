@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pkgs.common.recording.export import to_asciicast, to_json_lines, to_text
 from pkgs.common.recording.model import Damage, ExecResult, Mark, Output, Resize
-from pkgs.common.recording.plain import PlainText
+from pkgs.common.recording.showing.export import to_asciicast, to_json_lines, to_text
+from pkgs.common.recording.showing.plain import PlainText
 from tests.harness.examples import examples
 
 from .recordings import SID, items, meta, written

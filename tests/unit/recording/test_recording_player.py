@@ -1,7 +1,7 @@
 import math
 
 from pkgs.common.recording.model import Damage, ExecResult, Mark, Output, Resize
-from pkgs.common.recording.player import (
+from pkgs.common.recording.showing.player import (
     MAX_SPEED,
     Clear,
     Finished,

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgs.common.recording import seek
-from pkgs.common.recording.html import to_html
 from pkgs.common.recording.model import Damage, Footer, Output, Resize, SessionMeta
 from pkgs.common.recording.reader import decode_chunks, read_items
 from pkgs.common.recording.seek import end_ms, items_near
+from pkgs.common.recording.showing.html import to_html
 from pkgs.common.recording.writer import BytesSink, RecordingWriter
 from tests.harness.examples import examples
 from tests.unit.recording.recordings import meta, written

@@ -99,6 +99,12 @@ def test_words_that_yaml_takes_for_booleans_are_what_the_field_wants() -> None:
     assert config.auth_service.authentication.effective_second_factor == "off"
 
 
+def test_encryption_of_recordings() -> None:
+    block = "auth_service: {session_recording_config: {encryption: %s}}"
+    assert parse_config(block % "{enabled: true}").auth_service.recording_encryption
+    assert not parse_config(block % "{}").auth_service.recording_encryption
+
+
 def test_one_or_several_values() -> None:
     assert parse_config("proxy_service: {public_addr: a.example.com}").proxy_service.public_addrs == (
         "a.example.com",

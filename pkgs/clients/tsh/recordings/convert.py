@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from pkgs.common.errors import InputError
-from pkgs.common.recording import export
 from pkgs.common.recording.reader import read_items
+from pkgs.common.recording.showing import export
 
 FORMS = ("text", "json", "yaml", "asciicast", "html")
 
@@ -22,7 +22,7 @@ def convert(file: BinaryIO, form: str) -> Iterator[str]:
     elif form == "asciicast":
         yield from _lines(export.to_asciicast(items))
     elif form == "html":
-        from pkgs.common.recording.html import to_html
+        from pkgs.common.recording.showing.html import to_html
 
         yield from to_html(items)
     elif form == "yaml":

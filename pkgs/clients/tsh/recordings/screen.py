@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from pkgs.common.output.sanitize import inert
 from pkgs.common.recording.model import Item
-from pkgs.common.recording.player import Clear, Finished, Notice, Player, SetSize, Wait, Write
 from pkgs.common.recording.seek import end_ms, items_near
+from pkgs.common.recording.showing.player import Clear, Finished, Notice, Player, SetSize, Wait, Write
 
 SEEK_MS = 10_000.0
 IDLE_MS = 500

@@ -101,7 +101,7 @@ def _template(
     try:
         pattern = compile_regex(written.template)
     except InputError as error:
-        hint = error.detail or "write a regular expression as RE2 knows them"
+        hint = "RE2's expressions have no look-around and no back references"
         raise refuse(f"{path}.template", error.message, hint) from None
     replacements = {}
     for name in FIELDS:

@@ -51,10 +51,16 @@ from pkgs.common.resources.kinds.settings import (
     AuthPreferenceSpec,
     ClusterName,
     ClusterNameSpec,
+    EncryptionKey,
     NetworkingConfig,
     NetworkingSpec,
     RecordingConfig,
+    RecordingEncryption,
+    RecordingKey,
+    RecordingKeys,
+    RecordingKeysSpec,
     RecordingSpec,
+    RecordingStatus,
     UiConfig,
     VnetConfig,
 )
@@ -109,6 +115,7 @@ Resource = (
     | AuthPreference
     | NetworkingConfig
     | RecordingConfig
+    | RecordingKeys
     | UiConfig
     | VnetConfig
     | AccessGraphSettings
@@ -150,6 +157,7 @@ __all__ = [
     "Device",
     "DiscoveryConfig",
     "DynamicWindowsDesktop",
+    "EncryptionKey",
     "Github",
     "HealthCheckConfig",
     "Installer",
@@ -167,7 +175,12 @@ __all__ = [
     "Oidc",
     "Proxy",
     "RecordingConfig",
+    "RecordingEncryption",
+    "RecordingKey",
+    "RecordingKeys",
+    "RecordingKeysSpec",
     "RecordingSpec",
+    "RecordingStatus",
     "RemoteCluster",
     "Resource",
     "Role",

@@ -132,9 +132,54 @@ class RecordingSpec(Spec, frozen=True, kw_only=True):
     """Recordings older than this (`2160h`, `90d`) are deleted; empty: none is. Not of the field."""
 
 
+class EncryptionKey(Spec, frozen=True, kw_only=True):
+    """A key that recordings are encrypted for."""
+
+    public_key: str
+    """Of age: `age1...`."""
+
+
+class RecordingStatus(Spec, frozen=True, kw_only=True):
+    """Written by the Auth Service alone."""
+
+    encryption_keys: list[EncryptionKey] = []
+
+
 class RecordingConfig(Base, frozen=True, kw_only=True, tag="session_recording_config"):
     version: str = "v2"
     spec: RecordingSpec = RecordingSpec()
+    status: RecordingStatus = RecordingStatus()
+
+    @property
+    def recipients(self) -> tuple[str, ...] | None:
+        """The public keys that a new recording is encrypted for; None: it is not encrypted."""
+        if self.spec.encryption is None or not self.spec.encryption.enabled:
+            return None
+        return tuple(key.public_key for key in self.status.encryption_keys)
+
+
+class RecordingKey(Spec, frozen=True, kw_only=True):
+    """A key pair of the cluster for its recordings."""
+
+    public_key: str
+    """Of age: `age1...`."""
+    private_key: str = ""
+    """Of age: `AGE-SECRET-KEY-1...`; only with secrets."""
+    state: Literal["active", "next", "rotated"]
+    """`active`: recordings are encrypted for it. `next`: for it too, while it is being rotated in.
+    `rotated`: only older recordings are."""
+    created: str = ""
+
+
+class RecordingKeysSpec(Spec, frozen=True, kw_only=True):
+    keys: list[RecordingKey] = []
+
+
+class RecordingKeys(Base, frozen=True, kw_only=True, tag="recording_encryption"):
+    """The keys behind `session_recording_config`'s `status.encryption_keys`."""
+
+    version: str = "v1"
+    spec: RecordingKeysSpec = RecordingKeysSpec()
 
 
 class UiConfigSpec(Spec, frozen=True, kw_only=True):

@@ -39,6 +39,13 @@ class Authentication(Section, frozen=True, kw_only=True):
         return self.second_factor or "otp"
 
 
+class EncryptRecordings(Section, frozen=True, kw_only=True):
+    """Encryption of recordings."""
+
+    enabled: bool = False
+    """Whether new recordings are encrypted, so that only the Auth Service can read them."""
+
+
 class SessionRecordingConfig(Section, frozen=True, kw_only=True):
     """The newer form of `session_recording`."""
 
@@ -46,6 +53,8 @@ class SessionRecordingConfig(Section, frozen=True, kw_only=True):
     """As `session_recording`; wins when set."""
     proxy_checks_host_keys: bool | None = None
     """As the field of the same name one level up; wins when set."""
+    encryption: EncryptRecordings = EncryptRecordings()
+    """Encryption of recordings from their first byte."""
 
 
 class AuthService(Section, frozen=True, kw_only=True):
@@ -115,6 +124,11 @@ class AuthService(Section, frozen=True, kw_only=True):
         """One value for both spellings."""
         newer = self.session_recording_config.proxy_checks_host_keys
         return self.proxy_checks_host_keys if newer is None else newer
+
+    @property
+    def recording_encryption(self) -> bool:
+        """Whether the file turns the encryption of recordings on."""
+        return self.session_recording_config.encryption.enabled
 
     def problems(self, path: str) -> Iterator[Problem]:
         yield from checks.host_port(f"{path}.listen_addr", self.listen_addr)

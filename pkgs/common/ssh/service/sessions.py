@@ -156,7 +156,9 @@ class Sessions:
             if request.kind == "subsystem" and not session.log.is_kept_elsewhere:
                 await session.log.emit(codes.SUBSYSTEM, name=request.command)
         except AccessError as problem:
-            self._keeping.log.error("no session without its record: %s", problem)
+            self._keeping.log.error(
+                "no session without its record: %s", problem, extra={"detail": problem.detail}
+            )
             return Refused(text=problem.message)
         self._open[request.channel] = session.log
         return SessionOpened(

@@ -4,6 +4,9 @@
     node-sync:  a bounded queue of frames --upload--> Auth, while the session runs
 
 A `.part` found at start belonged to a process that died: it is what could be saved, and is uploaded too.
+
+Where the cluster encrypts recordings, both are encrypted before they are anywhere but in memory; only the
+Auth Service can read them, this host can't.
 """
 
 from __future__ import annotations
@@ -11,16 +14,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from pkgs.common.api.recordings import UploadRecording
 from pkgs.common.errors import AccessError, InputError, NotFoundError, UnavailableError
+from pkgs.common.recording.encrypted.reading import LONGEST_OPENING, looks_encrypted
+from pkgs.common.recording.encrypted.writing import RecordingCipher
 from pkgs.common.recording.ids import is_session_id
 from pkgs.common.recording.model import SessionMeta
 from pkgs.common.recording.reader import read_items, summarise
 from pkgs.common.recording.seal import Seal
-from pkgs.common.recording.writer import BytesSink, FileSink, RecordingWriter
+from pkgs.common.recording.writer import BytesSink, FileSink, RecordingWriter, Sink
 from pkgs.common.rpc.calls import AsyncClient
 from pkgs.common.runtime.atomicfile import make_private_dir
 
@@ -33,6 +38,8 @@ _RETRY_MOST_S = 60.0
 _QUEUE = 64
 """Frames that may wait for the Auth Service in node-sync mode before the session does."""
 _PART, _DONE, _BAD = ".part", ".rec", ".bad"
+_Protect = Callable[[Sink], Sink]
+"""What stands between a recording and where it goes."""
 
 
 class Recording:
@@ -57,9 +64,15 @@ class Recording:
 
 class _FileRecording(Recording):
     def __init__(
-        self, path: Path, meta: SessionMeta, now: float, seal: Seal, wake: Callable[[], None]
+        self,
+        path: Path,
+        meta: SessionMeta,
+        now: float,
+        seal: Seal,
+        protect: _Protect,
+        wake: Callable[[], None],
     ) -> None:
-        super().__init__(RecordingWriter(FileSink(path), meta, now=now), seal)
+        super().__init__(RecordingWriter(protect(FileSink(path)), meta, now=now), seal)
         self._path = path
         self._wake = wake
 
@@ -83,11 +96,13 @@ class _FileRecording(Recording):
 
 
 class _LiveRecording(Recording):
-    def __init__(self, client: AsyncClient, meta: SessionMeta, now: float, seal: Seal) -> None:
+    def __init__(
+        self, client: AsyncClient, meta: SessionMeta, now: float, seal: Seal, protect: _Protect
+    ) -> None:
         # Filled by `writer`, which cannot wait; `keep_up` does, after every write.
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Event()
-        super().__init__(RecordingWriter(BytesSink(self._queue.put_nowait), meta, now=now), seal)
+        super().__init__(RecordingWriter(protect(BytesSink(self._queue.put_nowait)), meta, now=now), seal)
         request = UploadRecording(session_id=meta.session_id, live=True)
         self._task = asyncio.create_task(self._upload(client, request), name="recording stream")
 
@@ -137,13 +152,16 @@ class Recorder:
         folder: Path,
         client: AsyncClient,
         mode: Callable[[], str],
+        recipients: Callable[[], Sequence[str] | None],
         seal: Seal,
         monotonic: Callable[[], float],
         log: logging.Logger,
     ) -> None:
+        """`recipients` answers whom a new recording is encrypted for; None: it is not."""
         self._folder = folder
         self._client = client
         self._mode = mode
+        self._recipients = recipients
         self._seal = seal
         self._monotonic = monotonic
         self._log = log
@@ -159,14 +177,28 @@ class Recorder:
     def open(self, meta: SessionMeta) -> Recording:
         """Raises UnavailableError."""
         now = self._monotonic()
+        protect = self._protection(meta.session_id)
         if self.mode == "node-sync":
-            return _LiveRecording(self._client, meta, now, self._seal)
+            return _LiveRecording(self._client, meta, now, self._seal, protect)
         try:
             make_private_dir(self._folder)  # somebody may have cleared it away
         except OSError as problem:
             raise UnavailableError(f"there is no place for recordings: {problem.strerror}") from None
         path = self._folder / f"{meta.session_id}{_PART}"
-        return _FileRecording(path, meta, now, self._seal, self._wake.set)
+        return _FileRecording(path, meta, now, self._seal, protect, self._wake.set)
+
+    def _protection(self, session_id: str) -> _Protect:
+        """Made once, before there is a file: where there is no key there is no recording in the clear."""
+        recipients = self._recipients()
+        if recipients is None:
+            return lambda sink: sink
+        try:
+            return RecordingCipher(session_id, recipients).around
+        except InputError as problem:
+            raise UnavailableError(
+                f"the session recording cannot be encrypted: {problem.message}",
+                hint="`tctl recordings encryption status` shows the keys",
+            ) from None
 
     def start(self) -> None:
         """Take up what an earlier process left, and begin to upload."""
@@ -231,9 +263,13 @@ class Recorder:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether at least its first frame reads; a cut end is no reason to lose the rest."""
+    """Whether at least its first frame reads, or is there to be read by who can; a cut end is no reason to
+    lose the rest."""
     try:
         with path.open("rb") as source:
+            if looks_encrypted(source.read(LONGEST_OPENING)):
+                return True
+            source.seek(0)
             return summarise(read_items(source)).meta is not None
     except AccessError:
         return False

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pkgs.common.recording.model import Item, Mark, Output
-from pkgs.common.recording.plain import PlainText
+from pkgs.common.recording.showing.plain import PlainText
 
 
 class ShownLine(NamedTuple):

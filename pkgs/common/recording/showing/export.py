@@ -20,7 +20,7 @@ from pkgs.common.recording.model import (
     Resize,
     SessionMeta,
 )
-from pkgs.common.recording.plain import PlainText, plain_line
+from pkgs.common.recording.showing.plain import PlainText, plain_line
 
 
 def to_asciicast(items: Iterable[Item]) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pkgs.common.recording.model import Damage, ExecResult, Item, Mark, Output, Resize, SessionMeta
-from pkgs.common.recording.plain import plain_line
+from pkgs.common.recording.showing.plain import plain_line
 
 MIN_SPEED = 0.1
 MAX_SPEED = 16.0

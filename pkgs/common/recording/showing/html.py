@@ -10,9 +10,9 @@ import html
 from collections.abc import Iterable, Iterator
 
 from pkgs.common.events.format import rfc3339
-from pkgs.common.recording.lines import Lines
 from pkgs.common.recording.model import Damage, ExecResult, Item, Mark, SessionMeta
-from pkgs.common.recording.plain import plain_line
+from pkgs.common.recording.showing.lines import Lines
+from pkgs.common.recording.showing.plain import plain_line
 
 _HEAD = """<!DOCTYPE html>
 <html lang="en">

@@ -1,0 +1,51 @@
+"""The form in which an arriving recording is stored: as it comes, or encrypted here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pkgs.auth.audit.lockedlines import Lock
+from pkgs.common.recording.encrypted.limits import MAX_DATA
+from pkgs.common.recording.encrypted.reading import Decryptor
+from pkgs.common.recording.encrypted.writing import RecordingCipher
+from pkgs.common.recording.writer import BytesSink
+
+
+class Storing:
+    """A host that has not heard yet that recordings are encrypted sends them in the clear, and so does a
+    session that began before: they are in the clear where they come from, but not here."""
+
+    def __init__(self, arriving: Decryptor, session_id: str, recipients: Sequence[str] | None) -> None:
+        """`recipients` are those whom a recording is encrypted for; None: it is not."""
+        self._arriving = arriving
+        self._held = bytearray()
+        """What came before it was known whether it is encrypted."""
+        self._out = bytearray()
+        self._cipher = RecordingCipher(session_id, recipients) if recipients is not None else None
+        self._sink = self._cipher.around(BytesSink(self._out.extend)) if self._cipher else None
+
+    def form(self, chunk: bytes) -> bytes:
+        """`chunk`, which `arriving` was fed, as it is to be stored; perhaps only with a later one. An empty
+        one at the end gives what is left."""
+        if self._sink is None:
+            return chunk
+        self._held += chunk
+        if not self._arriving.known:
+            return b""
+        data = bytes(self._held)
+        self._held.clear()
+        if self._arriving.encrypted:
+            return data
+        for start in range(0, len(data), MAX_DATA):
+            self._sink.write(data[start : start + MAX_DATA])
+        stored = bytes(self._out)
+        self._out.clear()
+        return stored
+
+    @property
+    def lock(self) -> Lock | None:
+        """What locks its lines in the index; None: nothing."""
+        if self._arriving.encrypted:
+            key, wrapped = self._arriving.key, self._arriving.wrapped
+            return Lock(key, wrapped) if key is not None and wrapped is not None else None
+        return Lock(self._cipher.key, self._cipher.wrapped) if self._cipher is not None else None
