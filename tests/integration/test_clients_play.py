@@ -93,6 +93,7 @@ def test_a_cut_recording_plays_to_its_last_frame(cluster: FakeCluster, tmp_path:
 def test_asciinema_takes_the_export(cluster: FakeCluster, tmp_path: Path) -> None:
     out = tmp_path / "x.cast"
     assert cluster.run("tsh", "recordings", "export", SESSION, f"--out={out}").returncode == 0
+    assert out.stat().st_mode & 0o777 == 0o600
     again = cluster.run("tsh", "recordings", "export", SESSION, f"--out={out}")
     assert again.returncode == 1 and b"--overwrite" in again.stderr
     screen = Terminal(["asciinema", "cat", str(out)], {**cluster.env, "LC_ALL": "C.UTF-8"})

@@ -259,7 +259,8 @@ def test_signals_that_a_program_shields_it_from_do_not_end_it(cluster: FakeClust
         assert process.stdout.read(10) == b"still here"
 
 
-def test_a_server_that_has_ended_keeps_nobody_from_ending_it(cluster: FakeCluster) -> None:
+@pytest.mark.parametrize("later_s", [0.0, 0.3])
+def test_a_server_that_has_ended_keeps_nobody_from_ending_it(cluster: FakeCluster, later_s: float) -> None:
     """While the last bytes wait for a program that does not take them."""
     ended = threading.Event()
 
@@ -267,6 +268,7 @@ def test_a_server_that_has_ended_keeps_nobody_from_ending_it(cluster: FakeCluste
         stream.write(OFFER)
         await stream.read_exactly(len(HELLO + ACCEPT + NEW))
         stream.write(encode_ticket(b"\x80" * 16, HOST_ID) + b"\x00\x04last" + CLOSE)
+        await asyncio.sleep(later_s)  # the end of the connection comes with the last bytes, or on its own
         stream.write_eof()
         while await stream.read_some():
             pass

@@ -21,6 +21,7 @@ from pkgs.common.api import (
     accesslists,
     audit,
     bots,
+    encryption,
     headless,
     join,
     login,
@@ -211,6 +212,18 @@ def tracked(sid: str) -> sessions.SessionTracker:
         cluster_name=CLUSTER,
         target_hostname="node-1",
     )
+
+
+def rotating(wanted: bool, request: Any) -> Made:
+    """`request` while a rotation of the recordings' keys goes on, or while none does."""
+
+    async def make(w: World, _: Peer) -> Any:
+        if (await w.kit.admin.call(encryption.GetRecordingEncryption())).rotating != wanted:
+            step = encryption.RotateRecordingKeys if wanted else encryption.RollBackRecordingRotation
+            await w.kit.admin.call(step())
+        return request
+
+    return make
 
 
 async def killing(w: World, _: Peer) -> Any:
@@ -437,6 +450,10 @@ ROWS: list[Row] = [
     row(recordings.ListRecordings(), USERS | ADMIN),
     row(recordings.SearchRecordings(pattern="recorded"), USERS | ADMIN),
     row(recordings.PruneRecordings(ended_before=1.0), ADMIN),
+    row(encryption.GetRecordingEncryption(), BY_RULE),
+    Row("RotateRecordingKeys", rotating(False, encryption.RotateRecordingKeys()), BY_RULE),
+    Row("RollBackRecordingRotation", rotating(True, encryption.RollBackRecordingRotation()), BY_RULE),
+    Row("CompleteRecordingRotation", rotating(True, encryption.CompleteRecordingRotation()), BY_RULE),
     row(sessions.ReportSessions(sessions=[]), frozenset({NODE})),
     row(sessions.SessionOrders(), frozenset({NODE})),
     row(sessions.ListSessions(), USERS | ADMIN),

@@ -171,8 +171,9 @@ class _Pump:
 
     def _wait(self) -> dict[int, int]:
         poller = select.poll()
-        # An acknowledgement that we wait for may be behind what our own reader does not take.
-        takes_more = not self._inbox or not self._state.room
+        # An acknowledgement that we wait for may be behind what our own reader does not take. A peer that has
+        # ended sends nothing to be held, but its connection's end.
+        takes_more = not self._inbox or not self._state.room or self._state.peer_closed
         events = (select.POLLIN if takes_more else 0) | (select.POLLOUT if self._stream.blocked else 0)
         poller.register(self._stream, events)
         poller.register(self._signals, select.POLLIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -104,13 +105,13 @@ def download_to(client: BlockingClient, session_id: str, file: BinaryIO) -> None
 
 
 def write_out(args: Parsed, pieces: Iterable[str]) -> int:
-    """Write an export where the flags say."""
+    """Write an export where the flags say: a private file, as what was on a screen may be."""
     if not args.text("out"):
         sys.stdout.writelines(pieces)
         return 0
     out = Path(args.text("out"))
     try:
-        with out.open("w" if args.on("overwrite") else "x") as target:
+        with open(out, "w" if args.on("overwrite") else "x", opener=_private) as target:
             target.writelines(pieces)
     except FileExistsError:
         raise AlreadyExistsError(f"{out} exists", hint="add --overwrite") from None
@@ -118,3 +119,7 @@ def write_out(args: Parsed, pieces: Iterable[str]) -> int:
         raise InputError(f"--out: {out} can't be written: {error.strerror}") from None
     sys.stdout.write(f"The recording has been written to {out}\n")
     return 0
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
