@@ -92,6 +92,10 @@ class Session(Relay):
         self.told = True
 
     def outgoing(self, data: bytes) -> bytes:
+        typed = self._heed_escapes(data)
+        return typed if self._settings.keys is None else self._settings.keys(typed)
+
+    def _heed_escapes(self, data: bytes) -> bytes:
         if self._escapes is None:
             return data
         out, asked = self._escapes.feed(data)
