@@ -174,6 +174,8 @@ def test_an_option_it_does_not_know_is_refused_by_name(option: str) -> None:
     [
         (("-t",), True, True),
         (("-t",), False, False),
+        (("-tt",), False, True),
+        (("-t", "--tty"), False, True),
         ((), True, False),
         (("-t", "-n"), True, False),
         (("-o", "RequestTTY=force"), False, True),

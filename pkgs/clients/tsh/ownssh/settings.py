@@ -72,7 +72,7 @@ def of_args(args: Parsed, options: list[str]) -> Settings:
         agent=args.on("forward-agent"),
         log_file=args.text("log-file"),
         talk=QUIET if args.on("quiet") else VERBOSE if args.on("verbose") else USUAL,
-        tty="yes" if args.on("tty") else "no" if args.on("no-tty") else "auto",
+        tty=_tty(args),
     )
     for name, kind in (("forward", LOCAL), ("remote-forward", REMOTE), ("dynamic-forward", DYNAMIC)):
         made.forwards += [parse_forward(kind, text) for text in args.texts(name)]
@@ -90,6 +90,12 @@ def of_args(args: Parsed, options: list[str]) -> Settings:
     if made.background:
         made.no_stdin = True
     return made
+
+
+def _tty(args: Parsed) -> str:
+    if args.on("tty"):
+        return "force" if "tty" in args.twice else "yes"
+    return "no" if args.on("no-tty") else "auto"
 
 
 def _take_option(made: Settings, option: str) -> bool:

@@ -29,7 +29,7 @@ SPEC = Spec(
     Flag("dynamic-forward", "Local SOCKS5 proxy: [bind:]port", short="D", is_list=True, metavar="SPEC"),
     Flag("no-remote-exec", "Run nothing on the server, only forward ports", short="N", is_bool=True),
     Flag("fork-after-authentication", "Go to the background once connected", short="f", is_bool=True),
-    Flag("tty", "Allocate a terminal for a command", short="t", is_bool=True),
+    Flag("tty", "Allocate a terminal for a command; twice, even without one here", short="t", is_bool=True),
     Flag("no-tty", "Allocate no terminal for a shell", short="T", is_bool=True),
     Flag("no-stdin", "Read no input", short="n", is_bool=True),
     Flag("subsystem", "The command is the name of a subsystem, such as sftp", short="s", is_bool=True),
@@ -234,7 +234,7 @@ def _words(args: Parsed) -> list[str]:
         ("no-x11", "-x"),
     ):
         if args.on(name):
-            words.append(option)
+            words += [option] * (2 if name == "tty" and name in args.twice else 1)
     if args.on("tty") and args.on("no-tty"):
         raise InputError("--tty and --no-tty exclude each other")
     if args.on("x11-untrusted"):
