@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pkgs.clients.tsh.ownssh.forwards import DYNAMIC, LOCAL, REMOTE, Forward, parse_forward
@@ -40,6 +41,8 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)
     escape: bytes = b"~"
     """Empty: none."""
+    keys: Callable[[bytes], bytes] | None = None
+    """Sees what is typed; out comes what of it goes to the server. None: all."""
     talk: int = USUAL
     log_file: str = ""
     alive_interval_s: int = ALIVE_INTERVAL_S
