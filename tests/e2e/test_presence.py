@@ -50,6 +50,12 @@ def test_a51_codes_typed_in_tsh_join_let_a_moderator_count() -> None:
                 again = mona.tsh(*signed, "sessions", "prove", "--otp-stdin", sid, stdin=f"{used}\n")
                 assert again.code == 1
                 assert "wrong, or was used" in again.err
+                with tsh(mona, *signed, "join", "--no-openssh", "--mode=moderator", sid) as own_client:
+                    own_client.expect("You joined the session of")
+                    own_client.type(used, end="")
+                    own_client.expect("the one-time code is wrong, or was used", deadline_s=30)
+                    own_client.type("\x03", end="")
+                    own_client.end()
                 owner.type("echo vis''ible")
                 moderator.expect("visible")
                 moderator.type("t", end="")

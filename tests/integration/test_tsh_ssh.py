@@ -70,6 +70,8 @@ def test_without_a_command_a_shell_reads_what_is_piped(made: TshNode, client: st
     done = made.run(client, stdin=b"tty; echo $((40+2)); exit 3\n")
     assert done.returncode == 3
     assert b"not a tty" in done.stdout and b"42" in done.stdout
+    for flags, terminal in ((("-t",), b"not a tty"), (("-tt",), b"/dev/pts/")):
+        assert terminal in made.run(client, "tty", flags=flags).stdout
 
 
 @both

@@ -33,5 +33,12 @@ RESUME = (
     Flag("relogin", "Ask for the password again when the login has expired and a person is at the terminal",
          is_bool=True, default="true"),
 )  # fmt: skip
+JUMP = Flag(
+    "jumphost",
+    "Proxy to go through, host[:port], whose login is used; '{{proxy}}': the one that a"
+    " template of the configuration file says; 'none': heed no templates",
+    short="J",
+    metavar="ADDR",
+)
 NO_OPENSSH = Flag("no-openssh", "Use tsh's own SSH client, as when OpenSSH's is not installed", is_bool=True,
                   env="TELEPORT_NO_OPENSSH")  # fmt: skip

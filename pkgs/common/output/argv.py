@@ -75,13 +75,15 @@ class Spec:
 class Parsed:
     """What the user gave: flags with their defaults filled in, positional words, a remote command."""
 
-    __slots__ = ("command", "given", "values", "words")
+    __slots__ = ("command", "given", "twice", "values", "words")
 
     def __init__(self, values: dict[str, Value]) -> None:
         self.values = values
         self.words: list[str] = []
         self.command: list[str] = []
         self.given: set[str] = set()
+        self.twice: set[str] = set()
+        """Flags given more than once, such as `-tt`."""
 
     def text(self, name: str) -> str:
         """Value of a flag that takes one text."""
@@ -210,6 +212,8 @@ class Parser:
             raise InputError(f"--{flag.name} is given twice, with different values")
         else:
             self.parsed.values[flag.name] = value
+        if flag.name in self.parsed.given:
+            self.parsed.twice.add(flag.name)
         self.parsed.given.add(flag.name)
         return index
 

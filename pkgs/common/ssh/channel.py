@@ -166,7 +166,8 @@ class Channel:
                 raise wire.WireError("peer sent more than the window allows")
             if self.received_eof:
                 raise wire.WireError("peer sent data after its end of data")
-        if self.owner is not None and not self.sent_close:
+        # Nothing is nothing: no window would bound how much of it waits.
+        if data and self.owner is not None and not self.sent_close:
             self.owner.data(data)
 
     def take_adjust(self, size: int) -> None:

@@ -126,3 +126,14 @@ def test_a_silenced_channel_says_and_hears_nothing_more_until_its_end() -> None:
     made.vanish()
     assert len(sent) == 1
     assert owner.seen == ["closed"]
+
+
+def test_data_that_is_none_is_not_kept_for_anybody() -> None:
+    made, owner, _ = channel()
+    for _ in range(3):  # each would cost a place in some queue, and nothing of the window
+        made.take_data(b"")
+    made.take_data(b"x")
+    assert owner.seen == ["data 1"]
+    made.take_eof()
+    with pytest.raises(WireError):
+        made.take_data(b"")

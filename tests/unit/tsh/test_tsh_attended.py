@@ -6,6 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pkgs.clients.tsh.ownssh.loop import Loop
+from pkgs.clients.tsh.ownssh.session import Session
+from pkgs.clients.tsh.ownssh.settings import Settings
+from pkgs.clients.tsh.sessions import attended
 from pkgs.clients.tsh.sessions.attended import Digits
 
 
@@ -47,3 +51,20 @@ def test_no_key_is_lost_but_digits_and_blanks(pieces: list[bytes]) -> None:
         assert all(len(code) == 6 and code.isdigit() for code in codes)
     wanted = bytes(key for key in b"".join(pieces) if key not in b"0123456789 ")
     assert bytes(key for key in passed if key not in b"0123456789 ") == wanted
+
+
+def test_our_own_client_sends_no_code_to_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[str] = []
+
+    def prove(code: str) -> str:
+        heard.append(code)
+        return "The code is accepted."
+
+    loop = Loop()
+    settings = Settings(tty="yes", keys=attended.without_codes(prove))
+    session = Session(loop, settings, tty=True, over=lambda: None)
+    assert [session.outgoing(keys) for keys in (b"12", b"34 5", b"6t", b"\x1b[24;80R")] == [
+        b"", b"", b"t", b"\x1b[24;80R",
+    ]  # fmt: skip
+    assert heard == ["123456"] and "Teleport > The code is accepted." in capsys.readouterr().err
+    loop.close()

@@ -77,6 +77,16 @@ def test_what_runs_once_per_connection_is_lean(verb: str) -> None:
     assert not loaded(f"{IMPORTS[verb]}; assert 'typing' not in sys.modules") & (HEAVY | {"msgspec"})
 
 
+def test_who_has_no_templates_loads_no_library_for_them(tmp_path: Path) -> None:
+    body = (
+        f"import os; nowhere = {str(tmp_path / 'none')!r}\n"
+        "os.environ['TELEPORT_HOME'] = os.environ['TELEPORT_GLOBAL_TSH_CONFIG'] = nowhere\n"
+        "from pkgs.common.output.argv import Parsed\nfrom pkgs.clients.tsh.templates import destination\n"
+        "destination.find(Parsed({'jumphost': '', 'proxy': '', 'cluster': ''}), 'web', '22')"
+    )
+    assert not loaded(body) & (HEAVY | {"msgspec"})
+
+
 def test_ssh_itself_needs_no_network_library() -> None:
     assert not loaded(IMPORTS["ssh"]) & {"ssl", "socket"}
 

@@ -51,7 +51,7 @@ def test_the_proxy_command_is_this_program(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(sys, "argv", [str(program)])
     command = openssh.proxy_command(make_login(), port="3022")
     started = f"{sys.executable} -I '{tmp_path}/odd 100%% name/tsh'"
-    assert command == f"{started} proxy ssh --cluster=demo --proxy=hub %r@%h:3022"
+    assert command == f"{started} proxy ssh --jumphost=none --cluster=demo --proxy=hub %r@%h:3022"
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,13 @@ def test_the_default_login(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_scp_places() -> None:
     login, given = make_login(), Parser(scp.SPEC.flags, TOOL.common, {}).all(scp.SPEC, ["a", "b"])
-    assert scp._place(login, given, "root@web:/x y") == (True, "root@web.demo:/x y")
-    assert scp._place(login, given, "web:") == (True, "root@web.demo:")
-    assert scp._place(login, given, "./a:b") == (False, "./a:b")
-    assert scp._place(login, given, "-odd") == (False, "./-odd")
+    names = {"web": "web"}
+    assert scp._place(login, given, "root@web:/x y", names) == (True, "root@web.demo:/x y")
+    assert scp._place(login, given, "web:", names) == (True, "root@web.demo:")
+    assert scp._place(login, given, "./a:b", names) == (False, "./a:b")
+    assert scp._place(login, given, "-odd", names) == (False, "./-odd")
     with pytest.raises(InputError):
-        scp._place(login, given, "$(id):x")
+        scp._place(login, given, "$(id):x", {"$(id)": "$(id)"})
 
 
 def test_the_config_block() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import socket
 from string import ascii_lowercase
 from typing import Any, cast
 
@@ -14,7 +16,9 @@ from pkgs.clients.tsh.ownssh.escapes import END, Escapes
 from pkgs.clients.tsh.ownssh.forwards import DYNAMIC, LOCAL, REMOTE, Forward, parse_forward
 from pkgs.clients.tsh.ownssh.incoming import Incoming
 from pkgs.clients.tsh.ownssh.loop import Loop
+from pkgs.clients.tsh.ownssh.session import Session
 from pkgs.clients.tsh.ownssh.settings import QUIET, VERBOSE, Settings, of_args
+from pkgs.clients.tsh.ownssh.sockets import LocalPorts
 from pkgs.clients.tsh.ownssh.socks import Socks
 from pkgs.clients.tsh.verbs.ssh import SPEC
 from pkgs.common.errors import InputError, UnavailableError
@@ -170,6 +174,8 @@ def test_an_option_it_does_not_know_is_refused_by_name(option: str) -> None:
     [
         (("-t",), True, True),
         (("-t",), False, False),
+        (("-tt",), False, True),
+        (("-t", "--tty"), False, True),
         ((), True, False),
         (("-t", "-n"), True, False),
         (("-o", "RequestTTY=force"), False, True),
@@ -219,3 +225,37 @@ def test_a66_a_server_opens_only_what_it_was_asked_for(monkeypatch: pytest.Monke
     with pytest.raises(UnavailableError):
         refusing.listen(Forward(REMOTE, None, 8022, "127.0.0.1", 22), everywhere=False)
     loop.close()
+
+
+@pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
+def test_a_port_that_somebody_else_has_in_one_family_is_not_ours(taken: str) -> None:
+    family = socket.AF_INET6 if ":" in taken else socket.AF_INET
+    try:
+        other = socket.create_server((taken, 0), family=family)
+    except OSError:
+        pytest.skip("this host has no such address")
+    loop = Loop()
+    ports = LocalPorts(loop, cast(Connection, None), lambda text: None)
+    with other:
+        port = other.getsockname()[1]
+        with pytest.raises(UnavailableError, match="in use"):
+            ports.listen(Forward(LOCAL, None, port, "db", 22), everywhere=False)
+        assert not ports._listeners and not loop._parts
+    loop.close()
+
+
+def test_the_escape_is_heard_though_the_server_takes_no_keys() -> None:
+    loop = Loop()
+    reader, writer = os.pipe()
+    session = Session(loop, settings("-t"), tty=True, over=lambda: None)
+    session._source = reader
+    loop.add(session)
+    try:
+        os.write(writer, b"ls\r")
+        loop.run(until=lambda: session._unsent == b"ls\r")  # it never opens
+        os.write(writer, b"~.")
+        loop.run(until=lambda: session.finished)
+    finally:
+        loop.close()
+        os.close(reader)
+        os.close(writer)

@@ -84,7 +84,8 @@ def strip_cluster(login: Login, host: str) -> str:
 def own_words(login: Login, *verb: str) -> list[str]:
     """A command line of this very program for the same login."""
     # Started by the interpreter at once: the launcher's shell would cost every session milliseconds.
-    words = [sys.executable, "-I", tsh_path(), *verb, f"--cluster={login.cluster}"]
+    # Without templates: they were heeded by the one who runs this.
+    words = [sys.executable, "-I", tsh_path(), *verb, "--jumphost=none", f"--cluster={login.cluster}"]
     if login.identity_file:
         return [*words, f"--proxy={login.proxy_addr}", f"--identity={login.identity_file}"]
     return [*words, f"--proxy={login.profile_name}"]

@@ -162,6 +162,8 @@ class Relay:
 
     def _send(self, data: bytes) -> None:
         self._unsent += data
+        if not self._is_open:
+            return
         while self._unsent and self.channel is not None and (taken := self.channel.send(self._unsent)):
             self._unsent = self._unsent[taken:]
         if not self._unsent and self._source is None and self.channel is not None:

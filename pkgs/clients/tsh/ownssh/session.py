@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable
 
 from pkgs.clients.tsh.ownssh import terminal
 from pkgs.clients.tsh.ownssh.escapes import END, Escapes
+from pkgs.clients.tsh.ownssh.limits import READ_BYTES
 from pkgs.clients.tsh.ownssh.loop import Loop
 from pkgs.clients.tsh.ownssh.relay import STDERR, STDOUT, Relay
 from pkgs.clients.tsh.ownssh.settings import Settings
@@ -36,6 +38,13 @@ class Session(Relay):
         self._modes = terminal.modes(0)
         self._escapes = Escapes(settings.escape) if tty and settings.escape else None
         self._asked: list[str] = []
+
+    def wants(self) -> dict[int, int]:
+        found = super().wants()
+        if self._escapes is not None and self._source is not None and len(self._unsent) < READ_BYTES:
+            # Also while the server takes no keys: then more than ever the user may want to end it.
+            found[self._source] = found.get(self._source, 0) | select.POLLIN
+        return found
 
     def on_opened(self) -> None:
         """Ask for everything at once; the answers come in this order."""
@@ -69,8 +78,7 @@ class Session(Relay):
             self.hang_up()
             return
         super().on_opened()
-        if self._settings.no_stdin:
-            self.end_of_input()
+        self._send(b"")  # what was typed meanwhile; its end
         self.on_begun()
 
     def on_refused(self, text: str) -> None:
@@ -84,6 +92,10 @@ class Session(Relay):
         self.told = True
 
     def outgoing(self, data: bytes) -> bytes:
+        typed = self._heed_escapes(data)
+        return typed if self._settings.keys is None else self._settings.keys(typed)
+
+    def _heed_escapes(self, data: bytes) -> bytes:
         if self._escapes is None:
             return data
         out, asked = self._escapes.feed(data)

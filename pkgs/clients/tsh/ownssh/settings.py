@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pkgs.clients.tsh.ownssh.forwards import DYNAMIC, LOCAL, REMOTE, Forward, parse_forward
@@ -40,6 +41,8 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)
     escape: bytes = b"~"
     """Empty: none."""
+    keys: Callable[[bytes], bytes] | None = None
+    """Sees what is typed; out comes what of it goes to the server. None: all."""
     talk: int = USUAL
     log_file: str = ""
     alive_interval_s: int = ALIVE_INTERVAL_S
@@ -69,7 +72,7 @@ def of_args(args: Parsed, options: list[str]) -> Settings:
         agent=args.on("forward-agent"),
         log_file=args.text("log-file"),
         talk=QUIET if args.on("quiet") else VERBOSE if args.on("verbose") else USUAL,
-        tty="yes" if args.on("tty") else "no" if args.on("no-tty") else "auto",
+        tty=_tty(args),
     )
     for name, kind in (("forward", LOCAL), ("remote-forward", REMOTE), ("dynamic-forward", DYNAMIC)):
         made.forwards += [parse_forward(kind, text) for text in args.texts(name)]
@@ -87,6 +90,12 @@ def of_args(args: Parsed, options: list[str]) -> Settings:
     if made.background:
         made.no_stdin = True
     return made
+
+
+def _tty(args: Parsed) -> str:
+    if args.on("tty"):
+        return "force" if "tty" in args.twice else "yes"
+    return "no" if args.on("no-tty") else "auto"
 
 
 def _take_option(made: Settings, option: str) -> bool:

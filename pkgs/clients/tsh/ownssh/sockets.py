@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from pkgs.common.ssh.client.connection import Connection
 from pkgs.common.ssh.requests import DirectTcp
 
 LOOPBACK = ("127.0.0.1", "::1")
+_NO_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""A host may have one family of addresses alone."""
 
 
 class SocketRelay(Relay):
@@ -207,21 +210,25 @@ class LocalPorts:
         else:
             hosts = {"": ("0.0.0.0", "::"), "localhost": LOOPBACK}.get(forward.bind, (forward.bind,))  # noqa: S104
         problem: OSError | None = None
-        found = False
+        found: list[socket.socket] = []
         for host in hosts:
             try:
-                sock = _bound(host, forward.port)
+                found.append(_bound(host, forward.port))
             except OSError as error:
-                # The other family may be missing here.
                 problem = problem or error
-                continue
-            found = True
+                if error.errno not in _NO_FAMILY:
+                    # Somebody else listens there, and would get half of what is meant for us.
+                    break
+        else:
+            problem = None if found else problem
+        if problem is not None:
+            for sock in found:
+                sock.close()
+            raise UnavailableError(f"cannot listen for {forward}: {problem.strerror or problem}")
+        for sock in found:
             listener = Listener(self, sock, forward)
             self._listeners.append(listener)
             self.loop.add(listener)
-        if not found:
-            assert problem is not None
-            raise UnavailableError(f"cannot listen for {forward}: {problem.strerror or problem}")
 
     def open(
         self, sock: socket.socket, host: str, port: int, *, rest: bytes = b"", by_socks: bool = False

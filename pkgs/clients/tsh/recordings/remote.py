@@ -111,7 +111,7 @@ def write_out(args: Parsed, pieces: Iterable[str]) -> int:
         return 0
     out = Path(args.text("out"))
     try:
-        with open(out, "w" if args.on("overwrite") else "x", opener=_private) as target:  # noqa: PTH123
+        with open(out, "w" if args.on("overwrite") else "x", opener=_private) as target:
             target.writelines(pieces)
     except FileExistsError:
         raise AlreadyExistsError(f"{out} exists", hint="add --overwrite") from None

@@ -76,6 +76,19 @@ class Digits:
         return ""
 
 
+def without_codes(prove: Callable[[str], str]) -> Callable[[bytes], bytes]:
+    """For our own client, which needs no terminal in between: keys in; out those for the session."""
+    digits = Digits()
+
+    def pass_on(keys: bytes) -> bytes:
+        rest, codes = digits.feed(keys)
+        for code in codes:
+            _show(prove(code))
+        return rest
+
+    return pass_on
+
+
 def run(argv: list[str], prove: Callable[[str], str]) -> int:
     """Run until it ends; its status. `prove` is given each code, and says what to show of it. Standard input
     is a terminal."""

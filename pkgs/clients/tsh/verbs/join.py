@@ -47,6 +47,7 @@ def run(args: Parsed) -> int:
         )
     mode = args.text("mode")
     host = openssh.host_name(login, found[0].host_id)
+    asked_for_codes = mode == "moderator" and found[0].proves and sys.stdin.isatty()
     if not openssh.wanted(args):
         from pkgs.clients.tsh.ownssh.client import run as run_own
         from pkgs.clients.tsh.ownssh.link import Target
@@ -54,6 +55,10 @@ def run(args: Parsed) -> int:
 
         variables = {joining.MODE_VARIABLE: mode}
         settings = Settings(command=session_id.encode(), tty="yes", environment=variables)
+        if asked_for_codes:
+            from pkgs.clients.tsh.sessions import attended, proving
+
+            settings.keys = attended.without_codes(lambda code: proving.say(login, session_id, code))
         return run_own(login, Target(joining.JOIN_LOGIN, host, str(openssh.PORT)), settings)
     argv = [
         openssh.program("ssh"),
@@ -62,7 +67,7 @@ def run(args: Parsed) -> int:
         host,
         session_id,
     ]
-    if mode == "moderator" and found[0].proves and sys.stdin.isatty():
+    if asked_for_codes:
         from pkgs.clients.tsh.sessions import attended, proving
 
         return attended.run(argv, lambda code: proving.say(login, session_id, code))

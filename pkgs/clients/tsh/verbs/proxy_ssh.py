@@ -6,8 +6,9 @@ import contextlib
 import sys
 import time
 
-from pkgs.clients.tsh.flags import CLUSTER, RESUME
+from pkgs.clients.tsh.flags import CLUSTER, JUMP, RESUME
 from pkgs.clients.tsh.profile.login import Login, current
+from pkgs.clients.tsh.templates import destination
 from pkgs.common.errors import UnavailableError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
@@ -20,6 +21,7 @@ SPEC = Spec(
     "Connect standard input and output to the SSH port of a server, through the proxy. OpenSSH runs this"
     " as its ProxyCommand; 'tsh config' prints the configuration.",
     CLUSTER,
+    JUMP,
     *RESUME,
     Flag("proxy-log-output", "Where messages go", default="stderr", choices=("stderr", "stdout", "none"),
          env="TELEPORT_PROXY_LOG_OUTPUT", metavar="WHERE"),
@@ -27,19 +29,22 @@ SPEC = Spec(
     least=1,
     most=1,
 )  # fmt: skip
-DEFAULT_PORTS = ("0", "3022", "")
+USUAL_PORT = "3022"
+DEFAULT_PORTS = ("0", USUAL_PORT, "")
 
 
 def run(args: Parsed) -> int:
     """Dial, then copy until both sides have ended."""
-    login = current(args)
     os_login, _, target = args.words[0].rpartition("@")
     host, colon, port = target.rpartition(":")
     if not colon or not port.isdigit() or "]" in port:
         host, port = target, ""
-    host = host.removesuffix("." + login.cluster)
+    there = destination.find(args, host, USUAL_PORT if port in DEFAULT_PORTS else port)
+    there.aim(args)
+    login = current(args)
+    host = there.server(login).removesuffix("." + login.cluster)
     # The usual port stands for the port that the node itself registered.
-    wanted = host if port in DEFAULT_PORTS else f"{host}:{port}"
+    wanted = host if there.port == USUAL_PORT else f"{host}:{there.port}"
     if not _connect(args, login, wanted, os_login or args.text("login")):
         raise UnavailableError(
             f"server {host!r} did not answer",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pkgs.clients.tsh.connections import openssh
-from pkgs.clients.tsh.flags import CLUSTER, NO_OPENSSH, RESUME
+from pkgs.clients.tsh.flags import CLUSTER, JUMP, NO_OPENSSH, RESUME
 from pkgs.clients.tsh.login.relogin import current_or_relogin
 from pkgs.clients.tsh.profile.login import Login
+from pkgs.clients.tsh.templates import destination
 from pkgs.clients.tsh.verbs.ssh import default_login, execute
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
@@ -18,6 +19,7 @@ SPEC = Spec(
     Flag("continue", "Go on with copies that broke off, after comparing what is there", is_bool=True),
     Flag("quiet", "No progress meter", short="q", is_bool=True),
     CLUSTER,
+    JUMP,
     NO_OPENSSH,
     *RESUME,
     usage="FROM... TO",
@@ -29,10 +31,10 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Replace this process by scp."""
     openssh.heed_resume(args)
+    found = _destinations(args)
     login = current_or_relogin(args)
-    places = [_place(login, args, word) for word in args.words]
-    if not any(remote for remote, _ in places):
-        raise InputError("no remote file is named", hint="write user@node:path for the source or the target")
+    names = {host: there.server(login) for host, there in found.items()}
+    places = [_place(login, args, word, names) for word in args.words]
     port = str(args.whole("port") or openssh.PORT)
     if args.on("continue"):
         return _continue(login, args, port, places)
@@ -70,12 +72,35 @@ def _continue(login: Login, args: Parsed, port: str, places: list[tuple[bool, st
     return 0
 
 
-def _place(login: Login, args: Parsed, word: str) -> tuple[bool, str]:
-    host, colon, path = word.partition(":")
-    if not colon or "/" in host:
-        # A local name with a colon must not read as a remote one.
+def _destinations(args: Parsed) -> dict[str, destination.Destination]:
+    """Where each host that is named is; the flags say afterwards through what all of them are reached."""
+    port = str(args.whole("port") or openssh.PORT)
+    named = {remote[1] for remote in map(_remote, args.words) if remote}
+    hosts = {host: destination.find(args, host, port) for host in named}
+    if not hosts:
+        raise InputError("no remote file is named", hint="write user@node:path for the source or the target")
+    if len({there.route() for there in hosts.values()}) > 1:
+        raise InputError(
+            "these servers are reached through different proxies or ports", hint="copy in two steps"
+        )
+    next(iter(hosts.values())).aim(args)
+    return hosts
+
+
+def _place(login: Login, args: Parsed, word: str, names: dict[str, str]) -> tuple[bool, str]:
+    remote = _remote(word)
+    if remote is None:
         return False, word if not word.startswith("-") else f"./{word}"
-    user, _, host = host.rpartition("@")
-    name = openssh.host_name(login, openssh.strip_cluster(login, host))
+    user, host, path = remote
+    name = openssh.host_name(login, openssh.strip_cluster(login, names[host]))
     user = openssh.check_login(user or default_login(login, args))
     return True, f"{user}@{name}:{path}"
+
+
+def _remote(word: str) -> tuple[str, str, str] | None:
+    """User, host and path; None for a local file, whose name with a colon must not read as a remote one."""
+    host, colon, path = word.partition(":")
+    if not colon or "/" in host:
+        return None
+    user, _, host = host.rpartition("@")
+    return user, host, path

@@ -6,11 +6,12 @@ import os
 import sys
 
 from pkgs.clients.tsh.connections import openssh
-from pkgs.clients.tsh.flags import CLUSTER, NO_OPENSSH, RESUME
+from pkgs.clients.tsh.flags import CLUSTER, JUMP, NO_OPENSSH, RESUME
 from pkgs.clients.tsh.login.relogin import current_or_relogin
 from pkgs.clients.tsh.many.limits import MAX_PARALLEL, PARALLEL
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.clients.tsh.sessions import company
+from pkgs.clients.tsh.templates import destination
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
@@ -28,7 +29,7 @@ SPEC = Spec(
     Flag("dynamic-forward", "Local SOCKS5 proxy: [bind:]port", short="D", is_list=True, metavar="SPEC"),
     Flag("no-remote-exec", "Run nothing on the server, only forward ports", short="N", is_bool=True),
     Flag("fork-after-authentication", "Go to the background once connected", short="f", is_bool=True),
-    Flag("tty", "Allocate a terminal for a command", short="t", is_bool=True),
+    Flag("tty", "Allocate a terminal for a command; twice, even without one here", short="t", is_bool=True),
     Flag("no-tty", "Allocate no terminal for a shell", short="T", is_bool=True),
     Flag("no-stdin", "Read no input", short="n", is_bool=True),
     Flag("subsystem", "The command is the name of a subsystem, such as sftp", short="s", is_bool=True),
@@ -47,6 +48,7 @@ SPEC = Spec(
          metavar="NUMBER"),
     Flag("log-dir", "Write the output of each server to files in this folder", metavar="DIR"),
     CLUSTER,
+    JUMP,
     NO_OPENSSH,
     *RESUME,
     usage="[[USER@]HOST] [COMMAND...]",
@@ -101,8 +103,11 @@ def run(args: Parsed) -> int:
     if not args.words and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError("no server is named", hint="write tsh ssh user@host; 'tsh ls' lists the servers")
     openssh.heed_resume(args)
+    user, _, host = (args.words[0] if args.words else "").rpartition("@")
+    there = destination.find(args, host, str(args.whole("port") or openssh.PORT))
+    there.aim(args)
     login = current_or_relogin(args)
-    user, _, host = (args.words[0] if args.words else _picked(login)).rpartition("@")
+    host = there.server(login) if args.words else _picked(login)
     user = openssh.check_login(user or default_login(login, args))
     words = _words(args)
     parallel = args.whole("parallel", least=1)
@@ -229,7 +234,7 @@ def _words(args: Parsed) -> list[str]:
         ("no-x11", "-x"),
     ):
         if args.on(name):
-            words.append(option)
+            words += [option] * (2 if name == "tty" and name in args.twice else 1)
     if args.on("tty") and args.on("no-tty"):
         raise InputError("--tty and --no-tty exclude each other")
     if args.on("x11-untrusted"):

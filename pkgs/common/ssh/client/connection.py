@@ -42,7 +42,8 @@ class Connection:
         return self._transport.active
 
     def open_session(self, owner: ChannelOwner) -> ClientChannel:
-        """Ask for a session channel; the owner hears the answer. Raises LimitExceededError."""
+        """Ask for a session channel; the owner hears the answer, or that the connection is lost. Raises
+        LimitExceededError."""
         return self._transport.open("session", b"", owner)
 
     def open_direct_tcp(self, target: DirectTcp, owner: ChannelOwner) -> ClientChannel:
@@ -84,8 +85,7 @@ class Connection:
 
     def _run(self) -> None:
         self._transport.run()
-        for channel in self._transport._channels.values():
-            self._transport.forget(channel)
+        self._transport.forget_all()
         self._transport.settled.set()
         if self._ended is not None and self._login.succeeded:
             self._ended(self._transport.farewell)

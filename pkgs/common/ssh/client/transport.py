@@ -115,6 +115,7 @@ class Transport(OrderedTransport):
         self.farewell = ""
         self._host = host
         self._host_blob = b""
+        self._over = False
         self._login = login
         self.auth_handler = _Authentication(self, login)
 
@@ -145,6 +146,10 @@ class Transport(OrderedTransport):
             channel = ClientChannel(self.post, self._next_channel(), owner)
             self._channels.put(channel.number, channel)
             self.channels_seen[channel.number] = True
+            over = self._over
+        if over:
+            self.forget(channel)  # nobody else will tell its owner
+            return channel
         head = _CHANNEL_OPEN + wire.string(kind) + wire.uint32(channel.number)
         self.post(head + wire.uint32(WINDOW) + wire.uint32(CHANNEL_PACKET) + body)
         return channel
@@ -205,9 +210,11 @@ class Transport(OrderedTransport):
         self._opens += 1
         if self._opens > (MAX_SERVER_OPENS if self.incoming is None else MAX_CHANNEL_OPENS):
             raise SSHException("too many channels from the server")
-        # Without somebody who waits for it, nothing was asked to be sent here.
-        owner = self.incoming(kind, reader) if self.incoming is not None else None
-        if owner is None or len(self._channels) >= MAX_CHANNELS or packet < MIN_REMOTE_PACKET:
+        # Without somebody who waits for it, nothing was asked to be sent here. Asked last: an owner who was
+        # made for a channel must get one.
+        fits = len(self._channels) < MAX_CHANNELS and packet >= MIN_REMOTE_PACKET
+        owner = self.incoming(kind, reader) if fits and self.incoming is not None else None
+        if owner is None:
             head = _OPEN_FAILURE + wire.uint32(remote) + wire.uint32(OPEN_PROHIBITED)
             self.post(head + wire.string("no channel is expected here") + wire.string("en"))
             return
@@ -242,6 +249,14 @@ class Transport(OrderedTransport):
         if channel is None:
             raise SSHException("no such channel")
         return channel
+
+    def forget_all(self) -> None:
+        """The connection is over: so are all channels, and those that are opened from now on."""
+        with self.lock:
+            self._over = True
+            channels = self._channels.values()
+        for channel in channels:
+            self.forget(channel)
 
     def forget(self, channel: ClientChannel) -> None:
         self._channels.delete(channel.number)
