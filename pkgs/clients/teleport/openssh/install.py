@@ -91,7 +91,8 @@ class Installation:
         try:
             self._sshd.check(with_include(base, candidate))
         except AccessError:
-            shutil.rmtree(generation, ignore_errors=True)
+            if not _names(old, generation):  # sshd may be using that one
+                shutil.rmtree(generation, ignore_errors=True)
             raise
         self._take_effect(named.encode(), wanted, old, before)
         self._forget_all_but(generation, old)
@@ -127,7 +128,7 @@ class Installation:
     def _forget_all_but(self, generation: Path, old: bytes | None) -> None:
         """The generation before stays: sshd may still use it when nobody has restarted it."""
         for path in self._folder.iterdir():
-            if path.is_dir() and path != generation and str(path).encode() not in (old or b""):
+            if path.is_dir() and path != generation and not _names(old, path):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _base(self, config: str) -> str:
@@ -149,3 +150,7 @@ class Installation:
         write_atomic(self._config, text.encode(errors="surrogateescape"), mode=found.st_mode & 0o7777)
         if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
             os.chown(self._config, found.st_uid, found.st_gid)
+
+
+def _names(include: bytes | None, generation: Path) -> bool:
+    return str(generation).encode() in (include or b"")
