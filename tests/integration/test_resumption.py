@@ -423,10 +423,20 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResumableNode]:
 
 
 @pytest.fixture(autouse=True)
-def no_locks(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "node" in request.fixturenames:
-        node: ResumableNode = request.getfixturevalue("node")
+def as_new(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No lock is left by the test before, and no connection: one that was cut is kept for some time."""
+    if "node" not in request.fixturenames:
+        yield
+        return
+    node: ResumableNode = request.getfixturevalue("node")
+    wait_for(
+        lambda: open_connections(node) == 0,
+        what="the connections of the test before to end",
+        deadline_s=2 * ResumableNode.kept_s,
+    )
+    try:
+        yield
+    finally:
         node.state.locks = ()
         node.state.roles["access"] = role("access", logins=["root", OTHER, "nosuchuser"])
 
