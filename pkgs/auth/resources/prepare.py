@@ -37,6 +37,8 @@ from pkgs.common.resources.role import Role
 from pkgs.common.resources.secrets import keeping_secrets
 
 CLUSTER_ROLE = "Trusted_Cluster"
+_EVERLASTING = (*SETTINGS, "recording_encryption")
+"""Gone by themselves, settings would give way to weaker ones, and the keys take all recordings with them."""
 _SYSTEM_ROLES = {role.value.lower() for role in SystemRole}
 
 
@@ -51,6 +53,11 @@ def prepare(
 ) -> Resource:
     """The form to store; raises InputError for what this cluster cannot have. Only who may restore a dump
     (the administrator) says who made a thing and when; for others it is themselves, now."""
+    if resource.kind in _EVERLASTING and resource.metadata.expires is not None:
+        raise InputError(
+            f"{resource.kind}: metadata.expires: a cluster is never without it",
+            hint="leave metadata.expires out",
+        )
     if resource.kind in SETTINGS:
         # There is one of each, whatever name it is sent under, and from now on it is nobody's default.
         labels = {**resource.metadata.labels, ORIGIN: "dynamic"}
