@@ -7,6 +7,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -42,6 +43,22 @@ class Lock(NamedTuple):
     wrapped: WrappedKey
 
 
+@dataclass(slots=True)
+class Effort:
+    """What one answer of a search costs, over all its pages."""
+
+    spent: int = 0
+
+    def spend(self, size: int) -> None:
+        """Raises LimitExceededError."""
+        self.spent += size
+        if self.spent > limits.LOCKED_LINES_SCANNED:
+            raise LimitExceededError(
+                "there are more lines of encrypted recordings than one search goes through",
+                hint="`tctl recordings export --format=text` shows those of one session",
+            )
+
+
 class Hit(NamedTuple):
     id: int
     session_id: str
@@ -68,32 +85,44 @@ def insert(
     )
 
 
-async def search(file: SqliteFile, opened_by: Unwrap, pattern: str, *, before: int, limit: int) -> list[Hit]:
-    """Lines that contain the pattern, whatever its case, newest first, with ids below `before`. Raises
-    LimitExceededError when there is too much to go through."""
-    wanted, found, scanned = pattern.casefold(), list[Hit](), 0
+async def search(
+    file: SqliteFile,
+    opened_by: Unwrap,
+    pattern: str,
+    *,
+    before: int,
+    limit: int,
+    least: int = 0,
+    effort: Effort | None = None,
+) -> list[Hit]:
+    """Lines that contain the pattern, whatever its case, newest first, with ids from `least` on and below
+    `before`. Raises LimitExceededError when there is too much to go through."""
+    wanted, found = pattern.casefold(), list[Hit]()
+    effort = effort or Effort()
     keys: dict[str, ContentKey | None] = {}
-    below = before
+    upto = await file.read(lambda db: _holding(db, before - 1))
     while len(found) < limit:
-        rows = await file.read(lambda db, below=below: _page(db, below))  # type: ignore[misc]
+        rows = await file.read(lambda db, upto=upto: _page(db, upto, least))  # type: ignore[misc]
         if not rows:
             break
-        scanned += sum(len(row.box) for row in rows)
-        if scanned > limits.LOCKED_LINES_SCANNED:
-            raise LimitExceededError(
-                "there are more lines of encrypted recordings than one search goes through",
-                hint="`tctl recordings export --format=text` shows those of one session",
-            )
+        effort.spend(sum(len(row.box) + len(row.wrapped) for row in rows))
         found += await asyncio.to_thread(_matching, rows, wanted, before, opened_by, keys)
-        below = rows[-1].last - rows[-1].lines + 1
+        upto = rows[-1].last - 1
     return found[:limit]
 
 
-def _page(db: sqlite3.Connection, below: int) -> list[_Row]:
+def _holding(db: sqlite3.Connection, line: int) -> int:
+    """The `last` of the batch that holds this line; the line's own id when none does."""
+    (last,) = db.execute("SELECT min(last) FROM locked WHERE last >= ?", (line,)).fetchone()
+    return line if last is None else int(last)
+
+
+def _page(db: sqlite3.Connection, upto: int, least: int) -> list[_Row]:
+    # By the primary key alone: batches are many, and each page must not pass by those before it.
     rows = db.execute(
-        "SELECT last, lines, sid, wrapped, box FROM locked WHERE last - lines + 1 < ?"
+        "SELECT last, lines, sid, wrapped, box FROM locked WHERE last <= ? AND last >= ?"
         " ORDER BY last DESC LIMIT ?",
-        (below, limits.LOCKED_ROWS_READ),
+        (upto, least, limits.LOCKED_ROWS_READ),
     )
     return [_Row(*row) for row in rows]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pkgs.auth import limits
 from pkgs.auth.audit import lockedlines
-from pkgs.auth.audit.lockedlines import Hit, Lock
+from pkgs.auth.audit.lockedlines import Effort, Hit, Lock
 from pkgs.auth.backend.writer import SqliteFile
 from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.recording.decoder import Decoder
@@ -78,8 +78,11 @@ class Screens:
 
         await self._file.write(work)
 
-    async def search(self, pattern: str, *, before: int, limit: int) -> list[Hit]:
-        """Lines that contain the pattern, whatever its case, newest first, with ids below `before`."""
+    async def search(
+        self, pattern: str, *, before: int, limit: int, effort: Effort | None = None
+    ) -> list[Hit]:
+        """Lines that contain the pattern, whatever its case, newest first, with ids below `before`. Pages of
+        one answer share an `effort`."""
         phrase = '"' + pattern.replace('"', '""') + '"'
         rows = await self._file.read(
             lambda db: db.execute(
@@ -88,7 +91,11 @@ class Screens:
                 (phrase, before, limit),
             ).fetchall()
         )
-        locked = await lockedlines.search(self._file, self._opened_by, pattern, before=before, limit=limit)
+        # Older locked lines than the oldest of a full page are for a later one.
+        least = rows[-1][0] if len(rows) == limit else 0
+        locked = await lockedlines.search(
+            self._file, self._opened_by, pattern, before=before, limit=limit, least=least, effort=effort
+        )
         return sorted([*(Hit(*row) for row in rows), *locked], reverse=True)[:limit]
 
     async def close(self) -> None:

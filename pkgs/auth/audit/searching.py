@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from pkgs.auth import limits
 from pkgs.auth.audit.journal import Journal
-from pkgs.auth.audit.lockedlines import Hit
+from pkgs.auth.audit.lockedlines import Effort, Hit
 from pkgs.auth.audit.log import AuditLog, SessionRow
 from pkgs.auth.audit.recordings import RecordingHandlers
 from pkgs.auth.audit.screens import Screens, check_pattern
@@ -33,8 +33,11 @@ class SearchHandlers:
             raise LimitExceededError(f"a search answers 1 to {limits.RECORDING_LIST_MAX} lines")
         before, left, scanned = _FIRST, request.limit, 0
         known: dict[str, SessionRow | None] = {}
+        effort = Effort()
         while left > 0 and scanned < limits.SCREEN_HITS_SCANNED:
-            hits = await self._screens.search(request.pattern, before=before, limit=limits.SEARCH_PAGE)
+            hits = await self._screens.search(
+                request.pattern, before=before, limit=limits.SEARCH_PAGE, effort=effort
+            )
             scanned += len(hits)
             shown: list[FoundLine] = []
             for hit in hits:
