@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from pkgs.common.api.recordings import UploadRecording
 from pkgs.common.api.resources import GetResource, PutResource
-from pkgs.common.errors import InputError
+from pkgs.common.errors import AccessError, InputError, UnavailableError
+from pkgs.common.recording import frame
 from pkgs.common.resources.kinds import RecordingConfig, RecordingKeys
 from pkgs.common.rpc.client import RpcClient
-from tests.integration.auth_kit import auth, run
+from tests.harness.wait import until
+from tests.integration.auth_kit import auth, downloaded, recordings, run, session
+from tests.integration.test_auth_kept_recordings import recording
 from tests.security.test_encrypted_recordings import settings
 
 
@@ -42,5 +47,59 @@ def test_neither_the_settings_nor_the_keys_expire(short_tmp: Path) -> None:
             config = kit.service.store.must("session_recording_config", "session-recording-config")
             assert isinstance(config, RecordingConfig)
             assert config.recipients
+
+    run(main)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_stream_that_began_before_does_not_stay_in_the_clear(short_tmp: Path, cut: bool) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            host = await kit.join()
+            sid = await session(kit, host)
+            plain = recording(sid, host.id, "a word that was shown\n" * 50)
+            store = short_tmp / "recordings"
+            stream = store / f"{sid}.stream"
+
+            async def parts() -> AsyncIterator[bytes]:
+                yield plain[:400]
+                await until(lambda: stream.exists() and stream.stat().st_size == 400)
+                await kit.admin.call(PutResource(resource=settings(), mode="upsert"))
+                if cut:
+                    raise UnavailableError("the host is gone")
+                yield plain[400:]
+
+            upload = kit.as_host(host).upload(UploadRecording(session_id=sid, live=True), parts())
+            kept = store / f"{sid}.{'live' if cut else 'rec'}"
+            if cut:
+                with pytest.raises(AccessError):
+                    await upload
+                await until(kept.exists)
+            else:
+                await upload
+            assert kept.read_bytes().startswith(frame.header(frame.ENCRYPTED_VERSION))
+            assert list(store.iterdir()) == [kept]
+            assert await downloaded(kit.admin, sid) == plain[:400] if cut else plain
+            (listed,) = await recordings(kit.admin)
+            assert listed.size == kept.stat().st_size
+
+    run(main)
+
+
+def test_what_a_crash_left_in_the_clear_is_encrypted_at_the_next_start(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await kit.admin.call(PutResource(resource=settings(), mode="upsert"))
+            host = await kit.join()
+            sid = await session(kit, host)
+        plain = recording(sid, host.id, "a word that was shown\n" * 50)
+        store = short_tmp / "recordings"
+        (store / f"{sid}.stream").write_bytes(plain)
+        (store / f"{sid}.new").write_bytes(b"half a copy")
+        async with auth(short_tmp) as kit:
+            kept = store / f"{sid}.live"
+            assert list(store.iterdir()) == [kept]
+            assert kept.read_bytes().startswith(frame.header(frame.ENCRYPTED_VERSION))
+            assert await downloaded(kit.admin, sid) == plain
 
     run(main)

@@ -18,7 +18,7 @@ from pkgs.auth.audit.journal import Journal
 from pkgs.auth.audit.lockedlines import Lock
 from pkgs.auth.audit.log import NOT_RECORDED, AuditLog, SessionRow
 from pkgs.auth.audit.screens import Reading, Screens
-from pkgs.auth.audit.storing import Storing
+from pkgs.auth.audit.storing import Storing, encrypt_file
 from pkgs.auth.chunks import chunked
 from pkgs.auth.encryption.keyring import Keyring
 from pkgs.auth.permissions import Permissions
@@ -131,6 +131,8 @@ class RecordingHandlers:
                 size += len(rest)
                 await asyncio.to_thread(_write, file, rest, live)
                 await self._index(sid, lines, storing.lock)
+                if await self._encrypt(sid, part):
+                    size = part.stat().st_size
                 await asyncio.to_thread(_finish, file, part, self._path(sid, "rec"))
             complete = True
         except InputError:
@@ -183,6 +185,11 @@ class RecordingHandlers:
     async def _keep_what_came(self, sid: str, part: Path) -> None:
         """A live stream that was cut stays, unless an earlier one holds more; a cut copy is sent again."""
         kept = self._path(sid, "live")
+        if part.suffix == ".stream" and part.exists():
+            try:
+                await self._encrypt(sid, part)
+            except OSError as error:
+                _log.error("a cut recording stays in the clear: %s", error, extra={"sid": sid})
         size = part.stat().st_size if part.exists() else 0
         if part.suffix != ".stream" or not size or (kept.exists() and kept.stat().st_size >= size):
             part.unlink(missing_ok=True)
@@ -190,8 +197,19 @@ class RecordingHandlers:
         part.replace(kept)
         await self._log.recorded(sid, size)
 
+    async def _encrypt(self, sid: str, part: Path) -> bool:
+        """Whether what came in the clear had to be encrypted: its stream began before recordings were."""
+        recipients = self._keyring.recipients()
+        if recipients is None:
+            return False
+        arriving = Decryptor(self._keyring.unwrap, sid)
+        storing = Storing(arriving, sid, recipients)
+        return await asyncio.to_thread(encrypt_file, part, self._path(sid, "new"), arriving, storing)
+
     async def recover(self) -> None:
         """After a crash: keep the live streams that were cut by it, drop half copies. Call once at start."""
+        for new in self._directory.glob("*.new"):
+            new.unlink(missing_ok=True)
         for part in [*self._directory.glob("*.stream"), *self._directory.glob("*.part")]:
             if is_session_id(part.stem):
                 await self._keep_what_came(part.stem, part)

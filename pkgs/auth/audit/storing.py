@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from pkgs.auth.audit.lockedlines import Lock
+from pkgs.common.errors import TrustError
 from pkgs.common.recording.encrypted.limits import MAX_DATA
 from pkgs.common.recording.encrypted.reading import Decryptor
 from pkgs.common.recording.encrypted.writing import RecordingCipher
@@ -49,3 +53,28 @@ class Storing:
             key, wrapped = self._arriving.key, self._arriving.wrapped
             return Lock(key, wrapped) if key is not None and wrapped is not None else None
         return Lock(self._cipher.key, self._cipher.wrapped) if self._cipher is not None else None
+
+
+def encrypt_file(path: Path, new: Path, arriving: Decryptor, storing: Storing) -> bool:
+    """Put an encrypted copy in the place of a recording in the clear; False: it is encrypted. The copy is
+    written to `new`, durably, and nothing is left there. Raises OSError."""
+    with path.open("rb") as source, open(new, "xb", opener=_private) as copy:
+        try:
+            while chunk := source.read(MAX_DATA):
+                arriving.feed(chunk)
+                if arriving.encrypted:
+                    return False
+                copy.write(storing.form(chunk))
+            with contextlib.suppress(TrustError):
+                arriving.finish()  # a file too short to be known as one or the other
+            copy.write(storing.form(b""))
+            copy.flush()
+            os.fsync(copy.fileno())
+            new.replace(path)
+            return True
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
