@@ -74,13 +74,12 @@ def adopted(wanted: RecordingKeys, before: RecordingKeys) -> RecordingKeys:
     a document leaves out stays; pairs without their private keys open nothing and are passed over."""
     known = {key.public_key for key in before.spec.keys}
     added = []
-    for key in wanted.spec.keys:
+    for number, key in enumerate(wanted.spec.keys):
         if key.public_key in known or not key.private_key:
             continue
         if AgeKey(key.private_key).public_key != key.public_key:
-            raise InputError(
-                f"spec.keys: {key.public_key[:80]!r}: public and private key do not belong together"
-            )
+            # Named by its place: somebody may have put the private key into both fields.
+            raise InputError(f"spec.keys[{number}]: public and private key do not belong together")
         known.add(key.public_key)
         added.append(msgspec.structs.replace(key, state="rotated"))
     if len(before.spec.keys) + len(added) > MAX_KEYS:

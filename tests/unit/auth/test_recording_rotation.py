@@ -65,3 +65,11 @@ def test_keys_of_a_backup_open_and_are_written_for_by_nobody() -> None:
     full = msgspec.structs.replace(ours, spec=type(ours.spec)(keys=ours.spec.keys * rotation.MAX_KEYS))
     with pytest.raises(InputError, match="keeps"):
         rotation.rotate(full, 1.7e9)
+
+
+def test_a_private_key_in_the_wrong_field_is_not_repeated() -> None:
+    ours, private = rotation.first_keys(1.7e9), new_private_key()
+    wrong = RecordingKey(public_key=private, private_key=private, state="active")
+    with pytest.raises(InputError, match=r"spec\.keys\[0\]") as refusal:
+        rotation.adopted(msgspec.structs.replace(ours, spec=type(ours.spec)(keys=[wrong])), ours)
+    assert private[-20:] not in str(refusal.value)
