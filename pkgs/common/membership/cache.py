@@ -52,9 +52,9 @@ KINDS_HOST = (
     "proxy",
 )
 """What an agent decides on, and the proxies it keeps tunnels to."""
-KINDS_PROXY = (*KINDS_HOST, "node")
+KINDS_PROXY = (*KINDS_HOST, "node", "db_server")
 
-_PRESENCE = frozenset({"node", "proxy", "auth_server"})
+_PRESENCE = frozenset({"node", "proxy", "auth_server", "db_server"})
 _Key = tuple[str, str]
 _Tables = dict[str, dict[_Key, Resource]]
 R = TypeVar("R")
