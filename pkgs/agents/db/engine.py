@@ -45,7 +45,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement that the client sent, for `db.session.query`. Already cut and masked by the conversation."""
+    """A statement that the client sent, for `db.session.query`. Cut and masked by the conversation."""
 
     text: str
     parameters: tuple[str, ...] = ()
@@ -106,8 +106,8 @@ class Step:
 
 class Conversation(Protocol):
     """A session after its login, sans-IO. Bytes may be cut anywhere. Memory is bounded: a message that need
-    not be held whole goes onward in parts. Both methods raise ProtocolError when the peer breaks the protocol,
-    and then neither is called again."""
+    not be held whole goes onward in parts. Both methods raise ProtocolError when the peer breaks the
+    protocol, and then neither is called again."""
 
     def from_client(self, data: memoryview) -> Step: ...
 
