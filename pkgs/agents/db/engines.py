@@ -1,0 +1,17 @@
+"""The protocols that this Database Service speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pkgs.agents.db.engine import Engine
+
+
+def built_in() -> tuple[Engine, ...]:
+    """Every engine of this room."""
+    return ()
+
+
+def by_protocol(engines: Iterable[Engine]) -> Mapping[str, Engine]:
+    """Name of `spec.protocol` to the engine that serves it."""
+    return {protocol: engine for engine in engines for protocol in engine.protocols}
