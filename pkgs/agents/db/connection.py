@@ -107,6 +107,8 @@ class DbSession:
 
     async def authorize(self, asked: Asked) -> Granted:
         asked = Asked(asked.user, asked.database, asked.agent[: limits.AGENT_NAME_KEPT])
+        if self._target is not None:
+            raise ProtocolError("a session is authorized once")
         target, refusal = self._asked_for(asked), self._refusal
         if refusal is not None:
             await self._record.refused(asked, "; ".join(refusal.reasons) or refusal.message, refusal.message)
@@ -164,13 +166,13 @@ class DbSession:
         except TrustError as problem:
             raise TrustError(
                 f"the agent does not trust database {name}: {problem.message}",
-                hint="its certificate is made by `tctl auth sign --format=db`, or its authority set by tls.ca_cert",
+                hint="give it a certificate by `tctl auth sign --format=db`, or name its authority in tls.ca_cert",
             ) from problem
         except (ProtocolError, ssl.SSLError) as problem:
             raise UnavailableError(
                 f"database {name} refused the agent's TLS",
                 detail=str(getattr(problem, "detail", "") or problem),
-                hint="it must speak TLS, and believe the authority of `tctl auth sign --format=db` for clients",
+                hint="it must speak TLS, and believe the clients of `tctl auth sign --format=db`",
             ) from problem
         return stream
 

@@ -1,7 +1,7 @@
-"""How the agent shows itself to databases: a certificate for each database user, and TLS as the database says.
+"""How the agent shows itself to databases: a certificate for each database user, and TLS as they ask for it.
 
-A certificate is shown again for some minutes, so that a program that connects often costs the Auth Service little,
-and sessions begin while it restarts. The key never leaves this process.
+A certificate is shown again for some minutes, so that a program that connects often costs the Auth Service
+little, and sessions begin while it restarts. The key never leaves this process.
 """
 
 from __future__ import annotations

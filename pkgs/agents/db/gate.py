@@ -1,7 +1,7 @@
 """Who may use a database, and as whom: every question, answered from the cache.
 
-Certificate -> identity -> current roles -> locks -> decision, always in this order and always in this file; asked
-when a session begins, and again and again while it lasts.
+Certificate -> identity -> current roles -> locks -> decision, always in this order and always in this file;
+asked when a session begins, and again and again while it lasts.
 """
 
 from __future__ import annotations

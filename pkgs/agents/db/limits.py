@@ -16,7 +16,7 @@ CONNECTIONS = 4096
 TLS_S = 15.0
 """For a client's handshake."""
 LOGIN_S = 90.0
-"""From there until the session's bytes flow: the protocol's login, the decision, dialling, the server's login."""
+"""From there until the session's bytes flow: both logins, the decision and dialling."""
 SERVER_DIAL_S = 60.0
 """For name, TCP and, once more, TLS to a database."""
 AGENT_NAME_KEPT = 256

@@ -27,7 +27,7 @@ class Registry:
         on_change: Callable[[], None],
         log: logging.Logger,
     ) -> None:
-        """Raises InputError for a matcher that makes no sense, or a file of authorities that does not read."""
+        """Raises InputError for a matcher that makes no sense, or authorities that do not read."""
         self._cache = cache
         self._protocols = protocols
         self._on_change = on_change
