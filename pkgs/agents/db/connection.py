@@ -166,7 +166,7 @@ class DbSession:
         except TrustError as problem:
             raise TrustError(
                 f"the agent does not trust database {name}: {problem.message}",
-                hint="give it a certificate by `tctl auth sign --format=db`, or name its authority in tls.ca_cert",
+                hint="`tctl auth sign --format=db` makes certificates; or name its authority in tls.ca_cert",
             ) from problem
         except (ProtocolError, ssl.SSLError) as problem:
             raise UnavailableError(
