@@ -17,6 +17,7 @@ from pkgs.common.api import (
     accesslists,
     audit,
     bots,
+    databases,
     encryption,
     headless,
     join,
@@ -131,6 +132,7 @@ def test_every_call_of_the_api_has_a_handler() -> None:
         value.__name__
         for module in (
             *(access, accesslists, system, login, join, bots, resources, audit, recordings, requests),
+            databases,
             encryption,
             headless,
             sessions,
