@@ -131,6 +131,7 @@ def test_every_call_of_the_api_has_a_handler() -> None:
     calls = {
         value.__name__
         for module in (
+            databases,
             *(access, accesslists, system, login, join, bots, resources, audit, recordings, requests),
             databases,
             encryption,

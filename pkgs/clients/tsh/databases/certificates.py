@@ -22,7 +22,7 @@ _SPARE_S = 60.0
 
 
 def obtain(login: Login, database: Database, args: Parsed) -> Held:
-    """A new certificate, stored; for whom the flags say, else for whom the one before was. Raises AccessError."""
+    """A new certificate, stored; for whom the flags say, else for whom the one before was."""
     from pkgs.common.api.login import ReissueUserCerts
     from pkgs.common.pki.identity import RouteToDatabase
     from pkgs.common.pki.keys import new_tls_key

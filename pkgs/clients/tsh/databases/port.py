@@ -1,8 +1,7 @@
 """A local port that leads to a database, through the proxy to its agent.
 
-With `tunnel` each connection gets TLS with the user's certificate for the database: whoever reaches the port is
-that user, so that it listens on loopback only. Without, it is a plain pipe to the proxy, and the client does its
-own TLS.
+With a certificate each connection gets TLS as its user: whoever reaches the port is that user, so that it
+listens on loopback only. Without, it is a plain pipe to the proxy, and the client does its own TLS.
 """
 
 from __future__ import annotations
