@@ -3,7 +3,7 @@
     client: hello <user> <database>\n      agent: ok\n, or: error <text>\n
     then the client's lines are statements; the server answers each with <its user> <line>\n
 
-As a program it is the Database Service with this protocol: `python -m tests.harness.db_echo -c teleport.yaml`.
+As a program it is the Database Service with this protocol: `python -m tests.harness.db_echo -c FILE`.
 """
 
 from __future__ import annotations

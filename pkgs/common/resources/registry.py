@@ -127,8 +127,6 @@ ALIASES: dict[str, str] = {
     "discoveryconfigs": "discovery_config",
     "integrations": "integration",
     "bots": "bot",
-    "databases": "db",
-    "dbs": "db",
     "db_object_import_rules": "db_object_import_rule",
     "database_object_import_rule": "db_object_import_rule",
     "static_host_users": "static_host_user",

@@ -1,8 +1,8 @@
 """The way of a database connection through the proxy: by the name in the hello to an agent, untouched.
 
-TLS runs from the user's client to the agent, so that the proxy knows neither who comes nor what is said. Nothing
-is decided here; a name that no agent announces goes to some agent all the same, which refuses it as it refuses
-what somebody may not use: from outside the two look alike.
+TLS runs from the user's client to the agent, so that the proxy knows neither who comes nor what is said.
+Nothing is decided here; a name that no agent announces goes to some agent all the same, which refuses it as
+it refuses what somebody may not use: from outside the two look alike.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pkgs.clients.tsh.databases import files, listing
+from pkgs.clients.tsh.databases import listing
 from pkgs.clients.tsh.databases.limits import STATEMENTS_AT_ONCE
 from pkgs.clients.tsh.flags import CLUSTER
 from pkgs.clients.tsh.profile.login import current
