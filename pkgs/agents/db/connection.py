@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from pkgs.agents.db import limits
 from pkgs.agents.db.audit import Keeping, SessionRecord
@@ -34,6 +35,8 @@ class Shared:
     keeping: Keeping
     credentials: Credentials
     reviews: Reviews
+    current: Callable[[str], Database | None]
+    """A database as it is now: its labels change."""
 
 
 class DbSession:
@@ -194,8 +197,13 @@ class DbSession:
         """End it, if it would not be allowed now (attack A14)."""
         if self._why or self._target is None:
             return
+        database = self._shared.current(self._database.name)
+        if database is None:
+            self._cut("the database is not served here any more", NO_LONGER)
+            return
+        target = replace(self._target, db=database)
         decision = self._shared.gate.stays(
-            self._identity, self._der, self._target, self._source, authorities=authorities
+            self._identity, self._der, target, self._source, authorities=authorities
         )
         if not decision:
             self._cut("; ".join(decision.reasons), decision.text or NO_LONGER)

@@ -104,6 +104,7 @@ class DbServer:
             ),
             credentials=Credentials(member.client, lambda: cache.trust, process.clock.monotonic),
             reviews=self._reviews,
+            current=self._registry.get,
         )
         self._context: ssl.SSLContext | None = None
         self._links = Links(process, member, ["db"], self._serve_tunnel, self._forget_announcement)

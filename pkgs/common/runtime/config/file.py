@@ -113,8 +113,6 @@ class File(Section, frozen=True, kw_only=True):
         joins = self.proxy_service.enabled or self.ssh_service.enabled or self.db_service.enabled
         if joins and not (self.auth_service.enabled or instance.auth_server or instance.proxy_server):
             yield Problem("teleport", "neither auth_server nor proxy_server", "exactly one of the two")
-        if self.db_service.enabled and not (instance.proxy_server or self.proxy_service.enabled):
-            yield Problem("teleport.proxy_server", "''", "the address of a proxy, which users come by")
 
 
 class StaticToken(msgspec.Struct, frozen=True, kw_only=True):
