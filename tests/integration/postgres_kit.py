@@ -150,6 +150,10 @@ class Service:
         }
         return " ".join(f"{name}='{value}'" for name, value in (fields | more).items())
 
+    def settle(self) -> None:
+        """Wait until every session is over, and has told what it knew."""
+        wait_for(lambda: self.open == 0, what="the sessions to end")
+
     def forget(self) -> None:
         self.asked.clear()
         self.facts.clear()

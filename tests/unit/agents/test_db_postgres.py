@@ -310,7 +310,7 @@ def test_calls_by_number_and_long_statements_are_refused_where_they_cannot_be_ju
     assert talk.client(FunctionCall(2077, NOTHING).encode()) == FunctionCall(0, NOTHING).encode()
     assert b"not call functions" in talk.server(ERROR, READY)
     assert talk.client(frontend.query(b"SELECT " + b"1," * limits.JUDGED_MAX)) == frontend.query(REFUSED)
-    assert b"longer than 128 KiB" in talk.server(ERROR, READY)
+    assert b"longer than 64 KiB" in talk.server(ERROR, READY)
 
 
 @pytest.mark.parametrize(

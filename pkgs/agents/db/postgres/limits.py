@@ -23,7 +23,7 @@ PARAMETER_KEPT = 1024
 """Bytes of each; and all together at most `TEXT_KEPT`."""
 TEXT_MAX = 256 * 1024 * 1024
 """A longer statement is refused."""
-JUDGED_MAX = 128 * 1024
+JUDGED_MAX = 64 * 1024
 """A longer one, and in a session whose statements are judged."""
 ROW_HELD_MAX = 4 * 1024 * 1024
 """A longer row, where columns are masked, ends its answer."""

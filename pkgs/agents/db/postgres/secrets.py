@@ -18,7 +18,7 @@ _BETWEEN = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _OPENING = re.compile(r"""(?:[EeNnBbXx]|[Uu]&)?('+)|(\$(?:[A-Za-z_\x80-\U0010ffff][\w]*)?\$)""")
-_BARE = re.compile(r"""=\s*(?!(?:[EeNnBbXx]|[Uu]&)')([^\s'"$;()]++)(?!\s*\()""")
+_BARE = re.compile(r"""\s*=\s*(?!(?:[EeNnBbXx]|[Uu]&)')([^\s'"$;()>]++)(?!\s*\()""")
 _CONTINUED = re.compile(r"""\s*\n\s*(?=')""")
 
 
