@@ -30,6 +30,8 @@ REFUSED = b"refused"
 NO_FUNCTION = FunctionCall(0, Values((), ()))
 
 _HELD = limits.TEXT_KEPT
+_ROWS = b"Dd"
+"""DataRow and CopyData."""
 _ANY_TIME = frozenset((backend.NOTICE, backend.NOTIFICATION, backend.PARAMETER_STATUS, backend.READY))
 """What the client is told even while the rest of an answer is dropped."""
 
@@ -61,11 +63,8 @@ class PostgresConversation:
         self._counting = bool(policy.rows_max or policy.bytes_max)
         self._looking_at_rows = self._counting or masks is not None
         self._up = Frames(frontend.KINDS, b"d", limits.JUDGED_MAX if self._judging else _HELD)
-        self._down = Frames(
-            backend.KINDS,
-            b"" if self._looking_at_rows else b"Dd",
-            limits.ROW_HELD_MAX if masks is not None else _HELD,
-        )
+        self._quiet = b"" if self._looking_at_rows else _ROWS
+        self._down = Frames(backend.KINDS, self._quiet, limits.ROW_HELD_MAX if masks is not None else _HELD)
         self._facts: list[Fact] = []
         self._back = b""
         self._over = False
@@ -138,9 +137,10 @@ class PostgresConversation:
         parts: list[bytes | memoryview] = []
         for kind, raw, rest in self._down.feed(data):
             if not kind:
-                parts.append(raw)
+                if not self.stopping:
+                    parts.append(raw)
                 continue
-            dropping = self.stopping and kind not in _ANY_TIME
+            dropping = self.stopping and (rest > 0 or kind not in _ANY_TIME)
             said = self._server[kind](raw, rest)
             if said is None or dropping:
                 self._down.drop_rest()
@@ -148,7 +148,7 @@ class PostgresConversation:
                 parts.append(said)
             if self._over:
                 break
-        self._boundary = not self._down.midway
+        self._boundary = self.stopping or not self._down.midway
         return Step(_joined(parts), self._back, facts, self._over)
 
     def refusal(self, text: str) -> bytes:
@@ -285,8 +285,6 @@ class PostgresConversation:
 
     def _row(self, raw: memoryview, rest: int) -> Said:
         """Only when rows are looked at; COPY data counts as rows too."""
-        if self.stopping:
-            return None
         due = self._ledger.head
         answer = due.answer if due is not None else None
         if answer is None:
@@ -313,6 +311,7 @@ class PostgresConversation:
     def _stop(self, refusal: Refusal) -> Said:
         self.stopping = True
         self._down.drop_rest()
+        self._down.step_over(_ROWS)
         self._facts += (Failed(refusal.text, refusal.code), Outcome(0, success=False))
         self._cancel()
         return refusal.encode()
@@ -364,7 +363,9 @@ class PostgresConversation:
     def _ready(self, raw: memoryview, rest: int) -> Said:
         backend.parse_ready(raw)
         self._ledger.ready()
-        self.stopping = False
+        if self.stopping:
+            self.stopping = False
+            self._down.step_over(self._quiet)
         return raw
 
     def _copy_in(self, raw: memoryview, rest: int) -> Said:

@@ -9,6 +9,7 @@ by `hold_max`, and everything that comes out is, in order, everything that went 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -17,6 +18,12 @@ from pkgs.common.errors import ProtocolError
 
 HEADER = 5
 _unpack = Struct(">BI").unpack_from
+
+
+@cache
+def _table(kinds: bytes) -> bytes:
+    """One byte for each kind: whether it is among them."""
+    return bytes(kind in kinds for kind in range(256))
 
 
 class Piece(NamedTuple):
@@ -34,8 +41,8 @@ class Frames:
     __slots__ = ("_carry", "_dropped", "_known", "_left", "_quiet", "hold_max")
 
     def __init__(self, known: bytes, quiet: bytes, hold_max: int) -> None:
-        self._known = bytes(kind in known for kind in range(256))
-        self._quiet = bytes(kind in quiet for kind in range(256))
+        self._known = _table(known)
+        self._quiet = _table(quiet)
         self.hold_max = hold_max
         self._carry = bytearray()
         """The beginning of a message that is not passed on yet."""
@@ -47,6 +54,10 @@ class Frames:
     def midway(self) -> bool:
         """Whether what came out so far ends inside a message."""
         return self._left > 0 and not self._dropped
+
+    def step_over(self, quiet: bytes) -> None:
+        """From the next message on, these kinds are the quiet ones."""
+        self._quiet = _table(quiet)
 
     def drop_rest(self) -> None:
         """Keep back the rest of the message that has just come as its beginning."""
@@ -62,6 +73,7 @@ class Frames:
             if (piece := self._carried()) is None:
                 return
             yield piece
+            quiet = self._quiet
             self._dropped = self._dropped and self._left > 0
         if self._left:
             upto = min(pos + self._left, end)
@@ -89,6 +101,7 @@ class Frames:
             rest = length + 1 - held
             self._dropped = False
             yield Piece(kind, data[pos : pos + held], rest)
+            quiet = self._quiet
             begin = pos + held
             pos = begin + rest
             if self._dropped:
