@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from struct import Struct
-from typing import NamedTuple
 
 from pkgs.common.dbwire.postgres import limits
 from pkgs.common.errors import ProtocolError
@@ -26,13 +25,9 @@ def _table(kinds: bytes) -> bytes:
     return bytes(kind in kinds for kind in range(256))
 
 
-class Piece(NamedTuple):
-    kind: int
-    """Byte of the message's kind; 0 for quiet bytes: whole messages, or parts of long ones."""
-    raw: memoryview
-    """With the header. Used before the next piece is asked for."""
-    rest: int
-    """Bytes of the message still to come, as quiet pieces."""
+Piece = tuple[int, memoryview, int]
+"""The kind byte, or 0 for quiet bytes: whole messages, or parts of long ones. The bytes with their header. And
+how many bytes of the message are still to come, as quiet pieces."""
 
 
 class Frames:
@@ -66,6 +61,8 @@ class Frames:
     def feed(self, data: memoryview) -> Iterator[Piece]:
         """The pieces of these bytes. Raises ProtocolError at a header that can't be one."""
         quiet = self._quiet
+        known = self._known
+        hold_max = self.hold_max
         end = len(data)
         pos = 0
         if self._carry:
@@ -79,7 +76,7 @@ class Frames:
             upto = min(pos + self._left, end)
             self._left -= upto - pos
             if upto > pos and not self._dropped:
-                yield Piece(0, data[pos:upto], 0)
+                yield 0, data[pos:upto], 0
             pos = upto
             if self._left:
                 return
@@ -91,16 +88,17 @@ class Frames:
             if quiet[kind] and length >= 4:
                 pos += length + 1
                 continue
-            self._check(kind, length)
+            if not known[kind] or not 4 <= length <= limits.MESSAGE_MAX:
+                self._check(kind, length)
             if begin < pos:
-                yield Piece(0, data[begin:pos], 0)
+                yield 0, data[begin:pos], 0
             begin = pos
-            held = min(length + 1, self.hold_max)
+            held = length + 1 if length < hold_max else hold_max
             if pos + held > end:
                 break
             rest = length + 1 - held
             self._dropped = False
-            yield Piece(kind, data[pos : pos + held], rest)
+            yield kind, data[pos : pos + held], rest
             quiet = self._quiet
             begin = pos + held
             pos = begin + rest
@@ -115,7 +113,7 @@ class Frames:
             self._carry += data[pos:]
             self._dropped = False
         if begin < min(pos, end):
-            yield Piece(0, data[begin : min(pos, end)], 0)
+            yield 0, data[begin : min(pos, end)], 0
 
     def _fill_carry(self, data: memoryview) -> int:
         """Add what the message lacks, as far as it has come; the number of bytes taken."""
@@ -144,7 +142,7 @@ class Frames:
         self._carry = bytearray()
         self._dropped = False
         self._left = length + 1 - held
-        return Piece(0, memoryview(carry), 0) if quiet else Piece(kind, memoryview(carry), self._left)
+        return (0, memoryview(carry), 0) if quiet else (kind, memoryview(carry), self._left)
 
     def _check(self, kind: int, length: int) -> None:
         if not self._known[kind]:
