@@ -139,12 +139,9 @@ def ready(status: bytes = b"I") -> bytes:
 
 def parse_ready(raw: memoryview) -> int:
     """`I` idle, `T` in a transaction, `E` in one that failed."""
-    reader = Reader(bytes(raw[HEADER:]))
-    status = reader.byte()
-    reader.end()
-    if status not in b"ITE":
+    if len(raw) != HEADER + 1 or raw[HEADER] not in b"ITE":
         raise ProtocolError("the server is ready in a state that there is none of")
-    return status
+    return raw[HEADER]
 
 
 def parameter_status(name: str, value: str) -> bytes:

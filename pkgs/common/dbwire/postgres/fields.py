@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 
 from pkgs.common.errors import ProtocolError
@@ -9,6 +10,11 @@ from pkgs.common.errors import ProtocolError
 _INT16 = Struct(">H")
 _INT32 = Struct(">I")
 _MALFORMED = "a message of PostgreSQL's protocol does not parse"
+
+
+@lru_cache(maxsize=64)
+def _many(form: str, count: int) -> Struct:
+    return Struct(f">{count}{form}")
 
 
 class Reader:
@@ -38,11 +44,11 @@ class Reader:
 
     def int16s(self) -> tuple[int, ...]:
         count = self.int16()
-        return Struct(f">{count}H").unpack_from(self._body, self._advance(2 * count))
+        return _many("H", count).unpack_from(self._body, self._advance(2 * count)) if count else ()
 
     def int32s(self) -> tuple[int, ...]:
         count = self.int16()
-        return Struct(f">{count}I").unpack_from(self._body, self._advance(4 * count))
+        return _many("I", count).unpack_from(self._body, self._advance(4 * count)) if count else ()
 
     def string(self) -> bytes:
         """Without its zero byte."""
@@ -66,7 +72,7 @@ class Reader:
 
     def end(self) -> None:
         """There must be nothing after what was read."""
-        if self.left:
+        if self._pos != len(self._body):
             raise ProtocolError(_MALFORMED)
 
 

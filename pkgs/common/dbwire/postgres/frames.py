@@ -26,8 +26,8 @@ def _table(kinds: bytes) -> bytes:
 
 
 Piece = tuple[int, memoryview, int]
-"""The kind byte, or 0 for quiet bytes: whole messages, or parts of long ones. The bytes with their header. And
-how many bytes of the message are still to come, as quiet pieces."""
+"""The kind byte, or 0 for quiet bytes: whole messages, or parts of long ones. The bytes with their header.
+How many bytes of the message are still to come, as quiet pieces."""
 
 
 class Frames:

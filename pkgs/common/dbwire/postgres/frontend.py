@@ -134,21 +134,18 @@ def parse_bind(raw: memoryview, rest: int = 0) -> Bind:
 
 def parse_named(raw: memoryview, rest: int = 0) -> Named:
     _whole(rest)
-    reader = Reader(bytes(raw[HEADER:]))
-    named = Named(reader.byte(), reader.string())
-    reader.end()
-    if named.what not in (STATEMENT, PORTAL):
+    body = bytes(raw[HEADER:])
+    if body[:1] not in (b"S", b"P") or body.find(b"\0") != len(body) - 1:
         raise ProtocolError("a message names neither a statement nor a portal")
-    return named
+    return Named(body[0], body[1:-1])
 
 
 def parse_execute(raw: memoryview, rest: int = 0) -> bytes:
     """The name of the portal."""
     _whole(rest)
-    reader = Reader(bytes(raw[HEADER:]))
-    portal = reader.string()
-    reader.int32()
-    reader.end()
+    portal, ended, rows_max = bytes(raw[HEADER:]).partition(b"\0")
+    if not ended or len(rows_max) != 4:
+        raise ProtocolError("a message does not name the portal that it is about")
     return portal
 
 
