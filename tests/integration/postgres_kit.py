@@ -37,7 +37,8 @@ from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
 from tests.unit.net import certs
 
-PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/lib/postgresql"))
+"""Debian keeps the server's own programs out of PATH."""
 SETUP = """
 CREATE ROLE alice LOGIN;
 CREATE ROLE guarded LOGIN PASSWORD 'a password';
