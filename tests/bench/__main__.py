@@ -23,6 +23,7 @@ AREAS = (
     "ssh",
     "sftp",
     "ansible",
+    "postgres",
 )
 
 

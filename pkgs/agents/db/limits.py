@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-FACTS_PENDING_MAX = 64
+FACTS_PENDING_MAX = 256
 """Facts that the audit has not taken yet, at which a session's bytes are held back."""
+FACTS_GATHERED = 64
+FACTS_GATHER_S = 0.01
+"""Facts go to the audit when there are so many, or this long after the first of them."""
 FACTS_LAST_S = 30.0
 """How long the end of a session waits for the audit to take what is left."""
-HALF_CLOSED_S = 60.0
+HALF_CLOSED_S = 10.0
 """A client has ended and nothing moves: so long is the server's answer to its last words waited for."""
 MALFORMED_KEPT = 1024
 """Bytes of a broken message that go to the audit log."""

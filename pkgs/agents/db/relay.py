@@ -74,6 +74,7 @@ class Relay:
         self._told = asyncio.Event()
         self._over: asyncio.Future[BaseException | None] = self._loop.create_future()
         self._half_closed: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self.heard_at = self._loop.time()
         """Loop time of the client's last bytes, for whoever ends idle sessions."""
 
@@ -105,13 +106,16 @@ class Relay:
     # --- bytes
 
     def _pump(self, way: _Way) -> None:
+        source = way.source
         try:
-            while (count := way.source.fill(self._plain)) > 0:
+            while (count := source.fill(self._plain)) > 0:
                 way.moved += count
                 if way is self._up:
                     self.heard_at = self._loop.time()
                 if not self._take(way, self._plain[:count]):
                     break
+                if not source.holds_more:
+                    return
             if count == 0:
                 way.ended = True
         except (OSError, ssl.SSLError) as exc:
@@ -119,7 +123,7 @@ class Relay:
         self._settle()
 
     def _take(self, way: _Way, data: memoryview) -> bool:
-        """Give bytes to the conversation and do what follows. Whether there is more to read at once."""
+        """Give bytes to the conversation and do what follows. Whether nothing hinders reading on."""
         try:
             step = way.said(data)
         except ProtocolError as exc:
@@ -134,7 +138,7 @@ class Relay:
         if step.over:
             self._finish(b"", None)
             return False
-        return taken and not way.owed and way.source.holds_more and not self._behind
+        return taken and not way.owed and not self._behind
 
     def _settle(self) -> None:
         """Read what may be read now, wait for writing where something is unsent."""
@@ -218,8 +222,9 @@ class Relay:
                 self._client.abort()
 
     def _let_go(self) -> None:
-        if self._half_closed is not None:
-            self._half_closed.cancel()
+        for timer in (self._half_closed, self._gathering):
+            if timer is not None:
+                timer.cancel()
         for way in (self._up, self._down):
             if way.reading:
                 self._loop.remove_reader(way.source.fileno())
@@ -236,19 +241,27 @@ class Relay:
 
     def _note(self, facts: Sequence[Fact]) -> None:
         self._facts += facts
+        if len(self._facts) >= limits.FACTS_GATHERED:
+            self._told.set()
+        elif self._gathering is None:
+            # A task that wakes up for each statement would cost more than the statement.
+            self._gathering = self._loop.call_later(limits.FACTS_GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
         self._told.set()
 
     async def _tell_on(self) -> None:
         """Until the end of the relay, and then once more for what is left."""
         try:
-            while self._facts or not self._over.done():
-                if not self._facts:
-                    self._told.clear()
+            while not self._over.done() or self._facts:
+                if not self._told.is_set():
                     await self._told.wait()
-                    continue
+                self._told.clear()
                 behind = self._behind
                 facts, self._facts = self._facts, []
-                await self._tell(facts)
+                if facts:
+                    await self._tell(facts)
                 if behind:
                     self._settle()
         except Exception as exc:
