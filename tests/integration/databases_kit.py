@@ -1,7 +1,7 @@
 """A Database Service in this process, joined to an Auth Service in this process, and clients for it.
 
-Streams are handed to it as its tunnel would hand them over; its protocol is the echo of `tests/harness/db_echo`,
-its database a real TLS server with certificates of the cluster.
+Streams are handed to it as its tunnel would hand them over; its protocol is the echo of the harness, its
+database a real TLS server with certificates of the cluster.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class DatabaseKit:
     service: DbServer
     server: EchoServer
     port: int
+    streams: list[Stream] = field(default_factory=list)
 
     @property
     def host_id(self) -> str:
@@ -79,7 +80,9 @@ class DatabaseKit:
         header = DialHeader(service="db", client_addr=CLIENT_ADDR, target=name)
         await self.service._serve_tunnel(theirs, header)
         context = client_context(roots_pem=self.kit.roots(), cert_pem=cert_pem, key_pem=key_pem)
-        return await start_tls(ours, context, server_hostname=f"{name}.db.teleport.cluster.local")
+        stream = await start_tls(ours, context, server_hostname=f"{name}.db.teleport.cluster.local")
+        self.streams.append(stream)
+        return stream
 
     async def open(self, user: User, hello: str = "hello alice app", name: str = "orders") -> Stream:
         """The same with a certificate of that user's, after the protocol's greeting."""
@@ -145,7 +148,12 @@ db_service:
     service = await start(process, [EchoEngine()])
     try:
         await service._member.heartbeat_now()
-        yield DatabaseKit(kit, service, server, port)
+        made = DatabaseKit(kit, service, server, port)
+        try:
+            yield made
+        finally:
+            for stream in made.streams:
+                stream.abort()
     finally:
         await service.close()
         await server.close()
@@ -154,6 +162,6 @@ db_service:
 async def until(condition: Any, what: str, deadline_s: float = 20.0) -> None:
     """Wait for something to become true on this loop."""
     async with asyncio.timeout(deadline_s):
-        while not await condition() if asyncio.iscoroutinefunction(condition) else not condition():
+        while not (await condition() if asyncio.iscoroutinefunction(condition) else condition()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert what

@@ -57,9 +57,8 @@ def test_a_session_from_the_greeting_to_its_record(short_tmp: Path) -> None:
 
             await until(recorded, "the recording and the events to arrive")
             (start,) = await events(kit, "db.session.start")
-            assert (start["code"], start["user"], start["db_user"], start["db_name"], start["db_service"]) == (
-                "TDB00I", "ann", "alice", "app", "orders",
-            )  # fmt: skip
+            fields = ("code", "user", "db_user", "db_name", "db_service")
+            assert [start[name] for name in fields] == ["TDB00I", "ann", "alice", "app", "orders"]
             assert start["db_labels"] == {"env": "prod"}
             assert start["client_metadata"] == {"user_agent": "echo client"}
             queries = [event["db_query"] for event in await events(kit, "db.session.query")]
@@ -105,7 +104,7 @@ def test_who_does_not_get_in(short_tmp: Path) -> None:
             stream.write(b"hello alice app\n")
             assert await line(stream) == ""
             for service in ("secret", "nothing"):
-                with pytest.raises(NotFoundError, match="no database '.*', or you may not use it"):
+                with pytest.raises(NotFoundError, match=r"no database '.*', or you may not use it"):
                     await db.certs(ann, service)
             failed = await told(kit, "db.session.start", 6)
             assert {event["code"] for event in failed} == {"TDB00W"}
