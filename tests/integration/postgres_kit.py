@@ -72,14 +72,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def postgres(settings: Sequence[str] = ()) -> Iterator[Server]:
-    """Started anew; as the user `postgres` when we are root, for it refuses to be that."""
+def postgres(settings: Sequence[str] = (), files: dict[str, str] | None = None) -> Iterator[Server]:
+    """Started anew; as the user `postgres` when we are root, for it refuses to be that. `files`: its
+    `server.pem`, `server.key` and `ca.pem` for clients, where they are not those of the tests."""
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
     identity = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
     server = Server(free_port(), folder)
     mine = certs.pair(certs.SERVER_NAME)
-    files = {"ca.pem": certs.roots(), "server.pem": mine.cert, "server.key": mine.key.decode()}
+    files = files or {"ca.pem": certs.roots(), "server.pem": mine.cert, "server.key": mine.key.decode()}
     for name, text in files.items():
         path = folder / name
         path.touch(0o600)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pkgs.agents.db.engine import Engine
+from pkgs.agents.db.postgres.engine import PostgresEngine
 
 
 def built_in() -> tuple[Engine, ...]:
     """Every engine of this room."""
-    return ()
+    return (PostgresEngine(),)
 
 
 def by_protocol(engines: Iterable[Engine]) -> Mapping[str, Engine]:
