@@ -108,8 +108,9 @@ def test_from_the_listing_to_the_record(world: World) -> None:
     failed = ann.tsh("db", "connect", "pg1", stdin=script)
     assert failed.code == 3 and "division by zero" in failed.err and "\n100\n" in failed.out
     # Somebody else of the database, and a database that no role names: refused in psql's own words.
-    for flags in (("--db-user=Alice",), ("--db-user=postgres",), ("--db-user=alice", "--db-name=postgres")):
-        denied = ann.tsh("db", "connect", "pg2", "--db-name=shop", *flags, "--execute=select 1")
+    for user, name in (("Alice", "shop"), ("postgres", "shop"), ("alice", "postgres")):
+        whom = (f"--db-user={user}", f"--db-name={name}")
+        denied = ann.tsh("db", "connect", "pg2", *whom, "--execute=select 1")
         assert denied.code == 2 and "access to database pg2 denied" in denied.err, denied
     ann.tsh("db", "logout", "pg2").ok()
     cluster.wait_event("db.session.start", code="TDB00W", db_user="Alice", db_service="pg2")
@@ -183,6 +184,8 @@ def test_a_local_port_that_a_lock_closes(world: World) -> None:
         assert world.psql(port, "-c", "select 7", **plain).ok().out == "7\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+        assert process.stdout is not None
+        process.stdout.close()
         process, again = tunnel()
         assert again == port
         words = " ".join(f"{name}={value}" for name, value in plain.items())

@@ -79,7 +79,7 @@ def sign_host_tls(signer: TlsSigner, spec: HostCertSpec, public_pem: str) -> str
     certspec.check_host_spec(spec)
     names = [*spec.principals(), *(role_dns_name(role) for role in spec.system_roles)]
     if SystemRole.DB in spec.system_roles:
-        # Clients name the database in the host name they connect to, and check it (docs/adr/0090).
+        # Clients name the database in the host name they connect to, and check it (docs/adr/0110).
         names += [f"*.{role_dns_name(SystemRole.DB)}", f"*.db.{spec.cluster}"]
     builder = _leaf(
         signer,
