@@ -318,7 +318,7 @@ class Listener:
         if not optional:
             start = await peek(sock, len(SSL_REQUEST), b"")
             # A client of PostgreSQL says no more than that before it is answered.
-            return start if start in _REQUESTS else await peek(sock, len(V2_START), start)
+            return start if start[: len(SSL_REQUEST)] in _REQUESTS else await peek(sock, len(V2_START), start)
         try:
             async with asyncio.timeout(limits.PROXY_HEADER_OPTIONAL_WAIT_S):
                 return await peek(sock, len(V2_START), b"")
