@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 from pathlib import Path
 
 import pytest
 
+from pkgs.agents.db import limits
+from pkgs.common.api.access import ExplainAccess, Somebody
 from pkgs.common.api.databases import AnnounceDatabases, SignDatabaseCert
+from pkgs.common.api.requests import SearchRequestable
 from pkgs.common.api.resources import DeleteResource, PutResource
 from pkgs.common.errors import AccessError, DeniedError, NotFoundError
 from pkgs.common.pki.keys import new_tls_key
@@ -22,7 +27,8 @@ from pkgs.common.resources.kinds import (
     RecordingConfig,
 )
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions
+from pkgs.common.resources.role import Conditions, RequestConditions
+from tests.harness.ports import free_port
 from tests.integration.auth_kit import Kit, auth, downloaded, events, listed, recordings, role, run
 from tests.integration.databases_kit import database, databases, line, until
 
@@ -162,7 +168,8 @@ def test_what_is_announced(short_tmp: Path) -> None:
     async def main() -> None:
         async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db", more=DYNAMIC) as db:
             ann = await kit.user("ann", "dba")
-            await kit.admin.call(PutResource(resource=role("nothing", Conditions())))
+            asks = Conditions(request=RequestConditions(search_as_roles=["dba"]))
+            await kit.admin.call(PutResource(resource=role("nothing", asks)))
             bob = await kit.user("bob", "nothing")
             await kit.admin.call(PutResource(resource=database("metrics", env="dynamic")))
             await kit.admin.call(PutResource(resource=database("other", env="elsewhere")))
@@ -175,6 +182,13 @@ def test_what_is_announced(short_tmp: Path) -> None:
             assert await names() == ["metrics", "orders"]
             assert await names(kit.as_user(ann)) == ["orders"]
             assert await names(kit.as_user(bob)) == []
+            # Also one of the agent's file can be explained, and asked for.
+            explained = await kit.admin.call(
+                ExplainAccess(who=Somebody(user="ann"), words=["db", "alice@orders"])
+            )
+            assert explained.allowed
+            asking = kit.as_user(bob).stream(SearchRequestable(kind="db"))
+            assert [r.name async for chunk in asking for r in chunk.resources] == ["orders"]
             (service,) = await listed(kit.admin, "db_service")
             assert isinstance(service, DatabaseService) and service.name == db.host_id
             await kit.admin.call(DeleteResource(kind="db", name="metrics"))
@@ -246,5 +260,54 @@ def test_a_session_that_must_be_recorded(short_tmp: Path) -> None:
             assert "no place for recordings" in str(end["error"])
             off = RecordingConfig(metadata=Metadata(name="session-recording-config"))
             assert off.spec.mode == "node"
+
+    run(main)
+
+
+def test_f15_a66_databases_that_are_not_what_they_should_be(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Down, silent, not TLS, of another authority: the session ends in time and the error names the hop."""
+
+    async def main() -> None:
+        async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db", more=DYNAMIC) as db:
+            everything = Conditions(db_labels={"*": "*"}, db_users=["alice"], db_names=["app"])
+            await kit.admin.call(PutResource(resource=role("all", everything)))
+            ann = await kit.user("ann", "all")
+            monkeypatch.setattr(limits, "SERVER_DIAL_S", 1.0)
+
+            async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.read()
+                writer.close()
+
+            async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                with contextlib.suppress(OSError):
+                    writer.write(b"220 this is not TLS\r\n" * 1000)
+                    await reader.read()
+                writer.close()
+
+            servers = [await asyncio.start_server(serve, "127.0.0.1", 0) for serve in (silent, garbage)]
+            ports = [server.sockets[0].getsockname()[1] for server in servers]
+            free = free_port()
+            # Found by a name that its certificate does not have.
+            cases = {
+                "down": (f"127.0.0.1:{free}", "the agent cannot connect to database down at 127.0.0.1"),
+                "silent": (f"127.0.0.1:{ports[0]}", "database silent does not answer the agent's TLS"),
+                "garbage": (f"127.0.0.1:{ports[1]}", "database garbage refused the agent's TLS"),
+                "other": (f"localhost:{db.port}", "the agent does not trust database other"),
+            }
+            for name, (uri, _) in cases.items():
+                await kit.admin.call(PutResource(resource=database(name, uri, env="dynamic")))
+            await until(lambda: len(db.service._registry.all) == 5, "the databases")
+            await db.service._member.heartbeat_now()
+            for name, (_, text) in cases.items():
+                stream = await db.open(ann, name=name)
+                said = await line(stream)
+                assert said.startswith(f"error {text}"), said
+                assert await line(stream) == ""
+            ends = await told(kit, "db.session.end", 4)
+            assert {str(end["db_service"]) for end in ends} == set(cases)
+            for server in servers:
+                server.close()
 
     run(main)

@@ -64,6 +64,8 @@ class DbSession:
         self._target: ConnectDatabase | None = None
         self._granted: Granted | None = None
         self._relay: Relay | None = None
+        self._dialled: list[Stream] = []
+        """Whatever an engine forgets of them ends with the session."""
         self._deadline: asyncio.Timeout | None = None
         self._idle_timeout_s = 0.0
         self._why = ""
@@ -92,7 +94,8 @@ class DbSession:
             )
         finally:
             self._shared.reviews.discard(self)
-            client.abort()
+            for stream in (client, *self._dialled):
+                stream.abort()
             try:
                 await self._record.end(self._ended.sent, self._ended.received, self._why)
             except AccessError as problem:
@@ -148,13 +151,16 @@ class DbSession:
         addr = join_host_port(host, port)
         try:
             addresses = await resolve(host, port, deadline_s=limits.SERVER_DIAL_S)
-            return await adopt(await dial_resolved(addresses, addr, deadline_s=limits.SERVER_DIAL_S))
+            sock = await dial_resolved(addresses, addr, deadline_s=limits.SERVER_DIAL_S)
         except UnavailableError as problem:
             raise UnavailableError(
                 f"the agent cannot connect to database {self._database.name} at {addr}",
                 detail=f"{problem.message} {problem.detail}".strip(),
                 hint="check that it runs and that the agent's host may reach it",
             ) from problem
+        stream = await adopt(sock)
+        self._dialled = [one for one in self._dialled if not one.closed] + [stream]
+        return stream
 
     async def secure(self, stream: Stream) -> Stream:
         self._check()
