@@ -21,7 +21,7 @@ from pkgs.common.api.login import ReissueUserCerts, UserCerts
 from pkgs.common.api.resources import CreateToken, PutResource
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.net.handshake import start_tls
-from pkgs.common.net.stream import Stream
+from pkgs.common.net.stream import Stream, adopt
 from pkgs.common.net.tls import client_context
 from pkgs.common.pki.identity import RouteToDatabase
 from pkgs.common.pki.keys import new_tls_key
@@ -60,6 +60,7 @@ class DatabaseKit:
     server: EchoServer
     port: int
     streams: list[Stream] = field(default_factory=list)
+    serving: list[asyncio.Task[bool]] = field(default_factory=list)
 
     @property
     def host_id(self) -> str:
@@ -78,7 +79,8 @@ class DatabaseKit:
         for sock in (ours, theirs):
             sock.setblocking(False)
         header = DialHeader(service="db", client_addr=CLIENT_ADDR, target=name)
-        await self.service._serve_tunnel(theirs, header)
+        serving = self.service._serve_stream(await adopt(theirs), header)
+        self.serving.append(asyncio.create_task(serving))
         context = client_context(roots_pem=self.kit.roots(), cert_pem=cert_pem, key_pem=key_pem)
         stream = await start_tls(ours, context, server_hostname=f"{name}.db.teleport.cluster.local")
         self.streams.append(stream)
@@ -154,6 +156,7 @@ db_service:
         finally:
             for stream in made.streams:
                 stream.abort()
+            await asyncio.gather(*made.serving, return_exceptions=True)
     finally:
         await service.close()
         await server.close()

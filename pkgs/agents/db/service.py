@@ -27,7 +27,7 @@ from pkgs.common.membership.cache import KINDS_HOST
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.dial import split_host_port
-from pkgs.common.net.handshake import accept_tls
+from pkgs.common.net.nested import accept_tls_over
 from pkgs.common.net.stream import Stream
 from pkgs.common.net.tls import server_context
 from pkgs.common.pki.identity import PeerKind, RouteToDatabase, SystemRole
@@ -107,7 +107,9 @@ class DbServer:
             current=self._registry.get,
         )
         self._context: ssl.SSLContext | None = None
-        self._links = Links(process, member, ["db"], self._serve_tunnel, self._forget_announcement)
+        self._links = Links(
+            process, member, ["db"], _no_socket, self._forget_announcement, self._serve_stream
+        )
 
     async def start(self) -> None:
         """Raises AccessError when it cannot serve."""
@@ -196,8 +198,8 @@ class DbServer:
 
     # Streams in.
 
-    async def _serve_tunnel(self, sock: socket.socket, header: DialHeader) -> None:
-        """Takes the stream and returns. Raises AccessError to refuse."""
+    async def _serve_stream(self, below: Stream, header: DialHeader) -> bool:
+        """Serves a user's stream to its end. Raises AccessError to refuse it."""
         if header.service != "db":
             raise NotFoundError(f"service {header.service!r} is not served here")
         host, port = split_host_port(header.client_addr)
@@ -205,13 +207,18 @@ class DbServer:
             raise InputError("the proxy gave no client address")
         if not self._accepting or len(self._connections) >= limits.CONNECTIONS:
             raise LimitExceededError("too many connections to databases at this agent")
-        task = asyncio.create_task(self._serve(sock, header), name=f"connection to {header.target}")
+        task = asyncio.current_task()
+        assert task is not None
         self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-
-    async def _serve(self, sock: socket.socket, header: DialHeader) -> None:
         try:
-            client = await accept_tls(sock, self._tls_context(), deadline_s=limits.TLS_S)
+            await self._serve(below, header)
+        finally:
+            self._connections.discard(task)
+        return True
+
+    async def _serve(self, below: Stream, header: DialHeader) -> None:
+        try:
+            client = await accept_tls_over(below, self._tls_context(), deadline_s=limits.TLS_S)
         except AccessError as problem:
             self._log.debug("a connection was refused: %s", problem, extra={"addr": header.client_addr})
             return
@@ -289,6 +296,12 @@ class DbServer:
 
     def _forget_context(self) -> None:
         self._context = None
+
+
+async def _no_socket(sock: socket.socket, header: DialHeader) -> None:
+    """Streams are served as they come; none is handed over as a socket."""
+    sock.close()
+    raise NotFoundError(f"service {header.service!r} is not served here")
 
 
 def _why_not(route: RouteToDatabase, name: str) -> str:
