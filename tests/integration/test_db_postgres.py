@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -17,9 +18,15 @@ import sqlalchemy as sa
 
 from pkgs.agents.db.engine import Detail, Fact, Failed, Malformed, Outcome, Statement
 from pkgs.agents.db.policy import EVERYTHING
+from pkgs.agents.db.postgres.engine import PostgresEngine
 from pkgs.common.dbwire.postgres import backend, frontend, startup
 from pkgs.common.dbwire.postgres.startup import CancelRequest, EncryptionRequest, Startup
 from pkgs.common.errors import DeniedError, ProtocolError, TrustError, UnavailableError
+from pkgs.common.net.dial import dial_tcp
+from pkgs.common.net.stream import adopt
+from pkgs.common.resources.kinds import Database
+from pkgs.common.resources.kinds.infrastructure import DatabaseSpec
+from pkgs.common.resources.metadata import Metadata
 from tests.harness.clients import stop
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
@@ -180,6 +187,11 @@ def test_psycopg_binary_parameters_pipelines_and_copy(service: Service) -> None:
             assert sum(len(part) for part in copying) > 500_000
         wait_for(lambda: service.facts.count(Outcome(5000)) == 2, what="the facts of both copies")
 
+        # More answers are outstanding than are kept: the client waits, and nothing is lost.
+        cursor.execute("TRUNCATE t")
+        cursor.executemany("INSERT INTO t VALUES (%s, 'y')", ((index,) for index in range(60_000)))
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (60_000,)
+
         prepared = [connection.execute("SELECT %s::int8", (index,), prepare=True) for index in range(3)]
         assert [cursor.fetchone() for cursor in prepared] == [(index,) for index in range(3)]
         assert len(fields(service.facts, "postgres.statements.parse")) < len(
@@ -192,7 +204,8 @@ def test_psycopg_binary_parameters_pipelines_and_copy(service: Service) -> None:
             assert sum(value for (value,) in named) == 500_500
 
 
-def test_sqlalchemy(service: Service) -> None:
+@pytest.mark.parametrize("cursor", [psycopg.Cursor, psycopg.ClientCursor], ids=["extended", "simple"])
+def test_sqlalchemy(service: Service, cursor: type[psycopg.Cursor[object]]) -> None:
     url = sa.URL.create(
         "postgresql+psycopg",
         username="alice",
@@ -201,7 +214,7 @@ def test_sqlalchemy(service: Service) -> None:
         database="shop",
         query={"sslmode": "disable"},
     )
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, connect_args={"cursor_factory": cursor})
     try:
         customers = sa.Table("customers", sa.MetaData(), autoload_with=engine)
         with engine.begin() as connection:
@@ -465,6 +478,22 @@ def test_a_server_that_never_answers_is_named_after_the_deadline(monkeypatch: py
         with serving(f"127.0.0.1:{port}") as service:
             done = psql(service, "-c", "SELECT 1")
             assert f"the database server 127.0.0.1:{port} did not answer in time" in done.stderr
+
+
+def test_a_probe_sees_whether_it_is_postgresql(service: Service) -> None:
+    database = Database(metadata=Metadata(name="db"), spec=DatabaseSpec(protocol="postgres", uri=service.uri))
+
+    async def probe(address: str) -> None:
+        stream = await adopt(await dial_tcp(address))
+        try:
+            await PostgresEngine().probe(stream, database)
+        finally:
+            stream.abort()
+
+    asyncio.run(probe(service.uri))
+    for port in _serve_once(b"HTTP/1.1 400 Bad Request"):
+        with pytest.raises(ProtocolError):
+            asyncio.run(probe(f"127.0.0.1:{port}"))
 
 
 def test_a_server_that_is_down_is_named(service: Service) -> None:
