@@ -303,10 +303,9 @@ def _read_to_end(sock: socket.socket) -> bytes:
     return whole
 
 
-def test_a_cancel_request_serves_only_who_owns_the_session(
+def test_a_cancel_request_serves_only_who_knows_the_key(
     service: Service, server: Server, identity: dict[str, object]
 ) -> None:
-    """The session's user came with a certificate; the one behind the tunnel is another."""
     settings = {name: str(value) for name, value in identity.items()}
     with psycopg.connect(service.dsn(**settings), autocommit=True) as connection:
         info = connection.pgconn
@@ -330,6 +329,33 @@ def test_a_cancel_request_serves_only_who_owns_the_session(
         waiting.join(20)
         assert len(failed) == 1 and isinstance(failed[0], psycopg.errors.QueryCanceled)
         assert connection.execute("SELECT 'alive'").fetchone() == ("alive",)
+
+
+def test_a_cancel_request_of_another_user_is_for_nothing(service: Service, server: Server) -> None:
+    """With the right key: somebody who has read it somewhere, and holds a certificate of their own."""
+    with _connect(service) as session:
+        session.sendall(Startup(startup.VERSION_3_0, ((b"user", b"alice"), (b"database", b"shop"))).encode())
+        got = b""
+        while not got.endswith(backend.ready()):
+            got += session.recv(65536)
+        at = got.index(b"K\0\0\0\x0c")
+        request = CancelRequest(*backend.parse_key_data(memoryview(got[at : at + 13]))).encode()
+        session.sendall(frontend.query("SELECT pg_sleep(600)"))
+        wait_for(lambda: _slow(server), what="the statement to run")
+        with _connect(service) as sock:
+            sock.sendall(EncryptionRequest().encode())
+            assert sock.recv(1) == b"S"
+            with certs.client(name="user.test").wrap_socket(sock, server_hostname=certs.SERVER_NAME) as tls:
+                tls.sendall(request)
+                assert tls.recv(1) == b""
+        assert _slow(server)
+        with _connect(service) as sock:
+            sock.sendall(request)
+            assert _read_to_end(sock) == b""
+        got = b""
+        while not got.endswith(backend.ready()):
+            got += session.recv(65536)
+        assert b"57014" in got
 
 
 def test_a_client_that_vanishes_leaves_nothing_running(service: Service, server: Server) -> None:
