@@ -275,6 +275,8 @@ WRITES = (
     "DO $$ BEGIN SET default_transaction_read_only = off; END $$",
     "CALL p()",
     "PREPARE TRANSACTION 'x'",
+    "COMMIT PREPARED 'x'",
+    "ROLLBACK /**/ PREPARED 'x'",
     "COPY t FROM STDIN",
     "COPY t TO PROGRAM 'sh'",
     "COPY t TO '/tmp/x'",
