@@ -378,14 +378,15 @@ def test_a_client_that_vanishes_leaves_nothing_running(service: Service, server:
     assert server.admin("SELECT count(*) FROM half") == "0\n"
 
 
-def test_an_end_from_outside_is_read_by_the_client(service: Service) -> None:
+def test_an_end_from_outside_is_read_by_the_client_and_cancels(service: Service, server: Server) -> None:
     with psycopg.connect(service.dsn(sslmode="disable"), autocommit=True) as connection:
-        connection.execute("SELECT 1")
+        connection.pgconn.send_query(b"SELECT pg_sleep(600)")
+        wait_for(lambda: _slow(server), what="the statement to run")
         relay = service.relays[-1]
         relay._loop.call_soon_threadsafe(relay.end, "locked: this user left")
-        with pytest.raises(psycopg.OperationalError, match="locked: this user left"):
-            while True:
-                connection.execute("SELECT 1")
+        wait_for(lambda: not _slow(server), what="the statement to be cancelled")
+        result = connection.pgconn.get_result()
+        assert result is not None and b"locked: this user left" in result.error_message
 
 
 def _started(service: Service) -> socket.socket:
