@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -379,7 +380,7 @@ def test_a_client_that_vanishes_leaves_nothing_running(service: Service, server:
 
 
 def test_an_end_from_outside_is_read_by_the_client_and_cancels(service: Service, server: Server) -> None:
-    with psycopg.connect(service.dsn(sslmode="disable"), autocommit=True) as connection:
+    with contextlib.closing(psycopg.connect(service.dsn(sslmode="disable"))) as connection:
         connection.pgconn.send_query(b"SELECT pg_sleep(600)")
         wait_for(lambda: _slow(server), what="the statement to run")
         relay = service.relays[-1]
