@@ -356,9 +356,14 @@ def test_columns_are_masked_by_table_and_number_whatever_they_are_called() -> No
         (b"email", 0, 0, values.TEXT),
         (b"email", LATER, 1, values.VARCHAR),
         (b"name", CUSTOMERS, 2, values.TEXT),
+        (b"customers", CUSTOMERS, 0, 16999),
+        (b"other", OTHER, 0, 16997),
     )
-    row = (b"a@b", b"5.0", b"c@d", b"e@f", b"g@h", b"me")
-    assert _masked(talk, described, row) == [b"***", None, b"c@d", b"***", b"***", b"me"]
+    row = (b"a@b", b"5.0", b"c@d", b"e@f", b"g@h", b"me", b"(a@b)", b"(c@d)")
+    assert _masked(talk, described, row) == [
+        *(b"***", None, b"c@d", b"***", b"***", b"me"),
+        *(None, b"(c@d)"),
+    ]
     assert _masked(talk, columns((b"x", CUSTOMERS, 3, values.TEXT)), (None,)) == [None]
 
 

@@ -86,6 +86,7 @@ class Masking:
                     self._known[int(table or 0), int(attribute)] = int(rule or 0)
         except ValueError as exc:
             raise ProtocolError("the server's answer about its columns does not parse") from exc
+        self._rows = {table: rule for (table, _), rule in self._known.items()}
 
     def plan(self, columns: Sequence[Column]) -> Plan:
         found = ((column, self._rule(column)) for column in columns)
@@ -94,6 +95,9 @@ class Masking:
 
     def _rule(self, column: Column) -> Mask | None:
         known = self._known.get((column.table, column.attribute))
+        if known is None and not column.attribute:
+            # The table's whole row as one value.
+            known = self._rows.get(column.table)
         if known is not None:
             return self._rules[known]
         if 0 < column.table <= self._newest:
