@@ -162,7 +162,9 @@ def test_what_masks_do_not_promise(service: Service) -> None:
     with connect(service, MASKED) as connection:
         computed = connection.execute("SELECT upper(email) FROM customers WHERE id = 1").fetchone()
         assert computed == ("MAIL1@EXAMPLE.COM",)
-        assert connection.execute("SELECT email FROM by_name LIMIT 1").fetchone() == ("mail1@example.com",)
+        assert connection.execute("SELECT email FROM by_name WHERE name = 'name 1'").fetchone() == (
+            "mail1@example.com",
+        )
     with connect(service, Policy(masks=MASKED.masks, mask_computed=True)) as connection:
         text = "SELECT upper(email), count(*), row(c.*)::text FROM customers c WHERE id = 1 GROUP BY c.id"
         assert connection.execute(text).fetchone() == ("***", 1, "***")
