@@ -1,7 +1,7 @@
 """PostgreSQL through the Database Service's relay, beside the same client on the server's own TLS.
 
 TLS with a client certificate on both ways; the service is one process with one loop, as an agent is. Proxy
-and tunnel are not in it. Facts are taken and dropped, so that the conversation's part of the audit is counted."""
+and tunnel are not in it. Facts are taken and dropped: only the conversation's part of the audit counts."""
 
 from __future__ import annotations
 

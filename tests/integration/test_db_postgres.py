@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -17,9 +19,15 @@ import sqlalchemy as sa
 
 from pkgs.agents.db.engine import Detail, Fact, Failed, Malformed, Outcome, Statement
 from pkgs.agents.db.policy import EVERYTHING
+from pkgs.agents.db.postgres.engine import PostgresEngine
 from pkgs.common.dbwire.postgres import backend, frontend, startup
 from pkgs.common.dbwire.postgres.startup import CancelRequest, EncryptionRequest, Startup
 from pkgs.common.errors import DeniedError, ProtocolError, TrustError, UnavailableError
+from pkgs.common.net.dial import dial_tcp
+from pkgs.common.net.stream import adopt
+from pkgs.common.resources.kinds import Database
+from pkgs.common.resources.kinds.infrastructure import DatabaseSpec
+from pkgs.common.resources.metadata import Metadata
 from tests.harness.clients import stop
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
@@ -180,6 +188,11 @@ def test_psycopg_binary_parameters_pipelines_and_copy(service: Service) -> None:
             assert sum(len(part) for part in copying) > 500_000
         wait_for(lambda: service.facts.count(Outcome(5000)) == 2, what="the facts of both copies")
 
+        # More answers are outstanding than are kept: the client waits, and nothing is lost.
+        cursor.execute("TRUNCATE t")
+        cursor.executemany("INSERT INTO t VALUES (%s, 'y')", ((index,) for index in range(60_000)))
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (60_000,)
+
         prepared = [connection.execute("SELECT %s::int8", (index,), prepare=True) for index in range(3)]
         assert [cursor.fetchone() for cursor in prepared] == [(index,) for index in range(3)]
         assert len(fields(service.facts, "postgres.statements.parse")) < len(
@@ -192,7 +205,8 @@ def test_psycopg_binary_parameters_pipelines_and_copy(service: Service) -> None:
             assert sum(value for (value,) in named) == 500_500
 
 
-def test_sqlalchemy(service: Service) -> None:
+@pytest.mark.parametrize("cursor", [psycopg.Cursor, psycopg.ClientCursor], ids=["extended", "simple"])
+def test_sqlalchemy(service: Service, cursor: type[psycopg.Cursor[object]]) -> None:
     url = sa.URL.create(
         "postgresql+psycopg",
         username="alice",
@@ -201,7 +215,7 @@ def test_sqlalchemy(service: Service) -> None:
         database="shop",
         query={"sslmode": "disable"},
     )
-    engine = sa.create_engine(url)
+    engine = sa.create_engine(url, connect_args={"cursor_factory": cursor})
     try:
         customers = sa.Table("customers", sa.MetaData(), autoload_with=engine)
         with engine.begin() as connection:
@@ -290,10 +304,9 @@ def _read_to_end(sock: socket.socket) -> bytes:
     return whole
 
 
-def test_a_cancel_request_serves_only_who_owns_the_session(
+def test_a_cancel_request_serves_only_who_knows_the_key(
     service: Service, server: Server, identity: dict[str, object]
 ) -> None:
-    """The session's user came with a certificate; the one behind the tunnel is another."""
     settings = {name: str(value) for name, value in identity.items()}
     with psycopg.connect(service.dsn(**settings), autocommit=True) as connection:
         info = connection.pgconn
@@ -319,6 +332,33 @@ def test_a_cancel_request_serves_only_who_owns_the_session(
         assert connection.execute("SELECT 'alive'").fetchone() == ("alive",)
 
 
+def test_a_cancel_request_of_another_user_is_for_nothing(service: Service, server: Server) -> None:
+    """With the right key: somebody who has read it somewhere, and holds a certificate of their own."""
+    with _connect(service) as session:
+        session.sendall(Startup(startup.VERSION_3_0, ((b"user", b"alice"), (b"database", b"shop"))).encode())
+        got = b""
+        while not got.endswith(backend.ready()):
+            got += session.recv(65536)
+        at = got.index(b"K\0\0\0\x0c")
+        request = CancelRequest(*backend.parse_key_data(memoryview(got[at : at + 13]))).encode()
+        session.sendall(frontend.query("SELECT pg_sleep(600)"))
+        wait_for(lambda: _slow(server), what="the statement to run")
+        with _connect(service) as sock:
+            sock.sendall(EncryptionRequest().encode())
+            assert sock.recv(1) == b"S"
+            with certs.client(name="user.test").wrap_socket(sock, server_hostname=certs.SERVER_NAME) as tls:
+                tls.sendall(request)
+                assert tls.recv(1) == b""
+        assert _slow(server)
+        with _connect(service) as sock:
+            sock.sendall(request)
+            assert _read_to_end(sock) == b""
+        got = b""
+        while not got.endswith(backend.ready()):
+            got += session.recv(65536)
+        assert b"57014" in got
+
+
 def test_a_client_that_vanishes_leaves_nothing_running(service: Service, server: Server) -> None:
     connection = psycopg.connect(service.dsn(sslmode="disable"), autocommit=True)
     connection.pgconn.send_query(b"SELECT pg_sleep(600)")
@@ -339,14 +379,15 @@ def test_a_client_that_vanishes_leaves_nothing_running(service: Service, server:
     assert server.admin("SELECT count(*) FROM half") == "0\n"
 
 
-def test_an_end_from_outside_is_read_by_the_client(service: Service) -> None:
-    with psycopg.connect(service.dsn(sslmode="disable"), autocommit=True) as connection:
-        connection.execute("SELECT 1")
+def test_an_end_from_outside_is_read_by_the_client_and_cancels(service: Service, server: Server) -> None:
+    with contextlib.closing(psycopg.connect(service.dsn(sslmode="disable"))) as connection:
+        connection.pgconn.send_query(b"SELECT pg_sleep(600)")
+        wait_for(lambda: _slow(server), what="the statement to run")
         relay = service.relays[-1]
         relay._loop.call_soon_threadsafe(relay.end, "locked: this user left")
-        with pytest.raises(psycopg.OperationalError, match="locked: this user left"):
-            while True:
-                connection.execute("SELECT 1")
+        wait_for(lambda: not _slow(server), what="the statement to be cancelled")
+        result = connection.pgconn.get_result()
+        assert result is not None and b"locked: this user left" in result.error_message
 
 
 def _started(service: Service) -> socket.socket:
@@ -465,6 +506,22 @@ def test_a_server_that_never_answers_is_named_after_the_deadline(monkeypatch: py
         with serving(f"127.0.0.1:{port}") as service:
             done = psql(service, "-c", "SELECT 1")
             assert f"the database server 127.0.0.1:{port} did not answer in time" in done.stderr
+
+
+def test_a_probe_sees_whether_it_is_postgresql(service: Service) -> None:
+    database = Database(metadata=Metadata(name="db"), spec=DatabaseSpec(protocol="postgres", uri=service.uri))
+
+    async def probe(address: str) -> None:
+        stream = await adopt(await dial_tcp(address))
+        try:
+            await PostgresEngine().probe(stream, database)
+        finally:
+            stream.abort()
+
+    asyncio.run(probe(service.uri))
+    for port in _serve_once(b"HTTP/1.1 400 Bad Request"):
+        with pytest.raises(ProtocolError):
+            asyncio.run(probe(f"127.0.0.1:{port}"))
 
 
 def test_a_server_that_is_down_is_named(service: Service) -> None:

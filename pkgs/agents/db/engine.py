@@ -105,6 +105,8 @@ class Step:
     facts: Sequence[Fact] = ()
     over: bool = False
     """Both sides are to be closed when everything has been sent."""
+    hold: bool = False
+    """The side that spoke has said enough: it is not read again before the other has spoken."""
 
 
 class Conversation(Protocol):

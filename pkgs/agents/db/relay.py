@@ -1,8 +1,8 @@
 """Moving a session's bytes between client and server through its conversation, and its facts to the audit.
 
 A side is read only when the other has taken what came before, when our own answers to it have been taken,
-and when the audit keeps up. So a slow reader holds back its sender by TCP itself, and memory per session is
-one read, one step and a few facts.
+when the audit keeps up, and when the conversation has not asked to hear the other side first. So a slow
+reader holds back its sender by TCP itself, and memory per session is one read, one step and a few facts.
 
 The relay ends when
 - the server has ended, or the client has and the server's last words are out,
@@ -42,9 +42,10 @@ class Ended:
 
 
 class _Way:
-    """One direction. `owed`: the source has to take an answer of ours before it is read again."""
+    """One direction. `owed`: the source has to take an answer of ours before it is read again; `held`: the
+    other side has to speak before that."""
 
-    __slots__ = ("ended", "moved", "owed", "passed_on", "reading", "said", "sink", "source")
+    __slots__ = ("ended", "held", "moved", "owed", "passed_on", "reading", "said", "sink", "source")
 
     def __init__(self, source: Stream, sink: Stream, said: Callable[[memoryview], Step]) -> None:
         self.source = source
@@ -53,6 +54,7 @@ class _Way:
         self.moved = 0
         self.reading = False
         self.owed = False
+        self.held = False
         self.ended = False
         self.passed_on = False
 
@@ -138,7 +140,9 @@ class Relay:
         if step.over:
             self._finish(b"", None)
             return False
-        return taken and not way.owed and not self._behind
+        other = self._down if way is self._up else self._up
+        way.held, released, other.held = step.hold, other.held, False
+        return taken and not (way.owed or way.held or released or self._behind)
 
     def _settle(self) -> None:
         """Read what may be read now, wait for writing where something is unsent."""
@@ -156,7 +160,7 @@ class Relay:
     def _settle_reading(self, way: _Way) -> None:
         if way.owed and not way.source.unsent:
             way.owed = False
-        wanted = not (way.ended or way.owed or way.sink.unsent or self._behind)
+        wanted = not (way.ended or way.owed or way.held or way.sink.unsent or self._behind)
         if wanted and not way.reading:
             self._loop.add_reader(way.source.fileno(), self._pump, way)
             way.reading = True

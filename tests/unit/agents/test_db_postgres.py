@@ -153,10 +153,18 @@ def test_function_calls_and_failures_are_told() -> None:
 
 def test_long_statements_are_cut_for_the_audit_and_pass() -> None:
     talk = Talk()
-    query = frontend.query("SELECT '" + "x" * (2 * limits.TEXT_KEPT) + "'")
-    talk.passes(query)
+    for length in (2 * limits.TEXT_KEPT, 2 * limits.HELD_MAX):
+        talk.passes(frontend.query("SELECT '" + "x" * length + "'"))
+        (fact,) = talk.told()
+        assert isinstance(fact, Statement) and fact.cut and len(fact.text) <= limits.TEXT_KEPT
+
+
+def test_as_many_parameters_as_there_may_be() -> None:
+    talk = Talk()
+    bound = Bind(b"", b"s", Values((1,) * 65535, (b"0123456789",) * 65535))
+    talk.passes(bound.encode())
     (fact,) = talk.told()
-    assert isinstance(fact, Statement) and fact.cut and len(fact.text) <= limits.TEXT_KEPT
+    assert isinstance(fact, Detail)
 
 
 # --- what is refused
@@ -166,9 +174,8 @@ def test_a_gigabyte_of_statement_is_refused_and_the_session_goes_on() -> None:
     talk = Talk()
     length = 1 << 30
     assert talk.client(b"Q" + int32(length)) == b""
-    sent = talk.client(bytes(range(65, 91)) * (limits.TEXT_KEPT // 26 + 1))
-    assert sent == frontend.query(REFUSED)
-    left = length + 1 - 5 - 26 * (limits.TEXT_KEPT // 26 + 1)
+    assert talk.client(b"x" * limits.HELD_MAX) == frontend.query(REFUSED)
+    left = length + 1 - 5 - limits.HELD_MAX
     chunk = bytes(1 << 20)
     while left:
         assert talk.client(chunk[:left]) == b""
@@ -268,6 +275,8 @@ WRITES = (
     "DO $$ BEGIN SET default_transaction_read_only = off; END $$",
     "CALL p()",
     "PREPARE TRANSACTION 'x'",
+    "COMMIT PREPARED 'x'",
+    "ROLLBACK /**/ PREPARED 'x'",
     "COPY t FROM STDIN",
     "COPY t TO PROGRAM 'sh'",
     "COPY t TO '/tmp/x'",
@@ -347,9 +356,14 @@ def test_columns_are_masked_by_table_and_number_whatever_they_are_called() -> No
         (b"email", 0, 0, values.TEXT),
         (b"email", LATER, 1, values.VARCHAR),
         (b"name", CUSTOMERS, 2, values.TEXT),
+        (b"customers", CUSTOMERS, 0, 16999),
+        (b"other", OTHER, 0, 16997),
     )
-    row = (b"a@b", b"5.0", b"c@d", b"e@f", b"g@h", b"me")
-    assert _masked(talk, described, row) == [b"***", None, b"c@d", b"***", b"***", b"me"]
+    row = (b"a@b", b"5.0", b"c@d", b"e@f", b"g@h", b"me", b"(a@b)", b"(c@d)")
+    assert _masked(talk, described, row) == [
+        *(b"***", None, b"c@d", b"***", b"***", b"me"),
+        *(None, b"(c@d)"),
+    ]
     assert _masked(talk, columns((b"x", CUSTOMERS, 3, values.TEXT)), (None,)) == [None]
 
 
@@ -454,9 +468,9 @@ def test_rows_count_for_each_statement_and_for_each_portal() -> None:
 def test_a_long_row_over_the_limit_is_dropped_in_parts() -> None:
     talk = Talk(Policy(bytes_max=1000))
     talk.client(frontend.query("SELECT"))
-    row = backend.data_row([bytes(3 * limits.TEXT_KEPT)])
-    assert b"more than 1000 bytes" in talk.server(ONE_COLUMN, row[: limits.TEXT_KEPT + 500])
-    assert talk.server(row[limits.TEXT_KEPT + 500 :], ERROR, READY) == READY
+    row = backend.data_row([bytes(3 * limits.HELD_MAX)])
+    assert b"more than 1000 bytes" in talk.server(ONE_COLUMN, row[: limits.HELD_MAX + 500])
+    assert talk.server(row[limits.HELD_MAX + 500 :], ERROR, READY) == READY
 
 
 # --- COPY, the end, broken peers
@@ -516,6 +530,8 @@ def test_a_refusal_is_only_said_between_messages() -> None:
 
 def test_answers_outstanding_are_bounded() -> None:
     talk = Talk()
+    assert not talk.session.from_client(memoryview(SYNC)).hold
+    assert talk.session.from_client(memoryview(SYNC * limits.DUE_HELD)).hold
     with pytest.raises(ProtocolError, match="outstanding"):
         talk.client(SYNC * (limits.DUE_MAX + 1))
 

@@ -29,7 +29,6 @@ REFUSED = b"refused"
 """A text that no server takes for SQL, whatever is installed in it."""
 NO_FUNCTION = FunctionCall(0, Values((), ()))
 
-_HELD = limits.TEXT_KEPT
 _ROWS = b"Dd"
 """DataRow and CopyData."""
 _ANY_TIME = frozenset((backend.NOTICE, backend.NOTIFICATION, backend.PARAMETER_STATUS, backend.READY))
@@ -62,9 +61,11 @@ class PostgresConversation:
         self._judging = policy.read_only or masks is not None
         self._counting = bool(policy.rows_max or policy.bytes_max)
         self._looking_at_rows = self._counting or masks is not None
-        self._up = Frames(frontend.KINDS, b"d", limits.JUDGED_MAX if self._judging else _HELD)
+        self._up = Frames(frontend.KINDS, b"d", limits.HELD_MAX)
         self._quiet = b"" if self._looking_at_rows else _ROWS
-        self._down = Frames(backend.KINDS, self._quiet, limits.ROW_HELD_MAX if masks is not None else _HELD)
+        self._down = Frames(
+            backend.KINDS, self._quiet, limits.ROW_HELD_MAX if masks is not None else limits.HELD_MAX
+        )
         self._facts: list[Fact] = []
         self._back = b""
         self._over = False
@@ -128,7 +129,7 @@ class PostgresConversation:
                 parts.append(said)
             if self._over:
                 break
-        return Step(_joined(parts), facts=facts, over=self._over)
+        return Step(_joined(parts), facts=facts, over=self._over, hold=self._ledger.long)
 
     def from_server(self, data: memoryview) -> Step:
         facts: list[Fact] = []
@@ -238,7 +239,7 @@ class PostgresConversation:
             return Refusal(f"the statement is longer than {limits.TEXT_MAX >> 20} MiB", TOO_LARGE)
         if not self._judging:
             return None
-        if rest:
+        if len(text) + rest > limits.JUDGED_MAX:
             return Refusal(
                 f"this session may not send statements longer than {limits.JUDGED_MAX >> 10} KiB",
                 TOO_LARGE,

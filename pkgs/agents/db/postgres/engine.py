@@ -80,7 +80,11 @@ class PostgresEngine:
 
     async def _session(self, client: Stream, session: Session, first: Startup) -> None:
         granted = await session.authorize(
-            Asked(text_of(first, b"user"), text_of(first, b"database"), text_of(first, b"application_name"))
+            Asked(
+                text_of(first, b"user"),
+                text_of(first, b"database"),
+                first.get(b"application_name").decode("utf-8", "replace"),
+            )
         )
         policy = granted.policy
         packet = own_startup(first, user=granted.user, database=granted.database, read_only=policy.read_only)

@@ -77,6 +77,11 @@ class Ledger:
         return bool(self._due)
 
     @property
+    def long(self) -> bool:
+        """So long that the client should wait."""
+        return len(self._due) >= limits.DUE_HELD
+
+    @property
     def head(self) -> Due | None:
         """What the server answers now."""
         return self._due[0] if self._due else None
@@ -87,7 +92,7 @@ class Ledger:
         if self.skipping:
             return
         if len(self._due) >= limits.DUE_MAX:
-            raise ProtocolError(f"more than {limits.DUE_MAX} answers are outstanding", hint="read some first")
+            raise ProtocolError(f"more than {limits.DUE_MAX} answers are outstanding")
         self._due.append(due)
 
     def sync(self) -> None:
@@ -132,7 +137,7 @@ class Ledger:
         return self._types.get(statement[: limits.NAME_KEPT], ())
 
     def learn(self, statement: bytes, types: tuple[int, ...]) -> None:
-        _remember(self._types, statement, types, limits.STATEMENTS_KEPT)
+        _remember(self._types, statement, types[: limits.PARAMETERS_KEPT], limits.STATEMENTS_KEPT)
 
     def bind(self, portal: bytes) -> None:
         _remember(self._answers, portal, Answer(), limits.PORTALS_KEPT)

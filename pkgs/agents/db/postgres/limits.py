@@ -16,6 +16,8 @@ CANCEL_S = 10.0
 CANCELS_MAX = 8
 """Cancel requests of one session on their way at once; more are dropped, as they would do nothing new."""
 
+HELD_MAX = 320 * 1024
+"""Bytes of a message that are looked at: 65535 parameters with a format each leave room for values."""
 TEXT_KEPT = 64 * 1024
 """Bytes of a statement that reach the audit log."""
 PARAMETERS_KEPT = 256
@@ -28,9 +30,11 @@ JUDGED_MAX = 64 * 1024
 ROW_HELD_MAX = 4 * 1024 * 1024
 """A longer row, where columns are masked, ends its answer."""
 
-DUE_MAX = 100_000
-"""Answers that may be outstanding; a client that asks further without reading is not served on."""
-STATEMENTS_KEPT = 4096
+DUE_HELD = 10_000
+"""Answers outstanding at which the client is not read until the server has said something."""
+DUE_MAX = 200_000
+"""Answers outstanding that end the session: a server that answers with next to nothing."""
+STATEMENTS_KEPT = 1024
 """Prepared statements whose parameter types are known, the latest."""
 PORTALS_KEPT = 1024
 NAME_KEPT = 63

@@ -8,42 +8,62 @@ tables that were made after the question. What that leaves open is in docs/datab
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pkgs.agents.db.policy import Mask
 from pkgs.agents.db.postgres.sql import Kind, statements
 from pkgs.common.access.matching.patterns import compile_glob
-from pkgs.common.dbwire.postgres import backend, values
+from pkgs.common.dbwire.postgres import values
 from pkgs.common.dbwire.postgres.backend import Column, Report
+from pkgs.common.dbwire.postgres.fields import int32, message
+from pkgs.common.dbwire.postgres.frames import HEADER
 from pkgs.common.errors import InputError, ProtocolError
 
 _HARMLESS = frozenset((16, 20, 21, 23, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1186, 1266, 2278))
 """Types that `mask_computed` lets pass: boolean, numbers, dates and times, void."""
 _DATA_EXCEPTION = "22"
-"""SQLSTATE class whose messages quote values."""
+_DIVISION_BY_ZERO = "22012"
+"""SQLSTATE class whose messages quote values, all but this one."""
 _QUOTING = frozenset(map(ord, "DWq"))
 """Detail, context and inner query of an error quote values as well."""
+_NULL = 0xFFFF_FFFF
+"""Instead of a length."""
+_NOT_DESCRIBED = "the server sent a row of other columns than it described"
+_int16 = struct.Struct(">H").unpack_from
+_int32 = struct.Struct(">I").unpack_from
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """For the rows of one answer: by position, what stands instead of the value."""
+    """For the rows of one answer: what stands instead of each column's value, as it is in a row: with its
+    length. None for a column that is shown; empty when all are."""
 
-    columns: int
-    replaced: tuple[tuple[int, bytes | None], ...]
+    columns: tuple[bytes | None, ...]
 
     def apply(self, raw: memoryview) -> memoryview | bytes:
-        """The row without the values. Raises ProtocolError for a row that was not described like that."""
-        if not self.replaced:
+        """The row without the values; NULL stays. Raises ProtocolError for one that was not described so."""
+        if not self.columns:
             return raw
-        row = backend.parse_data_row(raw)
-        if len(row) != self.columns:
-            raise ProtocolError("the server sent a row of other columns than it described")
-        for index, replacement in self.replaced:
-            if row[index] is not None:
-                row[index] = replacement
-        return backend.data_row(row)
+        end = len(raw)
+        pos = begin = HEADER + 2
+        parts: list[bytes | memoryview] = []
+        try:
+            if _int16(raw, HEADER)[0] != len(self.columns):
+                raise ProtocolError(_NOT_DESCRIBED)
+            for instead in self.columns:
+                (length,) = _int32(raw, pos)
+                after = pos + 4 if length == _NULL else pos + 4 + length
+                if instead is not None and length != _NULL:
+                    parts += (raw[begin:pos], instead)
+                    begin = after
+                pos = after
+        except struct.error as exc:
+            raise ProtocolError(_NOT_DESCRIBED) from exc
+        if pos != end:
+            raise ProtocolError(_NOT_DESCRIBED)
+        return message(b"D", raw[HEADER : HEADER + 2], *parts, raw[begin:])
 
 
 class Masking:
@@ -66,14 +86,18 @@ class Masking:
                     self._known[int(table or 0), int(attribute)] = int(rule or 0)
         except ValueError as exc:
             raise ProtocolError("the server's answer about its columns does not parse") from exc
+        self._rows = {table: rule for (table, _), rule in self._known.items()}
 
     def plan(self, columns: Sequence[Column]) -> Plan:
-        found = ((index, column, self._rule(column)) for index, column in enumerate(columns))
-        replaced = tuple((index, _instead(column, rule)) for index, column, rule in found if rule)
-        return Plan(len(columns), replaced)
+        found = ((column, self._rule(column)) for column in columns)
+        instead = tuple(_instead(column, rule) if rule else None for column, rule in found)
+        return Plan(instead if any(instead) else ())
 
     def _rule(self, column: Column) -> Mask | None:
         known = self._known.get((column.table, column.attribute))
+        if known is None and not column.attribute:
+            # The table's whole row as one value.
+            known = self._rows.get(column.table)
         if known is not None:
             return self._rules[known]
         if 0 < column.table <= self._newest:
@@ -86,8 +110,11 @@ class Masking:
         return self._rules[0] if computed else None
 
 
-def _instead(column: Column, rule: Mask) -> bytes | None:
-    return rule.text.encode() if column.type in (values.TEXT, values.VARCHAR, values.BPCHAR) else None
+def _instead(column: Column, rule: Mask) -> bytes:
+    if column.type not in (values.TEXT, values.VARCHAR, values.BPCHAR):
+        return int32(_NULL)
+    text = rule.text.encode()
+    return int32(len(text)) + text
 
 
 def lookup(rules: Sequence[Mask]) -> str:
@@ -148,7 +175,7 @@ def refusal(text: bytes) -> str:
 def without_values(report: Report) -> Report:
     """An error or notice that quotes nothing out of a row."""
     hidden = b"the value is hidden in this session"
-    quotes = report.get("C").startswith(_DATA_EXCEPTION)
+    quotes = report.get("C").startswith(_DATA_EXCEPTION) and report.get("C") != _DIVISION_BY_ZERO
     return Report(
         tuple(
             (letter, hidden if letter == ord("M") and quotes else value)

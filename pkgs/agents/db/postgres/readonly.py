@@ -25,6 +25,8 @@ _COMMANDS = frozenset(
     )
 )
 _TRANSACTION = frozenset(("begin", "start", "commit", "end", "rollback", "abort"))
+_TWO_PHASES = frozenset((("prepare", "transaction"), ("commit", "prepared"), ("rollback", "prepared")))
+"""What somebody else has prepared is written by them."""
 _PROTECTED = frozenset((SETTING, "transaction_read_only", "standard_conforming_strings"))
 _ENCODING = "client_encoding"
 _ENCODINGS = frozenset(("utf8", "utf-8", "unicode", "sql_ascii", "latin1", "default"))
@@ -66,8 +68,8 @@ def _judge(tokens: Sequence[Token]) -> str:
         return f"{min(protected)} may not be changed"
     if command == "set" and names & {_ENCODING, "names"} and tokens[-1].text.lower() not in _ENCODINGS:
         return "the encoding may be UTF8 or LATIN1"
-    if command == "prepare" and _word(tokens, 1) == "transaction":
-        return "PREPARE TRANSACTION is not among its commands"
+    if (command, _word(tokens, 1)) in _TWO_PHASES:
+        return f"{command.upper()} {_word(tokens, 1).upper()} is not among its commands"
     if command == "copy" and not _copies_out(tokens):
         return "COPY may only go TO STDOUT"
     for index, token in enumerate(tokens):

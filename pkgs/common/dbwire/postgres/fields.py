@@ -76,7 +76,7 @@ class Reader:
             raise ProtocolError(_MALFORMED)
 
 
-def message(kind: bytes, *parts: bytes) -> bytes:
+def message(kind: bytes, *parts: bytes | memoryview) -> bytes:
     body = b"".join(parts)
     return kind + _INT32.pack(len(body) + 4) + body
 
