@@ -231,8 +231,9 @@ class DbSession:
             self._relay.end(text)
 
     def _check(self) -> None:
-        """Before each step towards the server: it may have been ended meanwhile."""
-        if self._why:
+        """Before each step of the login: it may have been ended meanwhile. Afterwards an engine may have
+        something to clear away at the server."""
+        if self._why and self._relay is None:
             raise DeniedError(self._text or NO_LONGER)
 
     def _note(self, why: str) -> None:
