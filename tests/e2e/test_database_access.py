@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -93,6 +92,24 @@ def world() -> Iterator[World]:
         yield World(cluster, server, cluster.login("ann", "dba"))
 
 
+def local_port(person: Person, *flags: str) -> tuple[subprocess.Popen[str], int]:
+    """A running `tsh proxy db`, and its port."""
+    process = subprocess.Popen(
+        [BIN / "tsh", "proxy", "db", *flags, "pg1"], env=person.env, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    match = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
+    assert match
+    return process, int(match[1])
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    process.wait(20)
+    assert process.stdout is not None
+    process.stdout.close()
+
+
 def test_from_the_listing_to_the_record(world: World) -> None:
     ann, cluster = world.ann, world.cluster
     names = [d["metadata"]["name"] for d in json.loads(ann.tsh("db", "ls", "--format=json").ok().out)]
@@ -155,13 +172,13 @@ def test_by_its_own_tls_through_the_public_port(world: World) -> None:
     assert world.psql(cluster.web_port, "-c", "select 1", host="pg1.db.demo", **login).code == 2
     nobody = {name: value for name, value in tls.items() if name not in ("sslcert", "sslkey")}
     assert world.psql(cluster.web_port, "-c", "select 1", host="pg1.db.demo", **nobody).code == 2
-    # A certificate for a database is no login.
-    shutil.copy(facts["cert"], ann.home / "copy.crt")
-    done = run(
-        *("curl", "-s", "--cert", facts["cert"], "--key", facts["key"], "-k"),
-        f"https://{cluster.proxy_addr}/webapi/ping",
-    )
-    assert done.code == 0  # the web asks for no certificate, and so believes none
+    # The same through a local port that is a plain pipe to the proxy.
+    process, port = local_port(ann)
+    try:
+        piped = world.psql(port, "-c", "select 6 * 7", host="pg1.db.demo", **tls)
+        assert piped.ok().out == "42\n"
+    finally:
+        end(process)
 
 
 def test_a_local_port_that_a_lock_closes(world: World) -> None:
@@ -169,16 +186,7 @@ def test_a_local_port_that_a_lock_closes(world: World) -> None:
     bob = cluster.login("bob", "dba")
     bob.tsh("db", "login", "pg1", "--db-user=alice", "--db-name=shop").ok()
 
-    def tunnel() -> tuple[subprocess.Popen[str], int]:
-        process = subprocess.Popen(
-            [BIN / "tsh", "proxy", "db", "--tunnel", "pg1"], env=bob.env, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        match = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
-        assert match
-        return process, int(match[1])
-
-    process, port = tunnel()
+    process, port = local_port(bob, "--tunnel")
     try:
         plain = {"host": "127.0.0.1", "user": "alice", "dbname": "shop", "sslmode": "prefer"}
         assert world.psql(port, "-c", "select 7", **plain).ok().out == "7\n"
@@ -186,7 +194,7 @@ def test_a_local_port_that_a_lock_closes(world: World) -> None:
         assert process.wait(20) == 0
         assert process.stdout is not None
         process.stdout.close()
-        process, again = tunnel()
+        process, again = local_port(bob, "--tunnel")
         assert again == port
         words = " ".join(f"{name}={value}" for name, value in plain.items())
         client = subprocess.Popen(
@@ -210,10 +218,7 @@ def test_a_local_port_that_a_lock_closes(world: World) -> None:
         refused = world.psql(port, "-c", "select 1", **plain)
         assert refused.code == 2 and "gone home" in refused.err
     finally:
-        process.terminate()
-        process.wait(20)
-        assert process.stdout is not None
-        process.stdout.close()
+        end(process)
 
 
 def test_one_statement_on_several_databases(world: World) -> None:

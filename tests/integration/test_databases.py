@@ -46,7 +46,7 @@ async def told(kit: Kit, kind: str, count: int) -> list[dict[str, object]]:
 DYNAMIC = "  resources: [{labels: {env: dynamic}}]"
 
 
-def test_a_session_from_the_greeting_to_its_record(short_tmp: Path) -> None:
+def test_a_session_from_the_greeting_to_its_record(short_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db") as db:
             ann = await kit.user("ann", "dba")
@@ -54,6 +54,8 @@ def test_a_session_from_the_greeting_to_its_record(short_tmp: Path) -> None:
             assert await line(stream) == "ok"
             stream.write(b"select 1\n")
             assert await line(stream) == "alice select 1"
+            monkeypatch.setattr(limits, "CONNECTIONS_OF_USER", 1)
+            assert await line(await db.open(ann)) == "error you have 1 connections to databases of this agent"
             stream.write(b"\x1b[2J\n")
             assert await line(stream) == "alice \x1b[2J"
             await stream.close()
@@ -62,7 +64,8 @@ def test_a_session_from_the_greeting_to_its_record(short_tmp: Path) -> None:
                 return bool(await recordings(kit.admin) and await events(kit, "db.session.end"))
 
             await until(recorded, "the recording and the events to arrive")
-            (start,) = await events(kit, "db.session.start")
+            start, refused = await events(kit, "db.session.start")
+            assert (refused["code"], refused["error"]) == ("TDB00W", "too many connections of one user")
             fields = ("code", "user", "db_user", "db_name", "db_service")
             assert [start[name] for name in fields] == ["TDB00I", "ann", "alice", "app", "orders"]
             assert start["db_labels"] == {"env": "prod"}
@@ -78,7 +81,7 @@ def test_a_session_from_the_greeting_to_its_record(short_tmp: Path) -> None:
             # What a client wrote moves no terminal when it is played.
             assert shown == b"> select 1\r\n  1 row\r\n> \\x1b[2J\r\n  1 row\r\n"
             certs = [e for e in await events(kit, "cert.create") if "route_to_database" in e]
-            assert [e["route_to_database"]["service_name"] for e in certs] == ["orders", "orders"]
+            assert [e["route_to_database"]["service_name"] for e in certs] == ["orders"] * 3
 
     run(main)
 

@@ -16,6 +16,8 @@ MALFORMED_KEPT = 1024
 
 CONNECTIONS = 4096
 """At once, of all users; one more is closed at once."""
+CONNECTIONS_OF_USER = 1024
+"""Of those, of one user; one more is refused."""
 TLS_S = 15.0
 """For a client's handshake."""
 LOGIN_S = 90.0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pkgs.agents.base.links import Links
@@ -61,6 +62,7 @@ class DbServer:
         self._announcement: Announcement | None = None
         self._told: set[str] = set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._of_user: Counter[str] = Counter()
         self._accepting = True
         cache, now = member.cache, process.clock.now
         self._registry = Registry(
@@ -252,11 +254,20 @@ class DbServer:
             database = Database(
                 metadata=Metadata(name=header.target), spec=DatabaseSpec(protocol=route.protocol, uri="")
             )
+        elif self._of_user[identity.name] >= limits.CONNECTIONS_OF_USER:
+            text = f"you have {limits.CONNECTIONS_OF_USER} connections to databases of this agent"
+            refusal = DeniedError(text, reasons=("too many connections of one user",))
         engine = self._engines.get(database.spec.protocol)
         if engine is None:
             raise NotFoundError(f"protocol {database.spec.protocol!r} is not served here")
         session = DbSession(self._shared, identity, der, database, header.client_addr, refusal)
-        await session.serve(engine, client)
+        self._of_user[identity.name] += 1
+        try:
+            await session.serve(engine, client)
+        finally:
+            self._of_user[identity.name] -= 1
+            if not self._of_user[identity.name]:
+                del self._of_user[identity.name]
 
     def _database(self, route: RouteToDatabase, name: str) -> Database | None:
         """The database that both the connection and the certificate are for: the name in the host name that
