@@ -39,6 +39,7 @@ from pkgs.common.resources.kinds import (
     DatabaseService,
     DatabaseServiceSpec,
     DatabaseSpec,
+    HealthCheckConfig,
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.runtime import paths
@@ -73,7 +74,11 @@ class DbServer:
             process.component_log("databases"),
         )
         self._health = Health(
-            self._registry, self._engines, self._forget_announcement, process.component_log("health")
+            self._registry,
+            self._engines,
+            self._health_configs,
+            self._forget_announcement,
+            process.component_log("health"),
         )
         self._recorder = Recorder(
             paths.upload_dir(process.data_dir, "db"),
@@ -298,6 +303,10 @@ class DbServer:
         if kind == "cert_authority":
             self._forget_context()
 
+    def _health_configs(self) -> list[HealthCheckConfig]:
+        found = self._member.cache.resources("health_check_config")
+        return [config for config in found if isinstance(config, HealthCheckConfig)]
+
     def _databases_changed(self) -> None:
         self._forget_announcement()
         self._reviews.changed("db")  # the labels may be others
@@ -323,7 +332,7 @@ def _why_not(route: RouteToDatabase, name: str) -> str:
 
 async def start(process: Process, engines: Sequence[Engine] | None = None) -> DbServer:
     """Join the cluster and serve; by default every protocol there is."""
-    member = await Member.start(process, SystemRole.DB, watch=(*KINDS_HOST, "db"))
+    member = await Member.start(process, SystemRole.DB, watch=(*KINDS_HOST, "db", "health_check_config"))
     try:
         service = DbServer(process, member, built_in() if engines is None else engines)
         await service.start()

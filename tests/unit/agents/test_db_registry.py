@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pkgs.agents.db import limits
-from pkgs.agents.db.health import _State
+from pkgs.agents.db.health import Plan, _State, plan_for
 from pkgs.agents.db.registry import Registry, address_of
 from pkgs.common.errors import InputError
-from pkgs.common.resources.kinds import CommandLabel, Database, DatabaseSpec
+from pkgs.common.resources.kinds import CommandLabel, Database, DatabaseSpec, HealthCheckConfig
+from pkgs.common.resources.kinds.infrastructure import HealthCheckSpec, HealthMatch
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.role import LabelValues
 from pkgs.common.runtime.config import parse_config
 
 
@@ -126,10 +128,26 @@ def test_health_changes_after_enough_answers() -> None:
     state = _State()
     told: list[Any] = []
     for problem in ("", "", "down", "", "", ""):
-        if state.take(problem):
+        if state.take(problem, Plan()):
             told.append(state.shown.status)
     assert told == ["healthy", "unhealthy", "healthy"]
     assert (limits.HEALTHY_AFTER, limits.UNHEALTHY_AFTER) == (2, 1)
+
+
+def test_a_configuration_of_the_cluster_says_how_health_is_looked_after() -> None:
+    def config(name: str, interval: str = "1m", **match: Any) -> HealthCheckConfig:
+        spec = HealthCheckSpec(match=HealthMatch(**match), interval=interval, unhealthy_threshold=3)
+        return HealthCheckConfig(metadata=Metadata(name=name), spec=spec)
+
+    prod = config("b", db_labels=[LabelValues(name="env", values=["prod"])])
+    dev = config("c", "2m", db_labels_expression='labels["env"] == "dev"')
+    off = config("d", db_labels=[LabelValues(name="env", values=["off"])], disabled=True)
+    broken = config("a", db_labels_expression="labels[")
+    every = [off, dev, prod, broken, config("e")]
+    assert plan_for(database(env="prod"), every) == Plan(60.0, 5.0, 2, 3)
+    assert plan_for(database(env="dev"), every).every_s == 120.0
+    assert plan_for(database(env="off"), every).off
+    assert plan_for(database(env="test"), every) == Plan()
 
 
 @pytest.mark.parametrize(
