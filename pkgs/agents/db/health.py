@@ -19,6 +19,7 @@ from pkgs.common.net.stream import adopt
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Database, HealthCheckConfig, TargetHealth
 from pkgs.common.resources.kinds.infrastructure import HealthMatch
+from pkgs.common.resources.role import Labels
 
 UNKNOWN = TargetHealth(status="unknown")
 
@@ -56,7 +57,7 @@ def plan_for(database: Database, configs: Iterable[HealthCheckConfig]) -> Plan:
 
 
 def _selects(match: HealthMatch, labels: Mapping[str, str]) -> bool:
-    by_labels = {wanted.name: wanted.values for wanted in match.db_labels}
+    by_labels: Labels = {wanted.name: wanted.values for wanted in match.db_labels}
     if by_labels and compile_selector(by_labels, {}).matches(labels):
         return True
     expression = match.db_labels_expression
@@ -121,9 +122,8 @@ class Health:
         while True:
             databases, configs = self._registry.all, list(self._configs())
             self._states = {name: self._states.get(name, _State()) for name in databases}
-            due = [
-                database for name, database in databases.items() if self._states[name].due_at <= loop.time()
-            ]
+            now, states = loop.time(), self._states
+            due = [database for name, database in databases.items() if states[name].due_at <= now]
             changed = await asyncio.gather(
                 *(self._check(database, plan_for(database, configs)) for database in due)
             )
