@@ -29,6 +29,8 @@ class EchoConversation:
         for line in lines:
             if line.startswith(b"\0"):
                 raise ProtocolError("a line begins with NUL")
+            if line == b"a fault of ours":
+                raise IndexError
             facts.append(Statement(line.decode("utf-8", "replace")))
         return Step(onward=bytes(data), facts=facts)
 

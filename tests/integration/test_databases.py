@@ -137,6 +137,10 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
                 return stream
 
             stream = await opened(ann)
+            stream.write(b"a fault of ours\n")
+            assert await line(stream) == "error internal error"
+            assert await line(stream) == ""
+            stream = await opened(ann)
             lock = Lock(
                 metadata=Metadata(name="l"), spec=LockSpec(target=LockTarget(user="ann"), message="gone home")
             )
@@ -161,8 +165,8 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
             await kit.admin.call(PutResource(resource=closed, mode="upsert"))
             assert await line(stream) == "error access is no longer allowed"
             assert stored.resource.name == "late"
-            ends = [event["reason"] for event in await told(kit, "db.session.end", 3)]
-            assert "gone home" in str(ends[0])
+            ends = [event["reason"] for event in await told(kit, "db.session.end", 4)]
+            assert ends[0] == "internal error" and "gone home" in str(ends[1])
 
     run(main)
 

@@ -92,6 +92,10 @@ class DbSession:
                     "detail": problem.detail,
                 },
             )
+        except Exception:
+            # A fault of ours, perhaps over what a peer sent, ends this session and no other.
+            self._note("internal error")
+            log.exception("a database session failed", extra={"database": self._database.name})
         finally:
             self._shared.reviews.discard(self)
             for stream in (client, *self._dialled):

@@ -132,6 +132,10 @@ class Relay:
             self._note([Malformed(bytes(data[: limits.MALFORMED_KEPT]))])
             self._finish(self._conversation.refusal(exc.message), exc)
             return False
+        except Exception as exc:
+            # A fault of ours: nothing that follows could be judged.
+            self._finish(self._conversation.refusal("internal error"), exc)
+            return False
         if step.facts:
             self._note(step.facts)
         taken = way.sink.push(memoryview(step.onward)) if len(step.onward) else True
