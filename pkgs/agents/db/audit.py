@@ -56,6 +56,8 @@ class SessionRecord:
         self._client_addr = client_addr
         self._asked = Asked("")
         self._granted: Granted | None = None
+        self._fixed: dict[str, FieldValue] = {}
+        """Of every event, from the start on."""
         self._strict = False
         self._give_up: Callable[[str], None] = lambda text: None
         self._recording: Recording | None = None
@@ -84,6 +86,7 @@ class SessionRecord:
         """The start is durable when this returns. `strict`: no session without a recording; then `give_up`
         is called when it is lost. Raises UnavailableError."""
         self._asked, self._granted, self._strict, self._give_up = asked, granted, strict, give_up
+        self._fixed = self._parties()
         if self._keeping.recorder.mode != "off":
             self._open_recording()
         self._keeping.unfinished.keep(self.session_id, self._end_event("the service was killed"))
@@ -142,13 +145,14 @@ class SessionRecord:
 
     def _event(self, kind: Kind, index: int, **fields: FieldValue) -> Event:
         keeping = self._keeping
-        everything: dict[str, FieldValue] = {**self._parties(), "sid": self.session_id, **fields}
+        everything: dict[str, FieldValue] = {**(self._fixed or self._parties()), **fields}
         return new_event(kind, cluster_name=keeping.cluster_name, now=keeping.now(), ei=index, **everything)
 
     def _parties(self) -> dict[str, FieldValue]:
         identity, spec, granted = self._identity, self._database.spec, self._granted
         route = identity.route_to_database
         return {
+            "sid": self.session_id,
             "user": identity.name,
             "user_kind": "bot" if identity.bot_name else "human",
             "user_cluster_name": identity.cluster,

@@ -15,15 +15,17 @@ _SIGNALLED = 128
 
 async def run_client(login: Login, held: Held, statement: str) -> int:
     """The client's exit status. The terminal is the client's: an interrupt is for it, and it decides."""
+    # A user that is made on demand has the name of its owner.
+    user = held.user or login.user
     # Looked for before anything is opened.
-    command(held.protocol, 0, held.user, held.database)
+    command(held.protocol, 0, user, held.database)
     port = LocalPort(login, held.service, lambda: held)
     port.open(LOCAL, 0)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGQUIT):
         loop.add_signal_handler(number, _leave_it_to_the_client)
     try:
-        argv = command(held.protocol, port.port, held.user, held.database, statement)
+        argv = command(held.protocol, port.port, user, held.database, statement)
         process = await asyncio.create_subprocess_exec(*argv)
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, process.send_signal, number)

@@ -99,6 +99,7 @@ def _told(login: Login, held: Held, listen: str, port: int, *, tunnel: bool) -> 
             f"  ca={inert(direct.ca)}\n  cert={inert(str(held.cert))}\n  key={inert(str(held.key))}\n"
         )
     if held.protocol in clients.PROGRAMS:
-        words = clients.command(held.protocol, port, held.user, held.database, installed=False)
+        user = held.user or login.user
+        words = clients.command(held.protocol, port, user, held.database, installed=False)
         text += f"\n  {inert(shlex.join(words))}\n"
     return text
