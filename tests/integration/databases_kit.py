@@ -163,8 +163,11 @@ db_service:
 
 
 async def until(condition: Any, what: str, deadline_s: float = 20.0) -> None:
-    """Wait for something to become true on this loop."""
-    async with asyncio.timeout(deadline_s):
-        while not (await condition() if asyncio.iscoroutinefunction(condition) else condition()):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    assert what
+    """Wait for something to become true, on this loop; `condition` may be a coroutine function."""
+    waits = asyncio.iscoroutinefunction(condition)
+    try:
+        async with asyncio.timeout(deadline_s):
+            while not (await condition() if waits else condition()):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not in time: {what}") from None

@@ -7,6 +7,7 @@ import contextlib
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pkgs.common.errors import UnavailableError
@@ -71,8 +72,6 @@ async def header_of(kit: ProxyKit, sni: str, *, asks: bool = False) -> dict[str,
 
 
 def announced(name: str, host_id: str, health: str = "healthy") -> DatabaseServer:
-    import msgspec
-
     server = database_server(name, host_id)
     health_now = TargetHealth(status=health)  # type: ignore[arg-type]
     return msgspec.structs.replace(
