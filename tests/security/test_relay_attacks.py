@@ -40,6 +40,7 @@ from tests.harness.sshd import Authority, Sshd
 from tests.harness.wait import wait_for
 from tests.integration.auth_kit import Host, Kit, auth, event, role, run
 from tests.integration.ssh_kit import HOST_ID, SshNode
+from tests.integration.together_kit import at_terminal, live
 from tests.security.openssh_kit import asking, certificate, proof, server
 
 Ask = Callable[[Any], Awaitable[Any]]
@@ -231,6 +232,13 @@ def test_a40_an_agent_believes_a_certificate_and_not_a_word_that_a_proxy_records
             wait_for(lambda: sid in node.uploads.finished, what="its recording")  # noqa: B023
         node.record("proxy")
         assert relayed.ssh("-o", "SetEnv=TELEPORT_SESSION_RECORDED_AS=../x", *command).stdout == b""
+
+        # An id in use: nobody but such a proxy is told so.
+        with at_terminal(own, "cat"):
+            used = ("-o", f"SetEnv=TELEPORT_SESSION_RECORDED_AS={live(node, 'alice')}")
+            for flags in (used, (*used, "-tt")):
+                assert own.ssh(*flags, *command).stdout.strip()
+                assert relayed.ssh(*flags, *command).stdout == b""
 
         elsewhere = node.user(relayed_to=PROXY_ID, relayed_by=PROXY_ID)
         assert elsewhere.ssh(*named, *command).stdout == b""

@@ -333,8 +333,6 @@ class SshConnection:
         assert self._own is not None and self._beside is not None
         # Who needs company gets nothing but a terminal, which waits for it (attack A30).
         on_terminal = request.pty and request.kind != "subsystem"
-        if any(session.session_id == request.recorded_as for session in self._shared.table.all()):
-            raise ProtocolError("there is a session of that id")
         approved = self._in_company and self._beside.take(request)
         session = await self._sessions.admit(
             client,
@@ -346,6 +344,9 @@ class SshConnection:
         if isinstance(session, Refused):
             asks = self._in_company and request.kind == "subsystem" and session.text == DENIED
             return Refused(text=beside.HOW) if asks else session
+        # Asked once a proxy's word counts for the id: others would learn which ids are in use (attack A40).
+        if any(other.session_id == session.log.session_id for other in self._shared.table.all()):
+            raise ProtocolError("there is a session of that id")
 
         async def begin() -> SessionOpened | Refused:
             opened = await self._sessions.begin(session)
