@@ -20,7 +20,7 @@ from tests.integration.terminal import Terminal
 from tests.integration.together_kit import at_terminal, joining, live, prepare
 
 pytestmark = [
-    pytest.mark.needs("ssh"),
+    pytest.mark.needs("ssh", "ssh-add"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become other users"),
 ]
 LEFT = "You left the session, and it goes on. Come back with: tsh join --mode=peer"
@@ -118,6 +118,28 @@ def test_what_others_order_does_nothing_and_channels_beside_go_on(node: SshNode)
     assert Path(f"/proc/{pids[0]}").exists()
     os.kill(pids[0], signal.SIGKILL)
     wait_for(lambda: not own(node, "cora"), what="the session is over")
+
+
+def test_what_a_left_session_forwards_is_not_waited_for(node: SshNode) -> None:
+    """The client's agent went with the client: who asks for it is told so at once."""
+    node.state.roles["agents"] = role("agents", logins=["root"], forward_agent=True)
+    lena = node.user("lena", roles=("agents",))
+    go, told = lena.folder / "go", lena.folder / "told"
+    with lena.logged_in() as transport:
+        channel = transport.open_session()
+        channel.request_forward_agent(lambda _: None)
+        channel.get_pty()
+        wait = f"until [ -e {go} ]; do sleep 0.05; done"
+        channel.exec_command(f"echo ready.; {wait}; ssh-add -l; echo $? > {told}; exec cat")
+        assert channel.recv(100)
+        detach(node, "lena")
+        wait_for(channel.exit_status_ready, what="the client is let go")
+    (session,) = own(node, "lena")
+    go.touch()
+    wait_for(lambda: told.exists() and told.read_text().strip(), what="an answer about the agent")
+    assert told.read_text().strip() != "0"
+    node.run(session.kill("root", ""))
+    ended(node, "lena")
 
 
 def test_only_so_many_go_on_without_their_owner(node: SshNode, monkeypatch: pytest.MonkeyPatch) -> None:
