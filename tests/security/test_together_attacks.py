@@ -208,15 +208,21 @@ def test_a31_the_owner_can_not_skip_the_wait(node: SshNode) -> None:
             lambda: next(c for c in node.reviews._live if c.client and c.client.login == "root"
                          and c.client.identity.name == "ollie")
         )  # fmt: skip
-        for message in (Output(channel=0, data=b"x"), OpenSession(channel=1, kind="exec", command="id")):
+        messages = (
+            Output(channel=0, data=b"x"),
+            OpenSession(channel=0, kind="shell", pty=True),  # a second one, which nobody would end
+            OpenSession(channel=1, kind="exec", command="id"),
+        )
+        for message in messages:
             answers: list[Any] = []
 
             async def take(answer: Any, into: list[Any] = answers) -> None:
                 into.append(answer)
 
-            if isinstance(message, Output):
+            if message.channel == 0:
                 with pytest.raises(ProtocolError):
                     node.run(one.handle(message, take))
+                live(node, "ollie")
             else:
                 node.run(one.handle(message, take))
                 assert type(answers[0]).__name__ == "Refused"
