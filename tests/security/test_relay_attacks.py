@@ -244,6 +244,23 @@ def test_a40_an_agent_believes_a_certificate_and_not_a_word_that_a_proxy_records
         assert elsewhere.ssh(*named, *command).stdout == b""
 
 
+@pytest.mark.needs("ssh")
+def test_a40_what_a_proxy_records_does_not_go_on_where_it_sees_nothing(tmp_path: Path) -> None:
+    """A session that its owner leaves is over for the proxy."""
+    with SshNode(tmp_path) as node:
+        node.record("proxy")
+        relayed = node.user(relayed_to=HOST_ID, relayed_by=PROXY_ID)
+        with at_terminal(relayed, "echo up; cat", TELEPORT_SESSION_RECORDED_AS=RECORDED_AS) as owner:
+            owner.expect("up")
+            session = node.table.find(live(node, "alice"))
+            assert session.session_id == RECORDED_AS
+            node.run(session.detach("alice"))
+            owner.expect("is recorded by the proxy")
+            assert not node.call(lambda: bool(session.detached))
+            owner.type("on")
+            owner.expect("on")
+
+
 @pytest.mark.needs("ssh", "sshd")
 def test_a40_openssh_takes_no_relayed_certificate(tmp_path: Path) -> None:
     users = Authority()
