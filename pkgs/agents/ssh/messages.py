@@ -59,7 +59,7 @@ class OnTerminal(Message, frozen=True, kw_only=True):
 
 
 class OpenForward(Message, frozen=True, kw_only=True):
-    """A channel asks for a TCP connection to somewhere. Answered by a ForwardAnswer, in its own time."""
+    """A channel asks for a TCP connection to somewhere. Answered by a ForwardAnswer."""
 
     channel: int
     host: str
@@ -72,7 +72,6 @@ class OpenForward(Message, frozen=True, kw_only=True):
 class ForwardAnswer(Message, frozen=True, kw_only=True):
     """Which of the addresses may be connected to, or why none."""
 
-    channel: int
     addresses: list[str] = []
     refusal: str = ""
     unreachable: bool = False
@@ -80,11 +79,9 @@ class ForwardAnswer(Message, frozen=True, kw_only=True):
 
 
 class ForwardEnded(Message, frozen=True, kw_only=True):
-    """How a forwarding began or ended; for the audit."""
+    """How a forwarding that was allowed began or ended; for the audit."""
 
     channel: int
-    host: str
-    port: int
     what: Literal["started", "stopped", "failed"]
     error: str = ""
 
