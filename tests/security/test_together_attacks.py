@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pkgs.agents.ssh.together import limits
 from pkgs.agents.ssh.together.messages import GaveUp, JoinSession, Taken, Typed
 from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.api.sessions import PRESENCE_ANSWER_S, PRESENCE_EVERY_S
@@ -272,6 +274,26 @@ def test_a30_a_moderator_who_leaves_is_gone_also_when_that_cannot_be_audited(nod
             finally:
                 node.events.broken = None
         session.end()
+
+
+def test_a30_a_moderator_whose_client_gives_no_sign_of_life_is_gone(
+    node: SshNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream stands: a computer fell asleep."""
+    monkeypatch.setattr(limits, "VISITOR_ALIVE_S", 1.0)
+    with at_terminal(node.user("otto", roles=("held",)), "cat") as owner:
+        owner.expect("Waiting for participants")
+        sid = live(node, "otto")
+        with joining(node.user("nora", roles=("auditor",)), sid, "moderator") as moderator:
+            owner.expect("the session begins")
+            moderator.process.send_signal(signal.SIGSTOP)
+            owner.expect("The session is paused")
+            moderator.process.send_signal(signal.SIGCONT)
+            assert moderator.end() == 255
+        with joining(node.user("nora", roles=("auditor",)), sid, "moderator") as moderator:
+            owner.expect("The session is resumed")
+            moderator.type("t", end="")
+            moderator.end()
 
 
 def test_a14_who_comes_to_need_company_does_not_go_on_alone(node: SshNode) -> None:

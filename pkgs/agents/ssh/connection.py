@@ -23,7 +23,7 @@ from pkgs.agents.ssh.messages import (
 )
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
-from pkgs.agents.ssh.together import beside, visitor
+from pkgs.agents.ssh.together import beside, limits, visitor
 from pkgs.agents.ssh.together.messages import GaveUp, Waiting
 from pkgs.agents.ssh.together.owner import OwnSessions
 from pkgs.agents.ssh.together.table import Table
@@ -151,6 +151,8 @@ class SshConnection:
             self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
             visits=user == JOIN_LOGIN,
+            # Whoever is frozen or cut off does not watch (attack A30).
+            alive_every_s=limits.VISITOR_ALIVE_S if user == JOIN_LOGIN else 0.0,
             login=user,
             user=identity.name,
             cluster=self._gate.cache.cluster_name,

@@ -35,6 +35,8 @@ class Account(Message, frozen=True, kw_only=True):
     """The service is not root: the process stays who it is, and the login must be that user."""
     visits: bool = False
     """Only to join sessions: there is no login, and the process becomes nobody."""
+    alive_every_s: float = 0.0
+    """Ask for signs of life so often, whatever holds for other connections; 0: as for all."""
     idle_timeout_s: float = 0.0
     """End the connection when nothing moved for this long; 0: never."""
     pam_service: str = ""

@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from pkgs.agents.ssh.limits import EXIT_WAIT_S, MOTD_LIMIT
 from pkgs.agents.ssh.messages import (
     Account,
@@ -132,7 +134,7 @@ class Child:
             raise LoginRefused(str(problem), final=True) from None
         self._account = answer
         signal.alarm(0)
-        self.loop.call_soon(lambda: watch_idle(self.loop, self._heard_at, answer.idle_timeout_s, self._idle))
+        self.loop.call_soon(lambda: self._watch(answer))
 
     def open_session(self, channel: Channel) -> Owner:
         if len(self._sessions) >= MAX_SESSIONS:
@@ -289,6 +291,12 @@ class Child:
         self._maybe_exit()
 
     # The loop's thread.
+
+    def _watch(self, account: Account) -> None:
+        watch_idle(self.loop, self._heard_at, account.idle_timeout_s, self._idle)
+        if account.alive_every_s:
+            often = msgspec.structs.replace(self._start, keep_alive_s=account.alive_every_s)
+            watch_alive(self.loop, often, self._connection)
 
     def _told_to_end(self, text: str) -> None:
         told = [session.farewell(text) for session in tuple(self._sessions)]
