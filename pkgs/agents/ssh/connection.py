@@ -173,7 +173,7 @@ class SshConnection:
         if most:
             await self._take_place(identity, user, blob, most)
         if self._shared.host_users is not None:
-            wanted = wanted_of(self._gate.host_user(identity, user, self._source), identity.traits)
+            wanted = wanted_of(self._gate.host_user(identity, self._source), identity.traits)
             await self._holds.take_account(user, wanted)
 
     async def _take_place(self, identity: Identity, login: str, blob: bytes, most: int) -> None:
