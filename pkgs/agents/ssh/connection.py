@@ -23,7 +23,8 @@ from pkgs.agents.ssh.messages import (
 )
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
-from pkgs.agents.ssh.together import beside, limits, visitor
+from pkgs.agents.ssh.together import limits, visitor
+from pkgs.agents.ssh.together.files import beside
 from pkgs.agents.ssh.together.messages import GaveUp, Waiting
 from pkgs.agents.ssh.together.owner import OwnSessions
 from pkgs.agents.ssh.together.table import Table

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from pkgs.agents.ssh.together import limits
-from pkgs.agents.ssh.together.copying import Copying
+from pkgs.agents.ssh.together.files.asking import Copying
 from pkgs.agents.ssh.together.messages import (
     Detach,
     Held,
