@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pkgs.agents.ssh.limits import EXIT_WAIT_S
 from pkgs.agents.ssh.together import limits
 from pkgs.agents.ssh.together.limits import DETACHED_S
 from pkgs.agents.ssh.together.shared import SharedSession
@@ -167,6 +168,8 @@ def test_a14_a_left_session_ends_as_every_session_does(
     monkeypatch.setattr(node, "now", lambda: time.time() + ahead)
     node.state.roles["busy"] = role("busy", logins=["root"], client_idle_timeout="3s")
     people = {name: node.user(name, valid_before=time.time() + 2 * DETACHED_S) for name in ("dora", "edda")}
+    left(node, "jule", node.user("jule"), "cat")
+    left_at = time.monotonic()
     # A lock.
     sid, pid = left(node, "dora", people["dora"], "cat")
     node.lock(user="dora")
@@ -176,10 +179,23 @@ def test_a14_a_left_session_ends_as_every_session_does(
     sid, pid = left(node, "edda", people["edda"], "trap '' HUP; cat")
     node.run(node.table.find(sid).kill("root", "maintenance"))
     gone(pid)
-    # Nobody typed.
-    _, pid = left(node, "fred", node.user("fred", roles=("busy",)), "cat")
+    # Nobody typed; keys of peers count.
+    fred = node.user("fred", roles=("busy",))
+    sid, pid = left(node, "fred", fred, "cat")
+    with joining(fred, sid, "peer") as peer:
+        peer.expect("as peer")
+        began = time.monotonic()
+        while time.monotonic() < began + 4.5:
+            peer.type("x")
+            time.sleep(0.3)  # a person types
+        assert own(node, "fred")
+        peer.type("~.", end="")
+        peer.end()
     gone(pid)
     assert ended(node, "fred", "client.disconnect").fields["reason"] == "the client was idle for 3 seconds"
+    # All else of a connection is waited for no longer than this.
+    wait_for(lambda: time.monotonic() > left_at + EXIT_WAIT_S + 1, what="that time to pass")
+    assert own(node, "jule")
     # Its own time, which counts from when its owner was there last.
     gina = node.user("gina", valid_before=time.time() + 3 * DETACHED_S)
     sid, pid = left(node, "gina", gina, "cat")

@@ -11,6 +11,7 @@ import socket
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import paramiko
 import pytest
@@ -570,6 +571,32 @@ def test_a30_a_moderator_who_is_away_is_not_present(
             read_until(moderator, b"The session is resumed")
         finally:
             visiting.close()
+
+
+def test_a_session_that_was_left_outlives_a_client_who_does_not_come_back(
+    node: ResumableNode, clients: Callable[..., Client]
+) -> None:
+    prepare(node)
+    client = clients(node.port)
+    transport = paramiko.Transport(client.user)
+    transport.start_client(timeout=20)
+    transport.auth_publickey("root", node.user("rosa").key())
+    channels = [transport.open_session(timeout=10) for _ in range(2)]
+    channels[0].get_pty()
+    pids = []
+    for channel in channels:
+        channel.exec_command("echo pid=$$.; exec cat")
+        pids.append(int(read_until(channel, b".").split(b"pid=")[1].split(b".")[0]))
+    session = node.table.find(live(node, "rosa"))
+    node.run(session.detach("rosa"))
+    client.cut()
+    (kept,) = node.desk._kept.values()
+    node.call(lambda: kept.pipe.close("its client did not come back in time"))
+    wait_for(lambda: not Path(f"/proc/{pids[1]}").exists(), what="the session beside it to end")
+    assert not [e for e in node.events.named("client.disconnect") if e.fields["user"] == "rosa"]
+    assert Path(f"/proc/{pids[0]}").exists()
+    node.run(session.kill("root", ""))
+    transport.close()
 
 
 def test_a08_a_token_gives_a_stranger_nothing_but_ciphertext(node: ResumableNode, shell: Shell) -> None:
