@@ -590,7 +590,7 @@ def test_a_session_that_was_left_outlives_a_client_who_does_not_come_back(
     session = node.table.find(live(node, "rosa"))
     node.run(session.detach("rosa"))
     client.cut()
-    (kept,) = node.desk._kept.values()
+    kept = node.desk._kept[desks._key(client.token)]
     node.call(lambda: kept.pipe.close("its client did not come back in time"))
     wait_for(lambda: not Path(f"/proc/{pids[1]}").exists(), what="the session beside it to end")
     assert not [e for e in node.events.named("client.disconnect") if e.fields["user"] == "rosa"]
