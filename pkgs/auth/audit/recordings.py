@@ -243,7 +243,7 @@ class RecordingHandlers:
             while data := await asyncio.to_thread(file.read, limits.RECORDING_CHUNK):
                 if clear := await asyncio.to_thread(decryptor.feed, data):
                     yield RecordingChunk(clear)
-            if rest := _end_of(decryptor):
+            if rest := decryptor.finish():
                 yield RecordingChunk(rest)
 
     def _open(self, sid: str) -> BinaryIO:
@@ -273,13 +273,6 @@ class RecordingHandlers:
             if len(rows) < limits.SEARCH_PAGE:
                 return
             before = (rows[-1].started, rows[-1].session_id)
-
-
-def _end_of(decryptor: Decryptor) -> bytes:
-    try:
-        return decryptor.finish()
-    except TrustError as problem:
-        raise UnavailableError(problem.message, detail=problem.detail, hint=problem.hint) from None
 
 
 def _check_meta(meta: SessionMeta | None, sid: str, host_id: str) -> None:
