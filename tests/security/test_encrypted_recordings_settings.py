@@ -14,11 +14,12 @@ from pkgs.common.api.resources import GetResource, PutResource
 from pkgs.common.errors import AccessError, InputError, UnavailableError
 from pkgs.common.recording import frame
 from pkgs.common.resources.kinds import RecordingConfig, RecordingKeys
+from pkgs.common.resources.registry import SINGLETONS
 from pkgs.common.rpc.client import RpcClient
 from tests.harness.wait import until
 from tests.integration.auth_kit import auth, downloaded, recordings, run, session
 from tests.integration.test_auth_kept_recordings import recording
-from tests.security.test_encrypted_recordings import settings
+from tests.security.test_encrypted_recordings import NAME, settings
 
 
 async def private_keys(admin: RpcClient) -> RecordingKeys:
@@ -101,5 +102,33 @@ def test_what_a_crash_left_in_the_clear_is_encrypted_at_the_next_start(short_tmp
             assert list(store.iterdir()) == [kept]
             assert kept.read_bytes().startswith(frame.header(frame.ENCRYPTED_VERSION))
             assert await downloaded(kit.admin, sid) == plain
+
+    run(main)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_an_earlier_version_stored_with_an_end_goes_on_without_it(short_tmp: Path, gone: bool) -> None:
+    """Or, when it is gone already, with the defaults: the Auth Service starts."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await kit.admin.call(PutResource(resource=settings(), mode="upsert"))
+            keys = await private_keys(kit.admin)
+            store = kit.service.store
+            soon = datetime.fromtimestamp(int(kit.clock.now()) + 3600, UTC)
+            for kind in ("session_recording_config", "recording_encryption"):
+                resource = store.must(kind, SINGLETONS[kind])
+                metadata = msgspec.structs.replace(resource.metadata, expires=soon)
+                await store.put(msgspec.structs.replace(resource, metadata=metadata))
+            if gone:
+                await store.delete("session_recording_config", NAME.name)
+        async with auth(short_tmp) as kit:
+            kit.clock.ahead += 7200
+            assert (await private_keys(kit.admin)).spec == keys.spec
+            config = kit.service.store.must("session_recording_config", NAME.name)
+            assert isinstance(config, RecordingConfig)
+            told = [key.public_key for key in config.status.encryption_keys]
+            assert told == [keys.spec.keys[0].public_key]
+            assert bool(config.recipients) != gone
 
     run(main)
