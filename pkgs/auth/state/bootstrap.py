@@ -85,8 +85,8 @@ def _new_authorities(cluster: str, now: float) -> list[CertAuthority]:
 
 
 async def keep_settings(store: Store) -> None:
-    """What may have no end goes on without the one that an earlier version let it have; settings that are gone
-    have their defaults."""
+    """What may have no end goes on without the one that an earlier version let it have; settings that are
+    gone have their defaults."""
     for kind in EVERLASTING:
         found = store.get(kind, SINGLETONS[kind])
         if found is None:
