@@ -180,7 +180,7 @@ class AuthService:
             audit=AuditHandlers(log, permissions, self.cluster_name, self._now),
             recordings=recordings,
             searching=SearchHandlers(log, self.screens, recordings, journal),
-            encryption=EncryptionHandlers(store, permissions, journal),
+            encryption=EncryptionHandlers(store, permissions, journal, recordings.needing),
             keeping=Keeping(store, log, recordings, permissions, journal, self._now),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),
