@@ -255,6 +255,21 @@ def test_a40_a_session_that_a_proxy_records_does_not_go_on_without_it(tmp_path: 
         wait_for(lambda: not node.call(node.table.all), what="the session to be over")
 
 
+@pytest.mark.needs("ssh")
+def test_a40_a_locked_proxy_passes_nobody_on(tmp_path: Path) -> None:
+    """Not with the certificates that it still holds, and what it passes on already ends (attack A14)."""
+    with SshNode(tmp_path) as node:
+        prepare(node)
+        node.record("proxy")
+        relayed, own = node.user(relayed_to=HOST_ID, relayed_by=PROXY_ID), node.user()
+        with at_terminal(relayed, "echo here; cat", TELEPORT_SESSION_RECORDED_AS=RECORDED_AS) as terminal:
+            terminal.expect("here")
+            node.lock(server_id=PROXY_ID)
+            assert terminal.end() != 0
+        assert relayed.ssh("echo in").stdout == b""
+        assert own.ssh("echo in").stdout == b"in\n"
+
+
 @pytest.mark.needs("ssh", "sshd")
 def test_a40_openssh_takes_no_relayed_certificate(tmp_path: Path) -> None:
     users = Authority()
