@@ -189,6 +189,30 @@ def test_in_the_background(made: TshNode, client: str, server: int) -> None:  # 
 
 
 @both
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 0), (signal.SIGHUP, 255), (signal.SIGINT, 255), (signal.SIGQUIT, 255)],
+)
+def test_a_signal_ends_what_only_forwards(
+    made: TshNode, client: str, number: signal.Signals, status: int
+) -> None:
+    here = free_port()
+    with made.started(client, flags=("-N", "-L", f"127.0.0.1:{here}:127.0.0.1:1")) as process:
+        wait_until(lambda: answers(here), "it listens")
+        process.send_signal(number)
+        if client == OPENSSH:
+            # It may sleep over the first one; see `harness/clients`.
+            wait_until(lambda: process.poll() is not None or process.send_signal(number), "it ends")
+        assert process.wait(20) == status
+        assert process.stderr is not None and b"lost" not in process.stderr.read()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@both
 def test_own_messages_go_to_a_file_or_nowhere(made: TshNode, client: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     done = made.run(client, "true", flags=("-v", "-E", str(log)))

@@ -23,7 +23,7 @@ from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.output.sanitize import inert, inert_lines
 from pkgs.common.ssh.client.connection import Connection
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 def run(login: Login, target: Target, settings: Settings) -> int:
@@ -108,6 +108,7 @@ class _Client:
         self.loop = Loop()
         self._farewell = ""
         self._lost = False
+        self._ended_by: signal.Signals | None = None
         self._session: Session | None = None
         self._connection: Connection = log_in(
             login, target, link.sock, deadline_s=settings.connect_s, ended=self._hear_end
@@ -126,7 +127,7 @@ class _Client:
         """The exit status. Raises AccessError when a port that must be forwarded is not."""
         with contextlib.ExitStack() as stack:
             for number in _ENDING:
-                self._heed(stack, number, self.loop.stop)
+                self._heed(stack, number, partial(self._end_by, number))
             self._forward()
             if self._settings.alive_interval_s:
                 self.loop.after(self._settings.alive_interval_s, self._ask_alive)
@@ -155,8 +156,16 @@ class _Client:
         self._ports.close()
         self.loop.run(until=lambda: self._lost or not (self._ports.relays or self._incoming.relays))
 
+    def _end_by(self, number: signal.Signals) -> None:
+        self._ended_by = number
+        self.loop.stop()
+
     def _outcome(self) -> int:
         session = self._session
+        if self._ended_by is not None:
+            self._voice.detail(f"ended by {self._ended_by.name}")
+            # As with OpenSSH: where nothing runs, that is how it is meant to end.
+            return 0 if session is None and self._ended_by == signal.SIGTERM else FAILED
         if session is not None and session.told:
             return session.status
         if session is not None and session.refusal and not self._farewell:
