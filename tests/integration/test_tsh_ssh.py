@@ -224,6 +224,23 @@ def test_own_messages_go_to_a_file_or_nowhere(made: TshNode, client: str, tmp_pa
 # The own client only.
 
 
+def test_it_goes_on_though_nobody_reads_what_it_says(made: TshNode) -> None:
+    here = free_port()
+    command = "head -c 3000000 /dev/zero >&2; exit 7"
+    with made.started(OWN, command, flags=("-L", f"127.0.0.1:{here}:127.0.0.1:1")) as process:
+        assert process.stderr is not None
+        waiting = process.stderr.fileno()
+        wait_until(lambda: readable(waiting) >= 64 * 1024, "its standard error takes no more")
+        assert ask(here, b"refused, which is told") == b""
+        assert len(process.stderr.read()) >= 3_000_000
+        assert process.wait(20) == 7
+
+
+def readable(fd: int) -> int:
+    size: int = struct.unpack("i", ioctl(fd, termios.FIONREAD, b"\0" * 4))[0]
+    return size
+
+
 @pytest.mark.parametrize(
     ("flags", "word"),
     [

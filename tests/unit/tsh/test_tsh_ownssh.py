@@ -247,7 +247,7 @@ def test_a_port_that_somebody_else_has_in_one_family_is_not_ours(taken: str) -> 
 def test_the_escape_is_heard_though_the_server_takes_no_keys() -> None:
     loop = Loop()
     reader, writer = os.pipe()
-    session = Session(loop, settings("-t"), tty=True, over=lambda: None)
+    session = Session(loop, settings("-t"), tty=True, tell=lambda text: None)
     session._source = reader
     loop.add(session)
     try:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from pkgs.clients.tsh.connections.splice import nonblocking
+from pkgs.clients.tsh.connections.splice import nonblocking, say
 from pkgs.clients.tsh.ownssh import terminal
 from pkgs.clients.tsh.ownssh.forwards import REMOTE
 from pkgs.clients.tsh.ownssh.incoming import Incoming
@@ -61,10 +61,9 @@ class _Voice:
 
     def __init__(self, settings: Settings) -> None:
         self._talk = settings.talk
-        self._file = None
+        self._sink = 2
         if settings.log_file:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._file = os.fdopen(os.open(settings.log_file, flags, 0o600), "w", errors="backslashreplace")
+            self._sink = os.open(settings.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def detail(self, text: str) -> None:
         if self._talk >= VERBOSE:
@@ -80,14 +79,12 @@ class _Voice:
             self._write(f"ERROR: {inert_lines(str(problem))}{why}")
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._sink != 2:
+            os.close(self._sink)
 
     def _write(self, line: str) -> None:
-        out = self._file or sys.stderr
         # The terminal may be raw.
-        out.write(f"\r{line}\r\n" if out.isatty() else f"{line}\n")
-        out.flush()
+        say(f"\r{line}\r\n" if os.isatty(self._sink) else f"{line}\n", self._sink)
 
 
 class _Client:
@@ -141,7 +138,7 @@ class _Client:
     def _serve(self, stack: contextlib.ExitStack) -> None:
         at_terminal = terminal.is_terminal(0)
         tty = self._settings.wants_tty(at_terminal=at_terminal)
-        session = self._session = Session(self.loop, self._settings, tty=tty, over=lambda: None)
+        session = self._session = Session(self.loop, self._settings, tty=tty, tell=self._voice.tell)
         session.on_begun = self._begun
         if not self._settings.background:
             # Not in the background, where whoever started us goes on using them.
