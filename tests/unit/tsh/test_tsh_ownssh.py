@@ -46,7 +46,20 @@ def test_a_forwarded_port(kind: str, text: str, forward: Forward) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "80", "80:db", "0:db:22", "80:db:0", "80:db:65536", "80::22", "/a:b:1", "x:y:z", "[::1:8:d:2"],
+    [
+        "",
+        "80",
+        "80:db",
+        "0:db:22",
+        "80:db:0",
+        "80:db:65536",
+        "80::22",
+        "/a:b:1",
+        "x:y:z",
+        "[::1:8:d:2",
+        "..:80:db:22",
+        f"80:{'a' * 64}:22",
+    ],
 )
 def test_what_is_no_local_port(text: str) -> None:
     with pytest.raises(InputError):
@@ -163,7 +176,10 @@ def test_options_beside_flags() -> None:
     assert settings("-L", "80:db:22", "-o", "ClearAllForwardings=yes").forwards == []
 
 
-@pytest.mark.parametrize("option", ["Ciphers=none", "ControlPath=/x", "ForwardX11=yes", "ConnectTimeout=x"])
+@pytest.mark.parametrize(
+    "option",
+    ["Ciphers=none", "ControlPath=/x", "ForwardX11=yes", "ConnectTimeout=x", "SetEnv='A=1", "EscapeChar=^é"],
+)
 def test_an_option_it_does_not_know_is_refused_by_name(option: str) -> None:
     with pytest.raises(InputError, match=option.partition("=")[0]):
         settings("-o", option)
