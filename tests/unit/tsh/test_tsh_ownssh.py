@@ -243,6 +243,28 @@ def test_a66_a_server_opens_only_what_it_was_asked_for(monkeypatch: pytest.Monke
     loop.close()
 
 
+def test_a_remote_port_leads_to_the_address_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` is often two addresses, with a program behind one of them."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        port = there.getsockname()[1]
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        server, loop = Server(listens=True), Loop()
+        incoming = Incoming(loop, cast(Connection, server), agent=False)
+        incoming.listen(Forward(REMOTE, None, 8022, "both", port), everywhere=False)
+        relay = server.decide(
+            "forwarded-tcpip", Reader(string("localhost") + uint32(8022) + string("127.0.0.1") + uint32(1))
+        )
+        relay.on_opened()
+        loop.run(until=lambda: relay.finished or not relay._connecting)
+        assert not relay.finished
+        there.accept()[0].close()
+        relay.hang_up()
+        loop.close()
+
+
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
 def test_a_port_that_somebody_else_has_in_one_family_is_not_ours(taken: str) -> None:
     family = socket.AF_INET6 if ":" in taken else socket.AF_INET
