@@ -39,7 +39,7 @@ def _only_one(client: BlockingClient, user: str) -> str:
         if session.host_user == user and not session.detached
     ]
     if not found:
-        raise NotFoundError("you are in no session on a terminal")
+        raise NotFoundError("you are in no session on a terminal", hint="'tsh ssh' opens one")
     if len(found) > 1:
         raise InputError(f"you are in {len(found)} sessions", hint="name one: 'tsh sessions ls' lists them")
     return found[0]
