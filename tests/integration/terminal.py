@@ -18,6 +18,7 @@ class Terminal:
     def __init__(self, argv: list[str], env: dict[str, str]) -> None:
         self.fd, slave = pty.openpty()
         self.raw = b""
+        self._expected = 0
         self.process = subprocess.Popen(
             argv,
             env=env,
@@ -42,7 +43,15 @@ class Terminal:
         return self.shown
 
     def expect(self, text: str, deadline_s: float = 20) -> None:
-        self._wait(lambda: text in self._read(), f"{text!r}", deadline_s)
+        """The program shows this, after what was expected before."""
+
+        def found() -> bool:
+            at = self._read().find(text, self._expected)
+            if at >= 0:
+                self._expected = at + len(text)
+            return at >= 0
+
+        self._wait(found, f"{text!r}", deadline_s)
 
     def _wait(self, condition: Callable[[], bool], what: str, deadline_s: float = 20) -> None:
         try:
