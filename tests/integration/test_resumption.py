@@ -168,6 +168,7 @@ def test_a30_a_moderator_who_is_away_is_not_present(node: ResumableNode, clients
             read_until(owner, b"the session begins")
             client.cut()
             read_until(owner, b"The session is paused")
+            assert not client.resume("127.0.0.2"), "what a visitor sees was decided for one address"
             assert client.resume()
             read_until(owner, b"The session is resumed")
             read_until(moderator, b"The session is resumed")
