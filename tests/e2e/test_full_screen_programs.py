@@ -48,7 +48,8 @@ class Screens:
 
 @pytest.fixture
 def screens(alice: Person) -> Iterator[Screens]:
-    made = Screens(f"tp-{os.getpid()}-full", {**alice.env, "TERM": "xterm-256color"})
+    env = {**alice.env, "TERM": "xterm-256color", "TMUX_TMPDIR": str(alice.home)}
+    made = Screens(f"tp-{os.getpid()}-full", env)
     try:
         yield made
     finally:
