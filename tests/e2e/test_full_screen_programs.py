@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,8 @@ class Screens:
 @pytest.fixture
 def screens(alice: Person) -> Iterator[Screens]:
     env = {**alice.env, "TERM": "xterm-256color", "TMUX_TMPDIR": str(alice.home)}
-    made = Screens(f"tp-{os.getpid()}-full", env)
+    # A name for each test: the server of the one before may still be there, ending.
+    made = Screens(f"full-{uuid.uuid4().hex[:8]}", env)
     try:
         yield made
     finally:
