@@ -42,16 +42,18 @@ class Terminal:
             return self.shown
         return self.shown
 
-    def expect(self, text: str, deadline_s: float = 20) -> None:
-        """The program shows this, after what was expected before."""
+    def expect(self, *texts: str, deadline_s: float = 20) -> None:
+        """The program shows these, in any order, after what was expected before."""
 
         def found() -> bool:
-            at = self._read().find(text, self._expected)
-            if at >= 0:
-                self._expected = at + len(text)
-            return at >= 0
+            shown = self._read()
+            places = [shown.find(text, self._expected) for text in texts]
+            if min(places) < 0:
+                return False
+            self._expected = max(at + len(text) for at, text in zip(places, texts, strict=True))
+            return True
 
-        self._wait(found, f"{text!r}", deadline_s)
+        self._wait(found, " and ".join(map(repr, texts)), deadline_s)
 
     def _wait(self, condition: Callable[[], bool], what: str, deadline_s: float = 20) -> None:
         try:
