@@ -153,6 +153,17 @@ def rotating(wanted: bool, request: Any) -> Made:
     return make
 
 
+async def rotated(w: World, _: Peer) -> Any:
+    """To drop a key that was rotated out."""
+    state = await w.kit.admin.call(encryption.GetRecordingEncryption())
+    if all(key.state != "rotated" for key in state.keys):
+        if not state.rotating:
+            await w.kit.admin.call(encryption.RotateRecordingKeys())
+        state = await w.kit.admin.call(encryption.CompleteRecordingRotation())
+    old = next(key for key in state.keys if key.state == "rotated")
+    return encryption.ForgetRecordingKey(public_key=old.public_key)
+
+
 async def killing(w: World, _: Peer) -> Any:
     """A session on an agent that listens for orders."""
     node = next(peer for peer in w.peers if peer.kind == NODE)

@@ -253,6 +253,7 @@ ROWS: list[Row] = [
     Row("RotateRecordingKeys", asked.rotating(False, encryption.RotateRecordingKeys()), BY_RULE),
     Row("RollBackRecordingRotation", asked.rotating(True, encryption.RollBackRecordingRotation()), BY_RULE),
     Row("CompleteRecordingRotation", asked.rotating(True, encryption.CompleteRecordingRotation()), BY_RULE),
+    Row("ForgetRecordingKey", asked.rotated, ADMIN),
     row(sessions.ReportSessions(sessions=[]), frozenset({NODE})),
     row(sessions.SessionOrders(), frozenset({NODE})),
     row(sessions.ListSessions(), USERS | ADMIN),
