@@ -305,3 +305,10 @@ def write_some(sink: int, data: memoryview) -> int:
         return os.write(sink, data)
     except BlockingIOError:
         return 0
+
+
+def say(text: str, sink: int = 2) -> None:
+    """A message on a descriptor that may be non-blocking. What nobody takes now is not said: connections must
+    not stop for it."""
+    with contextlib.suppress(OSError):
+        os.write(sink, text.encode(errors="backslashreplace"))

@@ -110,7 +110,8 @@ def run(args: Parsed) -> int:
     login = current_or_relogin(args)
     host = there.server(login) if args.words else _picked(login)
     user = openssh.check_login(user or default_login(login, args))
-    warn_of_login(login, user)
+    if not args.on("quiet"):
+        warn_of_login(login, user)
     words = _words(args)
     parallel = args.whole("parallel", least=1)
     if parallel > MAX_PARALLEL:
