@@ -313,6 +313,14 @@ def test_a03_a66_the_wrong_server_and_a_hostile_one_get_nobody_in(world: Agentle
     assert world.alice.tsh("ssh", f"{OS_USER}@{NAME}", "echo in").out == "in\n"
 
 
+def test_a21_only_sftp_is_passed_on_of_subsystems(world: Agentless) -> None:
+    """Whatever else the server may have is neither audited nor decided about by name."""
+    refused = world.alice.ssh("-s", f"{OS_USER}@{NAME}.demo", "netconf")
+    assert refused.code != 0 and refused.out == ""
+    assert "that subsystem is not served" in refused.err
+    world.cluster.wait_event("session.rejected", user="alice", reason="that subsystem is not served")
+
+
 def test_a21_the_server_cannot_be_reached_past_the_proxy(world: Agentless) -> None:
     """Her own certificate is of another authority than the one that the server trusts."""
     home = world.alice.home / ".tsh"

@@ -173,6 +173,7 @@ def test_the_agent_is_there_when_it_is_asked_for(made: TshNode, client: str, age
     assert made.run(client, "echo -$SSH_AUTH_SOCK-", env=sock).stdout == b"--\n"
 
 
+@pytest.mark.needs("ss")
 @both
 def test_in_the_background(made: TshNode, client: str, server: int) -> None:  # noqa: F811
     give(made.node, to("127.0.0.1", server))

@@ -36,6 +36,7 @@ EVERYTHING = (
 )
 """Roles with every power that a role can give."""
 HOSTS = {role: f"host {role.value}" for role in SystemRole}
+NODE, PROXY = HOSTS[SystemRole.NODE], HOSTS[SystemRole.PROXY]
 
 
 @dataclass
