@@ -8,7 +8,7 @@ from typing import Any
 from paramiko import packet
 from paramiko.ssh_exception import SSHException
 
-from pkgs.common.ssh.limits import MAX_BANNER_LINE, MAX_PACKET
+from pkgs.common.ssh.limits import MAX_BANNER_LINE, MAX_PACKET, READ_AHEAD
 
 # The library's type stubs leave out what this room builds on.
 _Base: Any = packet.Packetizer
@@ -28,16 +28,35 @@ class RawMessage:
 
 
 class BoundedPacketizer(_Base):
-    """Bounds what a peer may announce before a byte of it is stored (attack A54)."""
+    """Bounds what a peer may announce before a byte of it is stored (attack A54).
+
+    Reads ahead: small packets are answered one by one, and each system call is a good part of their cost.
+    """
 
     _Packetizer__iv_out: bytes
     _Packetizer__sequence_number_out: int
+    _ready = memoryview(b"")
+    """What was read ahead."""
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:
         if not 0 <= n <= MAX_PACKET:
             raise SSHException("packet length is out of bounds")
-        out: bytes = super().read_all(n, check_rekey)
+        while len(self._ready) < n:
+            got = self._receive(max(n - len(self._ready), READ_AHEAD))
+            self._ready = memoryview(bytes(self._ready) + got)
+        out, self._ready = bytes(self._ready[:n]), self._ready[n:]
         return out
+
+    def _receive(self, most: int) -> bytes:
+        try:
+            got: bytes = self._Packetizer__socket.recv(most)
+        except OSError:
+            if self._Packetizer__closed:
+                raise EOFError from None
+            raise
+        if not got:
+            raise EOFError
+        return got
 
     def readline(self, timeout: float) -> str:
         buffer = b""
@@ -46,11 +65,14 @@ class BoundedPacketizer(_Base):
                 raise SSHException("banner line is too long")
             buffer += self._read_timeout(timeout)
         line, _, rest = buffer.partition(b"\n")
-        self._Packetizer__remainder = rest
+        self._ready = memoryview(rest)
         return line.rstrip(b"\r").decode("ascii", "replace")
 
     def start_handshake(self, timeout: float) -> None:
-        """The whole login has one deadline, kept by the process; no timer thread."""
+        """The whole login has one deadline, kept by the process; no timer thread. From here on, after the
+        banners, reading and writing wait until `abort` wakes them: with a timeout of the socket each would
+        cost a system call more."""
+        self._Packetizer__socket.settimeout(None)
 
     def send_data(self, head: bytes, data: bytes) -> None:
         """One packet of a header and bulk data, as `send_message` would send it, with a third of the copies.
