@@ -158,6 +158,10 @@ class Stream:
                     self._read_closed = True
                     break
                 count += got  # type: ignore[operator]
+                if not self._inbound.pending and not self._tls.pending():
+                    # The usual end; to be told of it by an exception costs more than a small record.
+                    self._undecrypted = False
+                    break
         except ssl.SSLWantReadError:
             self._undecrypted = False
             if not count:
