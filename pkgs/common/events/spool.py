@@ -272,7 +272,9 @@ class SpoolEmitter:
     async def _deliver_loop(self) -> None:
         while True:
             self._written.clear()
-            events, places = self._latest_batch() or await asyncio.to_thread(self._read_batch)
+            events, places = self._latest_batch()
+            if not events:
+                events, places = await asyncio.to_thread(self._read_batch)
             if not events:
                 await self._written.wait()
                 continue
@@ -302,12 +304,12 @@ class SpoolEmitter:
         self._pending -= len(events)
         self._note_level()
 
-    def _latest_batch(self) -> tuple[list[Event], list[_Place]] | None:
+    def _latest_batch(self) -> tuple[list[Event], list[_Place]]:
         """The next events, if they are in memory."""
-        if not self._latest or self._latest[0].start != self._cursor:
-            return None
         events: list[Event] = []
         places: list[_Place] = []
+        if not self._latest or self._latest[0].start != self._cursor:
+            return events, places
         for each in self._latest:
             if each.end.segment != self._cursor.segment or len(events) >= limits.SPOOL_BATCH:
                 break

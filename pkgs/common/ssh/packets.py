@@ -37,7 +37,11 @@ class BoundedPacketizer(_Base):
     """
 
     _Packetizer__iv_out: bytes
+    _Packetizer__iv_in: bytes
     _Packetizer__sequence_number_out: int
+    _Packetizer__sequence_number_in: int
+    _Packetizer__received_bytes_overflow: int
+    _Packetizer__received_packets_overflow: int
     _ready = memoryview(b"")
     """What was read ahead."""
 
