@@ -73,6 +73,7 @@ def test_a_command_runs_and_is_recorded_and_audited(world: Agentless) -> None:
     assert "out\n" in done.err
     start = world.cluster.wait_event("session.start", server_hostname=NAME)
     assert start["user"] == "alice" and start["login"] == OS_USER
+    assert start["session_recording"] == "proxy"
     world.cluster.wait_event("exec", sid=start["sid"], exitCode="5")
     world.cluster.wait_event("session.end", sid=start["sid"])
     world.cluster.wait_event("session.upload", sid=start["sid"])

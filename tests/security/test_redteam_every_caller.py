@@ -226,6 +226,17 @@ def rotating(wanted: bool, request: Any) -> Made:
     return make
 
 
+async def rotated(w: World, _: Peer) -> Any:
+    """To drop a key that was rotated out."""
+    state = await w.kit.admin.call(encryption.GetRecordingEncryption())
+    if all(key.state != "rotated" for key in state.keys):
+        if not state.rotating:
+            await w.kit.admin.call(encryption.RotateRecordingKeys())
+        state = await w.kit.admin.call(encryption.CompleteRecordingRotation())
+    old = next(key for key in state.keys if key.state == "rotated")
+    return encryption.ForgetRecordingKey(public_key=old.public_key)
+
+
 async def killing(w: World, _: Peer) -> Any:
     """A session on an agent that listens for orders."""
     node = next(peer for peer in w.peers if peer.kind == NODE)
@@ -454,6 +465,7 @@ ROWS: list[Row] = [
     Row("RotateRecordingKeys", rotating(False, encryption.RotateRecordingKeys()), BY_RULE),
     Row("RollBackRecordingRotation", rotating(True, encryption.RollBackRecordingRotation()), BY_RULE),
     Row("CompleteRecordingRotation", rotating(True, encryption.CompleteRecordingRotation()), BY_RULE),
+    Row("ForgetRecordingKey", rotated, ADMIN),
     row(sessions.ReportSessions(sessions=[]), frozenset({NODE})),
     row(sessions.SessionOrders(), frozenset({NODE})),
     row(sessions.ListSessions(), USERS | ADMIN),
