@@ -158,6 +158,10 @@ class Stream:
                     self._read_closed = True
                     break
                 count += got  # type: ignore[operator]
+                if not self._inbound.pending and not self._tls.pending():
+                    # The usual end; to be told of it by an exception costs more than a small record.
+                    self._undecrypted = False
+                    break
         except ssl.SSLWantReadError:
             self._undecrypted = False
             if not count:
@@ -175,22 +179,21 @@ class Stream:
 
     def push(self, data: memoryview | bytes) -> bool:
         """Send, or keep what the kernel does not take. True when nothing is left unsent."""
-        if self._tls is None:
-            if self._unsent is not None:
-                self._keep(bytes(data))
-                return self.flush()
-            try:
-                sent = self._sock.send(data)
-            except _WOULD_BLOCK:
-                sent = 0
-            if sent == len(data):
-                return True
-            self._unsent = memoryview(bytes(data[sent:]))
-            return False
-        if len(data):
-            self._tls.write(data)
-        self._collect()
-        return self.flush()
+        if self._tls is not None:
+            if len(data):
+                self._tls.write(data)
+            data = self._outbound.read()
+        if self._unsent is not None:
+            self._keep(bytes(data))
+            return self.flush()
+        try:
+            sent = self._sock.send(data)
+        except _WOULD_BLOCK:
+            sent = 0
+        if sent == len(data):
+            return True
+        self._unsent = memoryview(bytes(data[sent:]))
+        return False
 
     def _collect(self) -> None:
         if self._outbound.pending:

@@ -268,6 +268,9 @@ class TlsStream:
                     self._ended = True
                     break
                 count += got  # type: ignore[operator]
+                if not self._inbound.pending and not self._tls.pending():
+                    # The usual end; to be told of it by an exception costs more than a small record.
+                    break
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
