@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -27,6 +28,11 @@ hypothesis.settings.load_profile("ours")
 
 FUZZ_S = float(os.environ.get("FUZZ_SECONDS", "0"))
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def pytest_configure() -> None:
+    """A run that is told to end (`timeout`, a cancelled job) ends what it started, as one does at Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -267,6 +267,7 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(encryption.RotateRecordingKeys, handlers.encryption.rotate, PEOPLE)
     add(encryption.CompleteRecordingRotation, handlers.encryption.complete, PEOPLE)
     add(encryption.RollBackRecordingRotation, handlers.encryption.roll_back, PEOPLE)
+    add(encryption.ForgetRecordingKey, handlers.encryption.forget, PEOPLE)
 
     add(sessions.ReportSessions, handlers.sessions.report, Callers.NODE)
     add(sessions.SessionOrders, handlers.sessions.orders, Callers.NODE)

@@ -61,7 +61,7 @@ from pkgs.auth.sessions.calls import SessionHandlers
 from pkgs.auth.sessions.door import Door
 from pkgs.auth.sessions.presence import PresenceHandlers
 from pkgs.auth.sessions.trackers import Trackers
-from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, static_tokens
+from pkgs.auth.state.bootstrap import apply_settings, ensure_cluster, keep_settings, static_tokens
 from pkgs.auth.state.presets import top_up_presets
 from pkgs.auth.state.store import Store
 from pkgs.auth.status import StatusHandlers
@@ -126,6 +126,7 @@ class AuthService:
         cluster = await ensure_cluster(self.store, self.backend, auth.cluster_name)
         self.cluster_name = cluster.spec.cluster_name
         await top_up_presets(self.store, self.backend)
+        await keep_settings(self.store)
         await apply_settings(self.store, auth)
         self.authorities = Authorities(self.store, self.cluster_name)
         self._closers.append(self.authorities.close)
@@ -180,7 +181,7 @@ class AuthService:
             audit=AuditHandlers(log, permissions, self.cluster_name, self._now),
             recordings=recordings,
             searching=SearchHandlers(log, self.screens, recordings, journal),
-            encryption=EncryptionHandlers(store, permissions, journal),
+            encryption=EncryptionHandlers(store, permissions, journal, recordings.needing),
             keeping=Keeping(store, log, recordings, permissions, journal, self._now),
             status=StatusHandlers(authorities, permissions),
             explaining=ExplainHandlers(store, permissions, self.cluster_name),

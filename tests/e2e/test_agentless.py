@@ -73,6 +73,7 @@ def test_a_command_runs_and_is_recorded_and_audited(world: Agentless) -> None:
     assert "out\n" in done.err
     start = world.cluster.wait_event("session.start", server_hostname=NAME)
     assert start["user"] == "alice" and start["login"] == OS_USER
+    assert start["session_recording"] == "proxy"
     world.cluster.wait_event("exec", sid=start["sid"], exitCode="5")
     world.cluster.wait_event("session.end", sid=start["sid"])
     world.cluster.wait_event("session.upload", sid=start["sid"])
@@ -310,6 +311,14 @@ def test_a03_a66_the_wrong_server_and_a_hostile_one_get_nobody_in(world: Agentle
         thread.join(20)
         assert not thread.is_alive()
     assert world.alice.tsh("ssh", f"{OS_USER}@{NAME}", "echo in").out == "in\n"
+
+
+def test_a21_only_sftp_is_passed_on_of_subsystems(world: Agentless) -> None:
+    """Whatever else the server may have is neither audited nor decided about by name."""
+    refused = world.alice.ssh("-s", f"{OS_USER}@{NAME}.demo", "netconf")
+    assert refused.code != 0 and refused.out == ""
+    assert "that subsystem is not served" in refused.err
+    world.cluster.wait_event("session.rejected", user="alice", reason="that subsystem is not served")
 
 
 def test_a21_the_server_cannot_be_reached_past_the_proxy(world: Agentless) -> None:

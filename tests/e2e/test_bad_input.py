@@ -205,7 +205,7 @@ def test_a_stale_revision_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     editor.chmod(0o755)
     done = run(
         BIN / "tctl", "-c", cluster.config, "edit", "role/auditor",
-        env={**cluster.env, "TELEPORT_EDITOR": str(editor)},
+        env={**cluster.env, "TELEPORT_EDITOR": str(editor), "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert done.code == 1
     assert "changed" in done.err or "revision" in done.err

@@ -61,6 +61,16 @@ def shell(config: Path) -> str:
     return f"ssh -F {config}"
 
 
+def summed(cluster: Cluster, **fields: str) -> list[str]:
+    """Lines of the summaries of transfers that have come so far; those of earlier tests are among them."""
+    return [
+        line
+        for event in cluster.events("sftp_summary")
+        if all(event.get(key) == value for key, value in fields.items())
+        for line in event["file_transfer_stats"]
+    ]
+
+
 @pytest.mark.parametrize("protocol", ["-s", "-O"])
 def test_scp_copies_a_tree_with_times_and_modes(
     alice: Person, config: Path, tree: Path, tmp_path: Path, protocol: str
@@ -125,10 +135,9 @@ rm d/link2
     opened = cluster.wait_event("sftp", path=str(far / "d" / "copied"), code="TS001I")
     assert opened["flags"] == "write create truncate"
     sid = opened["sid"]
-    told = [
-        line for e in cluster.events("sftp_summary") if e["sid"] == sid for line in e["file_transfer_stats"]
-    ]
-    assert f"{far}/d/copied: 0 read, 1000000 written" in told
+    wait_for(
+        lambda: f"{far}/d/copied: 0 read, 1000000 written" in summed(cluster, sid=sid), what="the summary"
+    )
 
 
 @pytest.mark.needs("rsync")
@@ -297,5 +306,5 @@ def test_f28_a_client_that_vanishes_leaves_no_transfer_behind(
     os.killpg(client.pid, signal.SIGKILL)
     client.wait(10)
     wait_for(lambda: processes() == before, what="the transfer's process to be gone")
-    summary = cluster.wait_event("sftp_summary")
-    assert summary["file_transfer_stats"][-1].startswith(f"{there}: 0 read, ")
+    told = f"{there}: 0 read, "
+    wait_for(lambda: any(line.startswith(told) for line in summed(cluster)), what="the summary")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,9 @@ class Screens:
 
 @pytest.fixture
 def screens(alice: Person) -> Iterator[Screens]:
-    made = Screens(f"tp-{os.getpid()}-full", {**alice.env, "TERM": "xterm-256color"})
+    env = {**alice.env, "TERM": "xterm-256color", "TMUX_TMPDIR": str(alice.home)}
+    # A name for each test: the server of the one before may still be there, ending.
+    made = Screens(f"full-{uuid.uuid4().hex[:8]}", env)
     try:
         yield made
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +147,40 @@ def test_a39_a_host_that_joins_does_not_speak_for_another(box: Box, alice: Perso
     done = alice.tsh("ssh", f"{OS_USER}@{name}", "echo in")
     assert done.out == "" and done.code != 0
     box.cluster.tctl("rm", f"node/openssh/{name}").ok()
+
+
+def test_one_run_at_a_time_changes_sshd(box: Box) -> None:
+    """Two would each take away the files that the other has just named."""
+    reached, go_on = box.cluster.dir / "reached", box.cluster.dir / "go-on"
+    restart = (
+        f"touch {reached}; while [ ! -e {go_on} ]; do sleep 0.1; done; kill -HUP $(cat {box.sshd.folder}/pid)"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        flags = {"sshd_restart_command": f"sh -c '{restart}'", "additional_principals": "box8.example.com"}
+        going = pool.submit(lambda: box.first(**flags))
+        try:
+            wait_for(reached.exists, what="the first one to restart sshd")
+            second = box.first(additional_principals="box7.example.com")
+        finally:
+            go_on.touch()
+        going.result().ok()
+    assert second.code == 1 and "another" in second.err
+    named = (box.data_dir / "openssh" / "sshd.conf").read_text().split()
+    ours = [Path(word) for word in named if word.startswith(str(box.data_dir))]
+    assert len(ours) == 3 and all(path.exists() for path in ours)
+
+
+def test_a39_a_label_that_the_cluster_refuses_leaves_sshd_as_it_was(box: Box) -> None:
+    config = box.cluster.dir / "apart_config"
+    config.write_text("HostKey " + str(box.sshd.folder / "host_key"))
+    apart = Box(box.cluster, box.sshd, box.cluster.dir / "apart")
+    many = ",".join(f"k{number}=v" for number in range(101))
+    done = apart.first(
+        token=box.cluster.token(), openssh_config=str(config), sshd_restart_command="true", labels=many
+    )
+    assert done.code == 2 and "100 labels" in done.err
+    assert "Include" not in config.read_text()
+    assert not (apart.data_dir / "openssh" / "join.json").exists()  # nor does a renewal try it again
 
 
 def test_a_restart_that_fails_leaves_sshd_as_it_was(box: Box, alice: Person) -> None:

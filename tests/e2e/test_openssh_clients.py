@@ -124,8 +124,10 @@ def test_an_interactive_shell_in_a_real_terminal(alice: Person) -> None:
     """Typed by tmux into a real terminal: prompt, command, resize, exit."""
     socket = f"tp-{os.getpid()}"
 
+    env = {**alice.env, "TERM": "xterm-256color", "TMUX_TMPDIR": str(alice.home)}
+
     def tmux(*args: str) -> str:
-        return run("tmux", "-L", socket, *args, env={**alice.env, "TERM": "xterm-256color"}).out
+        return run("tmux", "-L", socket, *args, env=env).out
 
     tmux("new-session", "-d", "-x", "90", "-y", "24", f"ssh -tt -F {alice.ssh_config()} {HOST}")
     try:

@@ -80,6 +80,7 @@ def test_a_session_is_recorded_and_told_of_once_by_the_proxy(cluster: Cluster, a
         (event,) = (e for e in cluster.events(kind) if e["user"] == "alice")
         assert event["sid"] == sid and event["server_id"] != node_id(cluster)
         assert event["server_hostname"] == NAME
+        assert event.get("session_recording", "proxy") == "proxy"
     assert f"in {sid}" in cluster.tctl("recordings", "export", sid, "--format=text").ok().out
     typed = alice.ssh("-tt", f"{OS_USER}@{NAME}.demo", "tty; cat", stdin="hello\n\x04")
     assert "/dev/pts/" in typed.out and "hello" in typed.out, typed.err
@@ -115,6 +116,14 @@ def test_what_cannot_pass_the_proxy_is_refused(cluster: Cluster) -> None:
     assert carol.ssh("-A", f"{OS_USER}@{NAME}.demo", "echo in ${SSH_AUTH_SOCK-none}").out == "in none\n"
 
 
+def test_a13_one_command_runs_and_reads_what_was_asked_for(cluster: Cluster) -> None:
+    gus = login(cluster, "gus", force_command="echo ran [$SSH_ORIGINAL_COMMAND]")
+    assert gus.ssh(f"{OS_USER}@{NAME}.demo", "id -u").out == "ran [id -u]\n"
+    assert gus.ssh(f"{OS_USER}@{NAME}.demo", stdin="id -u\n").out == "ran []\n"
+    told = cluster.wait_event("exec", user="gus")
+    assert told["command"] == "echo ran [$SSH_ORIGINAL_COMMAND]"
+
+
 def test_an_agents_own_refusal_reaches_the_user(cluster: Cluster) -> None:
     few = login(cluster, "few", max_connections=1)
     argv = ["ssh", "-F", str(few.ssh_config()), f"{OS_USER}@{NAME}.demo", "echo up; cat"]
@@ -137,7 +146,7 @@ def test_a40_who_says_they_come_to_join_is_recorded_by_the_agent(cluster: Cluste
     )  # fmt: skip
     assert done.out == "in\n", done.err
     (start,) = starts(cluster, "dora")
-    assert start["server_id"] == node_id(cluster)
+    assert start["server_id"] == node_id(cluster) and start["session_recording"] == "node"
     cluster.wait_event("session.upload", sid=start["sid"])
 
 

@@ -131,8 +131,8 @@ def test_peers_share_one_screen(cluster: Cluster, alice: Person, mona: Person) -
     """tmux as the person at the owner's terminal; the joined peer types into vi-like full screens."""
     name = f"together-{cluster.web_port}"
     command = f"{BIN / 'tsh'} ssh -t {OS_USER}@{cluster.nodename} 'PS1=@ sh'"
-    tmux = ["tmux", "-L", name]
-    subprocess.run([*tmux, "new-session", "-d", "-x", "90", "-y", "20", command], env=alice.env, check=True)
+    tmux, env = ["tmux", "-L", name], {**alice.env, "TMUX_TMPDIR": str(alice.home)}
+    subprocess.run([*tmux, "new-session", "-d", "-x", "90", "-y", "20", command], env=env, check=True)
     try:
         sid = session_of(mona, "alice")
         with tsh(mona, "join", "--mode=peer", sid) as peer:
@@ -141,8 +141,8 @@ def test_peers_share_one_screen(cluster: Cluster, alice: Person, mona: Person) -
             peer.expect("20 90")
 
             def screen() -> str:
-                shown = subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True)
-                return shown.stdout
+                shown = [*tmux, "capture-pane", "-p"]
+                return subprocess.run(shown, capture_output=True, text=True, env=env).stdout
 
             wait_for(lambda: "20 90" in screen(), what="the peer's keys on the owner's screen")
             assert screen().splitlines()[5].startswith("     here")
@@ -150,7 +150,7 @@ def test_peers_share_one_screen(cluster: Cluster, alice: Person, mona: Person) -
             peer.expect("The session has ended")
             assert peer.end() == 0
     finally:
-        subprocess.run([*tmux, "kill-server"], capture_output=True)
+        subprocess.run([*tmux, "kill-server"], capture_output=True, env=env)
 
 
 def test_a42_who_comes_to_join_reaches_a_server_by_its_id_alone_and_nothing_else_there(

@@ -256,7 +256,9 @@ class FakeCluster:
         chosen = [
             r
             for r in self.resources
-            if r.kind == request.kind and request.labels.items() <= r.metadata.labels.items()
+            if r.kind == request.kind
+            and request.labels.items() <= r.metadata.labels.items()
+            and all(word in (r.name, *r.metadata.labels.values()) for word in request.search)
         ]
         for at in range(0, len(chosen), 50):
             yield Chunk(chosen[at : at + 50])

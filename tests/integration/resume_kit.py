@@ -1,12 +1,14 @@
-"""A client whose connections a test cuts where it likes, and a node that lets it come back."""
+"""A client whose connections a test cuts where it likes; a desk of echoes and a node that take it back."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import select
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pkgs.agents.ssh.connection import SshConnection
@@ -16,6 +18,95 @@ from pkgs.common.errors import AccessError
 from pkgs.common.net.resume.state import Resumable
 from pkgs.common.net.resume.wire import ACCEPT, HELLO, KNOWN, NEW, OFFER, TicketReader
 from tests.integration.ssh_kit import HOST_ID, SshNode
+
+
+class EchoGuest:
+    """A connection whose process sends back what it reads."""
+
+    def __init__(self) -> None:
+        self.logged_in = True
+        self.welcome = True
+        self.abandoned_for = ""
+        self.came_from: list[str] = []
+
+    def may_go_on(self, client_addr: str) -> bool:
+        self.came_from.append(client_addr)
+        return self.welcome
+
+    def can_be_away(self, is_here: Callable[[], bool]) -> None: ...
+
+    def abandoned(self, why: str) -> None:
+        self.abandoned_for = why
+
+
+class EchoDesk:
+    """A desk in front of such connections, on a port of its own. A context manager."""
+
+    def __init__(self, kept_s: float = 20.0) -> None:
+        self.guests: list[EchoGuest] = []
+        self.sockets: list[socket.socket] = []
+        self.plain: list[bytes] = []
+        self._kept_s = kept_s
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="desk")
+
+    def __enter__(self) -> EchoDesk:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        log = logging.getLogger("test.desk")
+        self.desk = Desk(self._begin, lambda: "host-1", log, kept_s=self._kept_s, silent_s=0.2)
+        listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        self._echoes: set[asyncio.Task[None]] = set()
+        accepting = asyncio.create_task(self._accept(listener))
+        self._ready.set()
+        await self._stop.wait()
+        accepting.cancel()
+        await self.desk.close()
+        for task in self._echoes:
+            task.cancel()
+        await asyncio.gather(*self._echoes, return_exceptions=True)
+        for sock in (listener, *self.sockets):
+            sock.close()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            sock, addr = await self._loop.sock_accept(listener)
+            self._spawn(self._meet(sock, f"{addr[0]}:{addr[1]}"))
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(work)  # type: ignore[arg-type]
+        self._echoes.add(task)
+        task.add_done_callback(self._echoes.discard)
+
+    async def _meet(self, sock: socket.socket, addr: str) -> None:
+        with sock, contextlib.suppress(AccessError):
+            if not await self.desk.serve(FromListener(sock), addr):
+                self.plain.append(await self._loop.sock_recv(sock, 100))
+
+    async def _begin(self, sock: socket.socket, addr: str) -> Guest:
+        sock.setblocking(False)
+        self.sockets.append(sock)
+        guest = EchoGuest()
+        self.guests.append(guest)
+        self._spawn(self._echo(sock))
+        return guest
+
+    async def _echo(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := await self._loop.sock_recv(sock, 65536):
+                await self._loop.sock_sendall(sock, data)
+        sock.close()
 
 
 class ResumableNode(SshNode):
@@ -165,3 +256,23 @@ class Client:
                         self._state.put(data)
                     else:
                         self._state.end()
+
+
+MakeClient = Callable[..., Client]
+"""Takes what `Client` takes."""
+
+
+@contextlib.contextmanager
+def closing_clients() -> Iterator[MakeClient]:
+    """Makes clients, and closes them at the end."""
+    made: list[Client] = []
+
+    def make(port: int, source: str = "127.0.0.1") -> Client:
+        made.append(Client(port, source))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for client in made:
+            client.close()

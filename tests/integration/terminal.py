@@ -18,6 +18,7 @@ class Terminal:
     def __init__(self, argv: list[str], env: dict[str, str]) -> None:
         self.fd, slave = pty.openpty()
         self.raw = b""
+        self._expected = 0
         self.process = subprocess.Popen(
             argv,
             env=env,
@@ -41,8 +42,18 @@ class Terminal:
             return self.shown
         return self.shown
 
-    def expect(self, text: str, deadline_s: float = 20) -> None:
-        self._wait(lambda: text in self._read(), f"{text!r}", deadline_s)
+    def expect(self, *texts: str, deadline_s: float = 20) -> None:
+        """The program shows these, in any order, after what was expected before."""
+
+        def found() -> bool:
+            shown = self._read()
+            places = [shown.find(text, self._expected) for text in texts]
+            if min(places) < 0:
+                return False
+            self._expected = max(at + len(text) for at, text in zip(places, texts, strict=True))
+            return True
+
+        self._wait(found, " and ".join(map(repr, texts)), deadline_s)
 
     def _wait(self, condition: Callable[[], bool], what: str, deadline_s: float = 20) -> None:
         try:

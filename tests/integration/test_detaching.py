@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pkgs.agents.ssh.limits import EXIT_WAIT_S
 from pkgs.agents.ssh.together import limits
 from pkgs.agents.ssh.together.limits import DETACHED_S
 from pkgs.agents.ssh.together.shared import SharedSession
@@ -20,7 +21,7 @@ from tests.integration.terminal import Terminal
 from tests.integration.together_kit import at_terminal, joining, live, prepare
 
 pytestmark = [
-    pytest.mark.needs("ssh"),
+    pytest.mark.needs("ssh", "ssh-add"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become other users"),
 ]
 LEFT = "You left the session, and it goes on. Come back with: tsh join --mode=peer"
@@ -120,6 +121,28 @@ def test_what_others_order_does_nothing_and_channels_beside_go_on(node: SshNode)
     wait_for(lambda: not own(node, "cora"), what="the session is over")
 
 
+def test_what_a_left_session_forwards_is_not_waited_for(node: SshNode) -> None:
+    """The client's agent went with the client: who asks for it is told so at once."""
+    node.state.roles["agents"] = role("agents", logins=["root"], forward_agent=True)
+    lena = node.user("lena", roles=("agents",))
+    go, told = lena.folder / "go", lena.folder / "told"
+    with lena.logged_in() as transport:
+        channel = transport.open_session()
+        channel.request_forward_agent(lambda _: None)
+        channel.get_pty()
+        wait = f"until [ -e {go} ]; do sleep 0.05; done"
+        channel.exec_command(f"echo ready.; {wait}; ssh-add -l; echo $? > {told}; exec cat")
+        assert channel.recv(100)
+        detach(node, "lena")
+        wait_for(channel.exit_status_ready, what="the client is let go")
+    (session,) = own(node, "lena")
+    go.touch()
+    wait_for(lambda: told.exists() and told.read_text().strip(), what="an answer about the agent")
+    assert told.read_text().strip() != "0"
+    node.run(session.kill("root", ""))
+    ended(node, "lena")
+
+
 def test_only_so_many_go_on_without_their_owner(node: SshNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_DETACHED", 0)
     with at_terminal(node.user("kurt"), "echo ready; cat") as owner:
@@ -145,6 +168,8 @@ def test_a14_a_left_session_ends_as_every_session_does(
     monkeypatch.setattr(node, "now", lambda: time.time() + ahead)
     node.state.roles["busy"] = role("busy", logins=["root"], client_idle_timeout="3s")
     people = {name: node.user(name, valid_before=time.time() + 2 * DETACHED_S) for name in ("dora", "edda")}
+    left(node, "jule", node.user("jule"), "cat")
+    left_at = time.monotonic()
     # A lock.
     sid, pid = left(node, "dora", people["dora"], "cat")
     node.lock(user="dora")
@@ -154,10 +179,23 @@ def test_a14_a_left_session_ends_as_every_session_does(
     sid, pid = left(node, "edda", people["edda"], "trap '' HUP; cat")
     node.run(node.table.find(sid).kill("root", "maintenance"))
     gone(pid)
-    # Nobody typed.
-    _, pid = left(node, "fred", node.user("fred", roles=("busy",)), "cat")
+    # Nobody typed; keys of peers count.
+    fred = node.user("fred", roles=("busy",))
+    sid, pid = left(node, "fred", fred, "cat")
+    with joining(fred, sid, "peer") as peer:
+        peer.expect("as peer")
+        began = time.monotonic()
+        while time.monotonic() < began + 4.5:
+            peer.type("x")
+            time.sleep(0.3)  # a person types
+        assert own(node, "fred")
+        peer.type("~.", end="")
+        peer.end()
     gone(pid)
     assert ended(node, "fred", "client.disconnect").fields["reason"] == "the client was idle for 3 seconds"
+    # All else of a connection is waited for no longer than this.
+    wait_for(lambda: time.monotonic() > left_at + EXIT_WAIT_S + 1, what="that time to pass")
+    assert own(node, "jule")
     # Its own time, which counts from when its owner was there last.
     gina = node.user("gina", valid_before=time.time() + 3 * DETACHED_S)
     sid, pid = left(node, "gina", gina, "cat")
@@ -171,8 +209,9 @@ def test_a14_a_left_session_ends_as_every_session_does(
     gone(pid)
     # The certificate, whatever roles say about connections.
     ahead = 0.0
-    hugo = node.user("hugo", valid_before=float(int(time.time()) + 5))
+    hugo = node.user("hugo", valid_before=time.time() + 600)
     _, pid = left(node, "hugo", hugo, "cat")
+    ahead = 601.0
     gone(pid)
     ended(node, "hugo")
 

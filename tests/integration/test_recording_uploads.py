@@ -26,8 +26,7 @@ def test_f21_a_crash_while_the_session_runs_uploads_what_was_written(short_tmp: 
         part = folder(kit) / f"{sid}.part"
         write(part, sid, kit, host, whole=False)
         left = part.read_bytes()
-        async with uploading(kit, host):
-            await until(lambda: nothing_left(kit))
+        await upload_all(kit, host)
         assert await downloaded(kit.admin, sid) == left
 
     with_host(short_tmp, body)
@@ -35,10 +34,7 @@ def test_f21_a_crash_while_the_session_runs_uploads_what_was_written(short_tmp: 
 
 def test_f21_a_crash_before_and_within_the_upload_sends_it_again(short_tmp: Path) -> None:
     async def body(kit: Kit, host: Host) -> None:
-        sid = await session(kit, host)
-        path = folder(kit) / f"{sid}.rec"
-        write(path, sid, kit, host)
-        data = path.read_bytes()
+        path, data = await recorded(kit, host)
         cut = Cut(kit.as_host(host))
         async with uploading(kit, host, cut):
             await asyncio.wait_for(cut.begun.wait(), 10)
@@ -46,25 +42,19 @@ def test_f21_a_crash_before_and_within_the_upload_sends_it_again(short_tmp: Path
         assert path.read_bytes() == data
         await until(lambda: no_half_copy(kit))
         assert await stored(kit.admin, "session.upload") == []
-        async with uploading(kit, host):
-            await until(lambda: nothing_left(kit))
-        assert await downloaded(kit.admin, sid) == data
+        await upload_all(kit, host)
+        assert await downloaded(kit.admin, path.stem) == data
 
     with_host(short_tmp, body)
 
 
 def test_f21_a_crash_between_the_confirmation_and_the_deletion_uploads_nothing_twice(short_tmp: Path) -> None:
     async def body(kit: Kit, host: Host) -> None:
-        sid = await session(kit, host)
-        path = folder(kit) / f"{sid}.rec"
-        write(path, sid, kit, host)
-        data = path.read_bytes()
-        async with uploading(kit, host):
-            await until(lambda: nothing_left(kit))
+        path, data = await recorded(kit, host)
+        await upload_all(kit, host)
         path.write_bytes(data)
-        async with uploading(kit, host):
-            await until(lambda: nothing_left(kit))
-        assert await downloaded(kit.admin, sid) == data
+        await upload_all(kit, host)
+        assert await downloaded(kit.admin, path.stem) == data
         assert len(await stored(kit.admin, "session.upload")) == 1
 
     with_host(short_tmp, body)
@@ -123,8 +113,17 @@ def folder(kit: Kit) -> Path:
     return kit.data_dir / "upload"
 
 
-def nothing_left(kit: Kit) -> bool:
-    return not list(folder(kit).iterdir())
+async def recorded(kit: Kit, host: Host) -> tuple[Path, bytes]:
+    """A whole recording that waits to be uploaded; its file is named by its session."""
+    sid = await session(kit, host)
+    path = folder(kit) / f"{sid}.rec"
+    write(path, sid, kit, host)
+    return path, path.read_bytes()
+
+
+async def upload_all(kit: Kit, host: Host) -> None:
+    async with uploading(kit, host):
+        await until(lambda: not list(folder(kit).iterdir()))
 
 
 def no_half_copy(kit: Kit) -> bool:

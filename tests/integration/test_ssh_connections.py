@@ -4,6 +4,8 @@ is free again."""
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -39,6 +41,34 @@ def test_one_connection_too_many_is_refused_in_words(node: SshNode) -> None:
         assert channel.recv(2) == b"on"
     wait_until(lambda: not node.semaphores.held, "the place is given back")
     assert user.ssh("echo in").stdout == b"in\n"
+
+
+def test_f12_a_client_that_falls_silent_gives_its_place_back(
+    node: SshNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its cable is pulled: no word and no end. One that answers stays, however long it is quiet."""
+    node.semaphores.most = 1
+    monkeypatch.setattr(node.pool, "keep_alive_s", 1.0)
+    with (
+        node.user("leo").logged_in() as quiet,
+        subprocess.Popen(
+            node.user("lux", roles=("few",)).argv("echo up; cat"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as silent,
+    ):
+        try:
+            assert silent.stdout is not None
+            assert silent.stdout.readline() == b"up\n"
+            silent.send_signal(signal.SIGSTOP)
+            wait_until(lambda: not node.semaphores.held, "the place is given back")
+            assert node.user("lux", roles=("few",)).ssh("echo in").stdout == b"in\n"
+            channel = quiet.open_session()
+            channel.exec_command("echo still")
+            assert channel.recv(10) == b"still\n"
+        finally:
+            silent.kill()
+    ended(node, "lux")
 
 
 def test_a_limit_that_cannot_be_counted_refuses(node: SshNode) -> None:

@@ -115,13 +115,13 @@ def test_git_clone_and_push(node: SshNode, tmp_path: Path) -> None:
 
 
 def test_tmux_on_the_terminal_survives_the_session(node: SshNode) -> None:
-    name = f"t{uuid.uuid4().hex[:8]}"
+    socket_path = node.folder / "tmux"
     user = node.user()
     try:
         with user.logged_in() as transport:
             channel = transport.open_session()
             channel.get_pty(term="xterm", width=90, height=30)
-            channel.exec_command(f"tmux -L {name} -f /dev/null new-session")
+            channel.exec_command(f"tmux -S {socket_path} -f /dev/null new-session")
             seen = b""
             while b"$" not in seen and b"#" not in seen:
                 seen += channel.recv(4096)
@@ -129,10 +129,10 @@ def test_tmux_on_the_terminal_survives_the_session(node: SshNode) -> None:
             while b"marker" not in seen:
                 seen += channel.recv(4096)
         wait_until(lambda: node.pool.open_connections == 0, "the session is over")
-        done = user.ssh(f"tmux -L {name} capture-pane -p")
+        done = user.ssh(f"tmux -S {socket_path} capture-pane -p")
         assert b"marker" in done.stdout
     finally:
-        subprocess.run(["tmux", "-L", name, "kill-server"], check=False, capture_output=True)
+        subprocess.run(["tmux", "-S", socket_path, "kill-server"], check=False, capture_output=True)
 
 
 def test_many_sessions_share_a_connection(node: SshNode) -> None:

@@ -139,6 +139,7 @@ def test_a58_nothing_that_is_there_is_replaced_but_ones_own_dead_socket(node: Ss
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(folder / name))
         os.chown(folder / name, owner, owner)
+        (folder / name).chmod(0o666)  # so that everybody hears that nobody listens
     with Echo(folder / "live"), node.user("kit").logged_in(OTHER) as transport:
         os.chown(folder / "live", uid, uid)
         for name in ("file", "link", "dir", "foreign", "live"):

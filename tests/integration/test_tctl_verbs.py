@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def editor(kit: Kit, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     monkeypatch.setenv("TELEPORT_EDITOR", str(path))
-    monkeypatch.setenv("TMPDIR", str(kit.data_dir.parent))
+    # This process has looked at TMPDIR long ago, and a refused text is kept.
+    monkeypatch.setattr(tempfile, "tempdir", str(kit.data_dir.parent))
 
 
 def reference(resource: Resource) -> str:

@@ -35,10 +35,10 @@ class Umbrella:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
+        argv = [BIN / "teleport", "start", "-c", self.config]
+        env = {**os.environ, "TMPDIR": str(self.log.parent)}  # for what one that is killed leaves
         with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [BIN / "teleport", "start", "-c", self.config], stdout=out, stderr=out
-            )
+            self.process = subprocess.Popen(argv, stdout=out, stderr=out, env=env)
         return self.process
 
     @property

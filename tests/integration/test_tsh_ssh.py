@@ -90,7 +90,8 @@ def test_a_subsystem(made: TshNode, client: str) -> None:
 @both
 def test_a_refused_login_and_a_server_of_another_authority(made: TshNode, client: str) -> None:
     denied = made.run(client, "true", login="daemon")
-    assert denied.returncode == 255 and denied.stderr
+    assert denied.returncode == 255
+    assert (b"Permission denied" if client == OPENSSH else b"'tsh status' shows") in denied.stderr
     foreign = new_authority("host", "demo", time.time())
     made.trust(Trust.from_authorities([foreign], "demo").ssh_ca_lines("host")[0])
     untrusted = made.run(client, "touch /tmp/never")
@@ -172,6 +173,7 @@ def test_the_agent_is_there_when_it_is_asked_for(made: TshNode, client: str, age
     assert made.run(client, "echo -$SSH_AUTH_SOCK-", env=sock).stdout == b"--\n"
 
 
+@pytest.mark.needs("ss")
 @both
 def test_in_the_background(made: TshNode, client: str, server: int) -> None:  # noqa: F811
     give(made.node, to("127.0.0.1", server))
@@ -189,6 +191,30 @@ def test_in_the_background(made: TshNode, client: str, server: int) -> None:  # 
 
 
 @both
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 0), (signal.SIGHUP, 255), (signal.SIGINT, 255), (signal.SIGQUIT, 255)],
+)
+def test_a_signal_ends_what_only_forwards(
+    made: TshNode, client: str, number: signal.Signals, status: int
+) -> None:
+    here = free_port()
+    with made.started(client, flags=("-N", "-L", f"127.0.0.1:{here}:127.0.0.1:1")) as process:
+        wait_until(lambda: answers(here), "it listens")
+        process.send_signal(number)
+        if client == OPENSSH:
+            # It may sleep over the first one; see `harness/clients`.
+            wait_until(lambda: process.poll() is not None or process.send_signal(number), "it ends")
+        assert process.wait(20) == status
+        assert process.stderr is not None and b"lost" not in process.stderr.read()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@both
 def test_own_messages_go_to_a_file_or_nowhere(made: TshNode, client: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     done = made.run(client, "true", flags=("-v", "-E", str(log)))
@@ -198,6 +224,23 @@ def test_own_messages_go_to_a_file_or_nowhere(made: TshNode, client: str, tmp_pa
 
 
 # The own client only.
+
+
+def test_it_goes_on_though_nobody_reads_what_it_says(made: TshNode) -> None:
+    here = free_port()
+    command = "head -c 3000000 /dev/zero >&2; exit 7"
+    with made.started(OWN, command, flags=("-L", f"127.0.0.1:{here}:127.0.0.1:1")) as process:
+        assert process.stderr is not None
+        waiting = process.stderr.fileno()
+        wait_until(lambda: readable(waiting) >= 64 * 1024, "its standard error takes no more")
+        assert ask(here, b"refused, which is told") == b""
+        assert len(process.stderr.read()) >= 3_000_000
+        assert process.wait(20) == 7
+
+
+def readable(fd: int) -> int:
+    size: int = struct.unpack("i", ioctl(fd, termios.FIONREAD, b"\0" * 4))[0]
+    return size
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,14 @@ def test_proxy_ssh_goes_where_templates_say(cluster: FakeCluster) -> None:
 
     assert target("root@one.elsewhere") == "one.elsewhere"
     assert target("root@dev.web") == node("one").metadata.name
+    assert target("root@dev.word") == node("one").metadata.name
     assert target("root@node.port:22") == "node:77"
     assert target("-J", "none", "root@node.port:22") == "node.port:22"
     assert target("-J", "{{proxy}}", "root@node.port") == "node:77"
     refused = cluster.run("tsh", "proxy", "ssh", "root@prod.web")
     assert refused.returncode == 2 and b"ambiguous" in refused.stderr
+    refused = cluster.run("tsh", "proxy", "ssh", "root@nothing.word")
+    assert refused.returncode == 1 and b"no server matches 'nothing'" in refused.stderr
     refused = cluster.run("tsh", "proxy", "ssh", "-J", "{{proxy}}", "root@one.elsewhere")
     assert refused.returncode == 2 and b"no proxy template matches 'one.elsewhere:3022'" in refused.stderr
     second_login(cluster)

@@ -37,6 +37,7 @@ EVERYTHING = (
 """Roles with every power that a role can give."""
 ROUTE = RouteToDatabase(service="orders", protocol="postgres", user="alice")
 HOSTS = {role: f"host {role.value}" for role in SystemRole}
+NODE, PROXY = HOSTS[SystemRole.NODE], HOSTS[SystemRole.PROXY]
 
 
 @dataclass

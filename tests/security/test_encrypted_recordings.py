@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import subprocess
 import time
@@ -22,6 +23,7 @@ from pkgs.common.errors import (
     InputError,
     LimitExceededError,
     NotFoundError,
+    TrustError,
     UnavailableError,
 )
 from pkgs.common.recording import frame
@@ -29,7 +31,7 @@ from pkgs.common.recording.encrypted.keys import AgeKey, WrappedKey, new_private
 from pkgs.common.recording.encrypted.reading import decrypted
 from pkgs.common.recording.encrypted.records import data_record, key_record
 from pkgs.common.recording.encrypted.writing import RecordingCipher
-from pkgs.common.recording.model import Output, SessionMeta
+from pkgs.common.recording.model import Damage, Output, SessionMeta
 from pkgs.common.recording.reader import decode_chunks
 from pkgs.common.recording.seal import Signed
 from pkgs.common.recording.writer import BytesSink
@@ -48,6 +50,7 @@ from pkgs.common.rpc.client import RpcClient
 from pkgs.common.ssh.sessions.recordings import Recorder
 from tests.harness.wait import until
 from tests.integration.auth_kit import Kit, auth, chunks, downloaded, recordings, run, session
+from tests.integration.tctl_kit import tctl
 from tests.integration.test_auth_kept_recordings import found, kept, recording
 
 NAME = Metadata(name="session-recording-config")
@@ -174,19 +177,46 @@ def test_a_stored_recording_that_was_changed_is_told_and_not_believed(short_tmp:
             raw, foreign = (store / f"{sid}.rec").read_bytes(), (store / f"{other}.rec").read_bytes()
             mine = AgeKey(new_private_key())
             rewrapped = encrypted(recording(sid, host.id, "forged\n"), sid, [mine.public_key])
-            for changed, word in (
-                (raw[:-40] + bytes([raw[-40] ^ 1]) + raw[-39:], b""),
-                (raw[:700] + foreign[700:], b""),
-                (raw[: len(raw) // 2], b""),
+            for changed in (
+                raw[:-40] + bytes([raw[-40] ^ 1]) + raw[-39:],
+                raw[:700] + foreign[700:],
+                raw[: len(raw) // 2],
             ):
                 (store / f"{sid}.rec").write_bytes(changed)
                 plain = await downloaded(kit.admin, sid)
                 items = list(decode_chunks([plain]))
-                assert any(type(item).__name__ == "Damage" for item in items), word
+                assert any(isinstance(item, Damage) for item in items)
             for changed in (foreign, rewrapped):
                 (store / f"{sid}.rec").write_bytes(changed)
-                with pytest.raises(UnavailableError):
+                with pytest.raises(TrustError):
                     await downloaded(kit.admin, sid)
+
+    run(main)
+
+
+def test_verify_judges_each_though_one_cannot_be_opened(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await kit.admin.call(PutResource(resource=settings(), mode="upsert"))
+            host = await kit.join()
+            first, second = await kept(kit, host, "one\n"), await kept(kit, host, "two\n")
+            mine = AgeKey(new_private_key())
+            foreign = encrypted(recording(first, host.id, "forged\n"), first, [mine.public_key])
+            (short_tmp / "recordings" / f"{first}.rec").write_bytes(foreign)
+            never = "9a2c6b52-0d0a-4a0e-9a4f-1b8a90a5b0aa"
+            words = ("recordings", "verify", first, never, second)
+            done = await tctl(kit, *words)
+            assert done.status == 1
+            told = done.out.splitlines()
+            assert told[0].startswith(f"{first}: UNREADABLE: the recording is encrypted for keys that")
+            assert told[1].startswith(f"{never}: UNREADABLE: there is no recording")
+            assert told[2].startswith(f"{second}: whole")
+            shown = json.loads((await tctl(kit, *words, "--format=json")).out)
+            assert [(one["state"], one["session_id"]) for one in shown] == [
+                ("unreadable", first),
+                ("unreadable", never),
+                ("unsigned", second),
+            ]
 
     run(main)
 

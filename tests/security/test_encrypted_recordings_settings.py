@@ -9,16 +9,31 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pkgs.common.api.recordings import UploadRecording
+from pkgs.auth.encryption import rotation
+from pkgs.common.api.encryption import (
+    CompleteRecordingRotation,
+    ForgetRecordingKey,
+    RollBackRecordingRotation,
+    RotateRecordingKeys,
+)
+from pkgs.common.api.recordings import PruneRecordings, UploadRecording
 from pkgs.common.api.resources import GetResource, PutResource
-from pkgs.common.errors import AccessError, InputError, UnavailableError
+from pkgs.common.errors import (
+    AccessError,
+    ConflictError,
+    DeniedError,
+    InputError,
+    NotFoundError,
+    UnavailableError,
+)
 from pkgs.common.recording import frame
 from pkgs.common.resources.kinds import RecordingConfig, RecordingKeys
+from pkgs.common.resources.registry import SINGLETONS
 from pkgs.common.rpc.client import RpcClient
 from tests.harness.wait import until
-from tests.integration.auth_kit import auth, downloaded, recordings, run, session
-from tests.integration.test_auth_kept_recordings import recording
-from tests.security.test_encrypted_recordings import settings
+from tests.integration.auth_kit import auth, downloaded, events, recordings, run, session
+from tests.integration.test_auth_kept_recordings import kept, recording
+from tests.security.test_encrypted_recordings import NAME, settings
 
 
 async def private_keys(admin: RpcClient) -> RecordingKeys:
@@ -101,5 +116,72 @@ def test_what_a_crash_left_in_the_clear_is_encrypted_at_the_next_start(short_tmp
             assert list(store.iterdir()) == [kept]
             assert kept.read_bytes().startswith(frame.header(frame.ENCRYPTED_VERSION))
             assert await downloaded(kit.admin, sid) == plain
+
+    run(main)
+
+
+def test_a_cluster_whose_keys_were_rotated_to_the_limit_has_a_way_out(
+    short_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which takes nothing with it: not a recording that only an old key opens, and not by an editor."""
+    monkeypatch.setattr(rotation, "MAX_KEYS", 3)
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await kit.admin.call(PutResource(resource=settings(), mode="upsert"))
+            host = await kit.join()
+            editor = kit.as_user(await kit.user("ed", "editor"))
+            sid = await kept(kit, host, "shown\n")
+            for _ in range(2):
+                await editor.call(RotateRecordingKeys())
+                keys = (await editor.call(CompleteRecordingRotation())).keys
+            with pytest.raises(InputError, match="encryption forget"):
+                await editor.call(RotateRecordingKeys())
+            first, second, active = [ForgetRecordingKey(public_key=key.public_key) for key in keys]
+            with pytest.raises(DeniedError):
+                await editor.call(second)
+            for request in (first, active):
+                with pytest.raises(ConflictError):
+                    await kit.admin.call(request)
+            with pytest.raises(NotFoundError):
+                await kit.admin.call(ForgetRecordingKey(public_key="age1nonsense"))
+            told = len(await events(kit, "session_recording_config.update"))
+            left = (await kit.admin.call(second)).keys
+            assert [key.public_key for key in left] == [first.public_key, active.public_key]
+            assert len(await events(kit, "session_recording_config.update")) == told + 1
+            await editor.call(RotateRecordingKeys())
+            await downloaded(kit.admin, sid)
+            await editor.call(RollBackRecordingRotation())
+            kit.clock.ahead += 60
+            await kit.admin.call(PruneRecordings(ended_before=kit.clock.now() - 1))
+            assert len((await kit.admin.call(first)).keys) == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_an_earlier_version_stored_with_an_end_goes_on_without_it(short_tmp: Path, gone: bool) -> None:
+    """Or, when it is gone already, with the defaults: the Auth Service starts."""
+
+    async def main() -> None:
+        async with auth(short_tmp) as kit:
+            await kit.admin.call(PutResource(resource=settings(), mode="upsert"))
+            keys = await private_keys(kit.admin)
+            store = kit.service.store
+            soon = datetime.fromtimestamp(int(kit.clock.now()) + 3600, UTC)
+            for kind in ("session_recording_config", "recording_encryption"):
+                resource = store.must(kind, SINGLETONS[kind])
+                metadata = msgspec.structs.replace(resource.metadata, expires=soon)
+                await store.put(msgspec.structs.replace(resource, metadata=metadata))
+            if gone:
+                await store.delete("session_recording_config", NAME.name)
+        async with auth(short_tmp) as kit:
+            kit.clock.ahead += 7200
+            assert (await private_keys(kit.admin)).spec == keys.spec
+            config = kit.service.store.must("session_recording_config", NAME.name)
+            assert isinstance(config, RecordingConfig)
+            told = [key.public_key for key in config.status.encryption_keys]
+            assert told == [keys.spec.keys[0].public_key]
+            assert bool(config.recipients) != gone
 
     run(main)

@@ -172,7 +172,9 @@ def test_a14_on_a_terminal_the_message_is_on_the_terminal(node: SshNode) -> None
     terminal.type("PS1=; stty -echo; printf 'u%s\\n' p")
     terminal.expect("up\r\n")
     node.lock(message="lunch \x1b[2J break", user="tess")
-    terminal.expect('\r\nlock targeting User:"tess" is in force: lunch \\x1b[2J break\r\n', PROMISED_S)
+    terminal.expect(
+        '\r\nlock targeting User:"tess" is in force: lunch \\x1b[2J break\r\n', deadline_s=PROMISED_S
+    )
     assert terminal.end() == 255
     assert b"is in force: lunch" in recording_of(node, "tess").output
 

@@ -40,6 +40,7 @@ from tests.harness.sshd import Authority, Sshd
 from tests.harness.wait import wait_for
 from tests.integration.auth_kit import Host, Kit, auth, event, role, run
 from tests.integration.ssh_kit import HOST_ID, SshNode
+from tests.integration.together_kit import at_terminal, live, prepare
 from tests.security.openssh_kit import asking, certificate, proof, server
 
 Ask = Callable[[Any], Awaitable[Any]]
@@ -232,8 +233,48 @@ def test_a40_an_agent_believes_a_certificate_and_not_a_word_that_a_proxy_records
         node.record("proxy")
         assert relayed.ssh("-o", "SetEnv=TELEPORT_SESSION_RECORDED_AS=../x", *command).stdout == b""
 
+        # An id in use: nobody but such a proxy is told so.
+        with at_terminal(own, "cat"):
+            used = ("-o", f"SetEnv=TELEPORT_SESSION_RECORDED_AS={live(node, 'alice')}")
+            for flags in (used, (*used, "-tt")):
+                assert own.ssh(*flags, *command).stdout.strip()
+                assert relayed.ssh(*flags, *command).stdout == b""
+
         elsewhere = node.user(relayed_to=PROXY_ID, relayed_by=PROXY_ID)
         assert elsewhere.ssh(*named, *command).stdout == b""
+
+
+@pytest.mark.needs("ssh")
+def test_a40_a_session_that_a_proxy_records_does_not_go_on_without_it(tmp_path: Path) -> None:
+    """Left behind, it would run on where nobody records it, and its owner could come back to it."""
+    with SshNode(tmp_path) as node:
+        prepare(node)
+        node.record("proxy")
+        relayed = node.user(relayed_to=HOST_ID, relayed_by=PROXY_ID)
+        with at_terminal(relayed, "echo here; cat", TELEPORT_SESSION_RECORDED_AS=RECORDED_AS) as terminal:
+            terminal.expect("here")
+            session = node.table.find(live(node, "alice"))
+            node.run(session.detach("alice"))
+            terminal.expect("recorded by the proxy")
+            assert not session.detached
+            terminal.type("still")
+            terminal.expect("still")
+        wait_for(lambda: not node.call(node.table.all), what="the session to be over")
+
+
+@pytest.mark.needs("ssh")
+def test_a40_a_locked_proxy_passes_nobody_on(tmp_path: Path) -> None:
+    """Not with the certificates that it still holds, and what it passes on already ends (attack A14)."""
+    with SshNode(tmp_path) as node:
+        prepare(node)
+        node.record("proxy")
+        relayed, own = node.user(relayed_to=HOST_ID, relayed_by=PROXY_ID), node.user()
+        with at_terminal(relayed, "echo here; cat", TELEPORT_SESSION_RECORDED_AS=RECORDED_AS) as terminal:
+            terminal.expect("here")
+            node.lock(server_id=PROXY_ID)
+            assert terminal.end() != 0
+        assert relayed.ssh("echo in").stdout == b""
+        assert own.ssh("echo in").stdout == b"in\n"
 
 
 @pytest.mark.needs("ssh", "sshd")

@@ -121,22 +121,29 @@ def test_a18_forwarding_that_the_roles_do_not_allow(node: SshNode) -> None:
 
 def test_a18_other_ways_to_the_same_power(node: SshNode) -> None:
     user = node.user()
+    asked = (
+        ("forwarded-tcpip", b""),
+        ("forwarded-streamlocal@openssh.com", wire.string("/run/x.sock") + wire.string("")),
+        ("x11", wire.string("127.0.0.1") + wire.uint32(6010)),
+        ("auth-agent@openssh.com", b""),
+        ("tun@openssh.com", b""),
+    )
+    refused: list[int] = []
     with user.logged_in() as transport:
-        for kind, body in (
-            ("forwarded-tcpip", b""),
-            ("forwarded-streamlocal@openssh.com", wire.string("/run/x.sock") + wire.string("")),
-            ("x11", wire.string("127.0.0.1") + wire.uint32(6010)),
-            ("auth-agent@openssh.com", b""),
-            ("tun@openssh.com", b""),
-        ):
+        usual = transport._handler_table
+        refusal = {92: lambda message: refused.append(message.get_int())}  # CHANNEL_OPEN_FAILURE
+        transport._handler_table = {**usual, **refusal}
+        for number, (kind, body) in enumerate(asked, 700):
             message = Message()
             message.add_byte(b"\x5a")
             message.add_string(kind)
-            for number in (7, 1 << 21, 1 << 15):
-                message.add_int(number)
+            for field in (number, 1 << 21, 1 << 15):
+                message.add_int(field)
             message.add_bytes(body)
             transport._send_user_message(message)
         assert transport.global_request("hostkeys-prove-00@openssh.com", ("x",)) is None
+        wait_until(lambda: refused == [*range(700, 700 + len(asked))], "each is refused")
+        transport._handler_table = usual
         channel = transport.open_session()
         channel.exec_command("echo alive")
         assert channel.recv(10) == b"alive\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pkgs.agents.ssh.together import limits
 from pkgs.agents.ssh.together.messages import GaveUp, JoinSession, Taken, Typed
 from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.api.sessions import PRESENCE_ANSWER_S, PRESENCE_EVERY_S
@@ -131,9 +133,9 @@ def test_a51_a_moderator_without_proof_counts_for_nothing(
                 proven("mona", age_s=-3600)  # a clock that is ahead gives no more time
                 owner.expect("The session is resumed")
                 ahead += PRESENCE_EVERY_S + PRESENCE_ANSWER_S + 1
-                wait_until(lambda: owner._read().count("The session is paused") == 2, "it pauses again")
+                owner.expect("The session is paused")
                 proven("mona")
-                wait_until(lambda: owner._read().count("The session is resumed") == 2, "it goes on again")
+                owner.expect("The session is resumed")
                 moderator.type("t", end="")
                 owner.expect("terminated by the moderator mona")
             assert owner.end() != 0
@@ -208,15 +210,21 @@ def test_a31_the_owner_can_not_skip_the_wait(node: SshNode) -> None:
             lambda: next(c for c in node.reviews._live if c.client and c.client.login == "root"
                          and c.client.identity.name == "ollie")
         )  # fmt: skip
-        for message in (Output(channel=0, data=b"x"), OpenSession(channel=1, kind="exec", command="id")):
+        messages = (
+            Output(channel=0, data=b"x"),
+            OpenSession(channel=0, kind="shell", pty=True),  # a second one, which nobody would end
+            OpenSession(channel=1, kind="exec", command="id"),
+        )
+        for message in messages:
             answers: list[Any] = []
 
             async def take(answer: Any, into: list[Any] = answers) -> None:
                 into.append(answer)
 
-            if isinstance(message, Output):
+            if message.channel == 0:
                 with pytest.raises(ProtocolError):
                     node.run(one.handle(message, take))
+                live(node, "ollie")
             else:
                 node.run(one.handle(message, take))
                 assert type(answers[0]).__name__ == "Refused"
@@ -266,6 +274,26 @@ def test_a30_a_moderator_who_leaves_is_gone_also_when_that_cannot_be_audited(nod
             finally:
                 node.events.broken = None
         session.end()
+
+
+def test_a30_a_moderator_whose_client_gives_no_sign_of_life_is_gone(
+    node: SshNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream stands: a computer fell asleep."""
+    monkeypatch.setattr(limits, "VISITOR_ALIVE_S", 1.0)
+    with at_terminal(node.user("otto", roles=("held",)), "cat") as owner:
+        owner.expect("Waiting for participants")
+        sid = live(node, "otto")
+        with joining(node.user("nora", roles=("auditor",)), sid, "moderator") as moderator:
+            owner.expect("the session begins")
+            moderator.process.send_signal(signal.SIGSTOP)
+            owner.expect("The session is paused")
+            moderator.process.send_signal(signal.SIGCONT)
+            assert moderator.end() == 255
+        with joining(node.user("nora", roles=("auditor",)), sid, "moderator") as moderator:
+            owner.expect("The session is resumed")
+            moderator.type("t", end="")
+            moderator.end()
 
 
 def test_a14_who_comes_to_need_company_does_not_go_on_alone(node: SshNode) -> None:

@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pkgs.agents.base.limits import LABEL_LIMIT, LABEL_MIN_PERIOD_S, LABEL_TIMEOUT_S
 from pkgs.common.resources.kinds import CommandLabel
@@ -93,6 +94,7 @@ async def _run(command: LabelCommand) -> str:
     except OSError as problem:
         return f"{problem.strerror}: {command.argv[0]}"
     assert process.stdout is not None
+    _spare_no_more(process.pid)
     try:
         async with asyncio.timeout(min(LABEL_TIMEOUT_S, max(LABEL_MIN_PERIOD_S, command.period_s) * 2)):
             output = await _read_bounded(process.stdout)
@@ -114,6 +116,14 @@ async def _read_bounded(stream: asyncio.StreamReader) -> bytes:
     while chunk := await stream.read(65536):
         kept += chunk[: LABEL_LIMIT - len(kept)]
     return kept
+
+
+def _spare_no_more(pid: int, proc: Path = Path("/proc")) -> None:
+    """A service that the kernel spares when memory runs out (`ssh/bounds/memory`) has its children spared."""
+    score = proc / str(pid) / "oom_score_adj"
+    with contextlib.suppress(OSError, ValueError):  # it may be over already
+        if int(score.read_text()) < 0:
+            score.write_text("0")
 
 
 def _kill_group(pid: int) -> None:

@@ -23,7 +23,8 @@ from pkgs.agents.ssh.messages import (
 )
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
-from pkgs.agents.ssh.together import beside, visitor
+from pkgs.agents.ssh.together import limits, visitor
+from pkgs.agents.ssh.together.files import beside
 from pkgs.agents.ssh.together.messages import GaveUp, Waiting
 from pkgs.agents.ssh.together.owner import OwnSessions
 from pkgs.agents.ssh.together.table import Table
@@ -151,6 +152,8 @@ class SshConnection:
             self._in_company = not self._gate.decide(identity, user, self._source)
         return Account(
             visits=user == JOIN_LOGIN,
+            # Whoever is frozen or cut off does not watch (attack A30).
+            alive_every_s=limits.VISITOR_ALIVE_S if user == JOIN_LOGIN else 0.0,
             login=user,
             user=identity.name,
             cluster=self._gate.cache.cluster_name,
@@ -171,7 +174,7 @@ class SshConnection:
         if most:
             await self._take_place(identity, user, blob, most)
         if self._shared.host_users is not None:
-            wanted = wanted_of(self._gate.host_user(identity, user, self._source), identity.traits)
+            wanted = wanted_of(self._gate.host_user(identity, self._source), identity.traits)
             await self._holds.take_account(user, wanted)
 
     async def _take_place(self, identity: Identity, login: str, blob: bytes, most: int) -> None:
@@ -333,8 +336,6 @@ class SshConnection:
         assert self._own is not None and self._beside is not None
         # Who needs company gets nothing but a terminal, which waits for it (attack A30).
         on_terminal = request.pty and request.kind != "subsystem"
-        if any(session.session_id == request.recorded_as for session in self._shared.table.all()):
-            raise ProtocolError("there is a session of that id")
         approved = self._in_company and self._beside.take(request)
         session = await self._sessions.admit(
             client,
@@ -346,6 +347,9 @@ class SshConnection:
         if isinstance(session, Refused):
             asks = self._in_company and request.kind == "subsystem" and session.text == DENIED
             return Refused(text=beside.HOW) if asks else session
+        # Asked once a proxy's word counts for the id: others would learn which ids are in use (attack A40).
+        if any(other.session_id == session.log.session_id for other in self._shared.table.all()):
+            raise ProtocolError("there is a session of that id")
 
         async def begin() -> SessionOpened | Refused:
             opened = await self._sessions.begin(session)

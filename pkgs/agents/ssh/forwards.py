@@ -22,7 +22,7 @@ from pkgs.agents.ssh.messages import (
     OpenForward,
     OpenListener,
 )
-from pkgs.agents.ssh.sockets.forwards import SocketForwards
+from pkgs.agents.ssh.sockets.forwards import KINDS, SocketForwards
 from pkgs.agents.ssh.sockets.messages import FromSockets
 from pkgs.agents.ssh.x11.messages import DisplayFailed, FromDisplays, OpenDisplay
 from pkgs.agents.ssh.x11.service import DisplayForwards
@@ -30,6 +30,7 @@ from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.events.types import FieldValue
 from pkgs.common.pki.identity import Identity
+from pkgs.common.ssh.limits import MAX_CHANNELS
 from pkgs.common.ssh.process.monitor import Answer
 from pkgs.common.ssh.service.gate import ForwardingRights, Gate
 
@@ -60,6 +61,7 @@ class Forwards:
         self._log = log
         self._streams: dict[int, tuple[OpenForward, list[str]]] = {}
         """What was asked for, and which addresses of it were allowed, by channel."""
+        self._started: set[int] = set()
         self._listeners = Listeners(self._audit)
         self._sockets = SocketForwards(self._rights, self._audit, gate.own_folder, log)
         self._displays = DisplayForwards(self._rights, emit, log)
@@ -103,6 +105,9 @@ class Forwards:
 
     async def close(self) -> None:
         """The process is gone, and all that it forwarded. Raises AccessError when that cannot be audited."""
+        while self._started:
+            request, _ = self._streams.pop(self._started.pop())
+            await self._audit(codes.PORT_STOP, _address(request), "")
         await self._listeners.close()
         await self._sockets.close()
 
@@ -110,6 +115,8 @@ class Forwards:
         return self._gate.forwarding(self._identity, self._login, self.source)
 
     async def _open_stream(self, request: OpenForward) -> ForwardAnswer:
+        if request.channel not in self._streams and len(self._streams) >= MAX_CHANNELS:
+            raise ProtocolError("more streams than a connection may have")
         permitted = self._rights()
         if not permitted.local:
             return await self._refuse(request, permitted.why or NO_PORTS, permitted.text or NO_PORTS)
@@ -123,13 +130,13 @@ class Forwards:
             why = next(iter(reasons.values()))
             return await self._refuse(request, why, why)
         self._streams[request.channel] = (request, allowed)
-        return ForwardAnswer(channel=request.channel, addresses=allowed)
+        return ForwardAnswer(addresses=allowed)
 
     async def _refuse(
         self, request: OpenForward, why: str, text: str, *, unreachable: bool = False
     ) -> ForwardAnswer:
-        await self._audit(codes.PORT_FAIL, f"{request.host}:{request.port}", why)
-        return ForwardAnswer(channel=request.channel, refusal=text, unreachable=unreachable)
+        await self._audit(codes.PORT_FAIL, _address(request), why)
+        return ForwardAnswer(refusal=text, unreachable=unreachable)
 
     @staticmethod
     def _not_to(permitted: ForwardingRights, request: OpenForward, address: str) -> str:
@@ -137,10 +144,15 @@ class Forwards:
         return permitted.to.refusal("local", request.host, request.port, address, own=refusal_of(address))
 
     async def _stream_ended(self, message: ForwardEnded) -> None:
-        if message.what != "started":
-            self._streams.pop(message.channel, None)
-        kind = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
-        await self._audit(kind[message.what], f"{message.host}:{message.port}", message.error)
+        found = self._streams.get(message.channel)
+        if found is None:
+            raise ProtocolError("nothing was allowed on that channel")
+        if message.what == "started":
+            self._started.add(message.channel)
+        else:
+            del self._streams[message.channel]
+            self._started.discard(message.channel)
+        await self._audit(KINDS[message.what], _address(found[0]), message.error)
 
     async def _open_listener(self, request: OpenListener) -> ListenerAnswer:
         permitted = self._rights()
@@ -172,6 +184,10 @@ class Forwards:
     async def _audit(self, kind: codes.Kind, addr: str, error: str) -> None:
         ok = kind is not codes.PORT_FAIL
         await self._emit(kind, {"addr": addr, "success": ok, "error": error or None})
+
+
+def _address(asked: OpenForward) -> str:
+    return f"{asked.host}:{asked.port}"
 
 
 def _not_from(permitted: ForwardingRights, asked: OpenListener) -> str:

@@ -44,7 +44,7 @@ MAX_PAM_ENV = 128
 MAX_UNWRITTEN_OPERATIONS = 256
 """Audit events of one connection's file transfers that may be on their way to the disk."""
 OPERATIONS_PER_WRITE = 64
-OPERATIONS_WAIT_S = 0.02
+OPERATIONS_WAIT_S = 0.1
 """How long one of them may wait for others to share a write with."""
 MAX_FILES_PER_SUMMARY = 50
 """Closed files that one event tells of."""

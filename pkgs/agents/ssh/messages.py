@@ -35,6 +35,8 @@ class Account(Message, frozen=True, kw_only=True):
     """The service is not root: the process stays who it is, and the login must be that user."""
     visits: bool = False
     """Only to join sessions: there is no login, and the process becomes nobody."""
+    alive_every_s: float = 0.0
+    """Ask for signs of life so often, whatever holds for other connections; 0: as for all."""
     idle_timeout_s: float = 0.0
     """End the connection when nothing moved for this long; 0: never."""
     pam_service: str = ""
@@ -59,7 +61,7 @@ class OnTerminal(Message, frozen=True, kw_only=True):
 
 
 class OpenForward(Message, frozen=True, kw_only=True):
-    """A channel asks for a TCP connection to somewhere. Answered by a ForwardAnswer, in its own time."""
+    """A channel asks for a TCP connection to somewhere. Answered by a ForwardAnswer."""
 
     channel: int
     host: str
@@ -72,7 +74,6 @@ class OpenForward(Message, frozen=True, kw_only=True):
 class ForwardAnswer(Message, frozen=True, kw_only=True):
     """Which of the addresses may be connected to, or why none."""
 
-    channel: int
     addresses: list[str] = []
     refusal: str = ""
     unreachable: bool = False
@@ -80,11 +81,9 @@ class ForwardAnswer(Message, frozen=True, kw_only=True):
 
 
 class ForwardEnded(Message, frozen=True, kw_only=True):
-    """How a forwarding began or ended; for the audit."""
+    """How a forwarding that was allowed began or ended; for the audit."""
 
     channel: int
-    host: str
-    port: int
     what: Literal["started", "stopped", "failed"]
     error: str = ""
 

@@ -7,9 +7,10 @@ readable; the host may still send the whole file later.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,9 +43,10 @@ from pkgs.common.errors import (
     UnavailableError,
 )
 from pkgs.common.events.codes import SESSION_RECORDING_ACCESS, SESSION_UPLOAD
-from pkgs.common.recording.encrypted.reading import Decryptor
+from pkgs.common.recording.encrypted.reading import Decryptor, recipients_of
 from pkgs.common.recording.ids import is_session_id, require_session_id
 from pkgs.common.recording.model import SessionMeta
+from pkgs.common.recording.reader import chunks_of
 from pkgs.common.recording.showing.lines import ShownLine
 from pkgs.common.rpc.calls import Caller
 
@@ -206,6 +208,20 @@ class RecordingHandlers:
         storing = Storing(arriving, sid, recipients)
         return await asyncio.to_thread(encrypt_file, part, self._path(sid, "new"), arriving, storing)
 
+    async def needing(self, key: str, others: Collection[str]) -> int:
+        """How many stored recordings this public key opens and none of the others does."""
+
+        def count() -> int:
+            found = 0
+            for path in self._directory.iterdir():
+                if path.suffix.removeprefix(".") in _SUFFIXES:
+                    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                        recipients = recipients_of(chunks_of(file))
+                        found += key in recipients and recipients.isdisjoint(others)
+            return found
+
+        return await asyncio.to_thread(count)
+
     async def recover(self) -> None:
         """After a crash: keep the live streams that were cut by it, drop half copies. Call once at start."""
         for new in self._directory.glob("*.new"):
@@ -243,7 +259,7 @@ class RecordingHandlers:
             while data := await asyncio.to_thread(file.read, limits.RECORDING_CHUNK):
                 if clear := await asyncio.to_thread(decryptor.feed, data):
                     yield RecordingChunk(clear)
-            if rest := _end_of(decryptor):
+            if rest := decryptor.finish():
                 yield RecordingChunk(rest)
 
     def _open(self, sid: str) -> BinaryIO:
@@ -273,13 +289,6 @@ class RecordingHandlers:
             if len(rows) < limits.SEARCH_PAGE:
                 return
             before = (rows[-1].started, rows[-1].session_id)
-
-
-def _end_of(decryptor: Decryptor) -> bytes:
-    try:
-        return decryptor.finish()
-    except TrustError as problem:
-        raise UnavailableError(problem.message, detail=problem.detail, hint=problem.hint) from None
 
 
 def _check_meta(meta: SessionMeta | None, sid: str, host_id: str) -> None:

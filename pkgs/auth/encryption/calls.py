@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from pkgs.auth.audit.journal import Journal
 from pkgs.auth.encryption import rotation
@@ -12,23 +12,28 @@ from pkgs.auth.resources.changes import change_events
 from pkgs.auth.state.store import Store, update_operation
 from pkgs.common.api.encryption import (
     CompleteRecordingRotation,
+    ForgetRecordingKey,
     GetRecordingEncryption,
     RecordingEncryptionState,
     RecordingKeyInfo,
     RollBackRecordingRotation,
     RotateRecordingKeys,
 )
+from pkgs.common.errors import ConflictError, DeniedError
 from pkgs.common.resources.kinds import RecordingKeys
 from pkgs.common.rpc.calls import Caller
 
 _KIND = "session_recording_config"
+NeededBy = Callable[[str, Collection[str]], Awaitable[int]]
+"""How many stored recordings this public key opens and none of the others does."""
 
 
 class EncryptionHandlers:
-    def __init__(self, store: Store, permissions: Permissions, journal: Journal) -> None:
+    def __init__(self, store: Store, permissions: Permissions, journal: Journal, needed_by: NeededBy) -> None:
         self._store = store
         self._permissions = permissions
         self._journal = journal
+        self._needed_by = needed_by
 
     async def status(self, caller: Caller, _: GetRecordingEncryption) -> RecordingEncryptionState:
         self._permissions.require(caller, _KIND, "read", resource=recording_config(self._store))
@@ -42,6 +47,19 @@ class EncryptionHandlers:
 
     async def roll_back(self, caller: Caller, _: RollBackRecordingRotation) -> RecordingEncryptionState:
         return await self._step(caller, rotation.roll_back)
+
+    async def forget(self, caller: Caller, request: ForgetRecordingKey) -> RecordingEncryptionState:
+        """Nothing brings a key back but a backup: for who keeps those."""
+        if not caller.admin:
+            raise DeniedError("keys of recordings are dropped on the Auth host only", hint="run tctl there")
+        left = rotation.forget(recording_keys(self._store), request.public_key)
+        needed = await self._needed_by(request.public_key, {key.public_key for key in left.spec.keys})
+        if needed:
+            raise ConflictError(
+                f"{needed:,} stored recordings can be opened with this key alone",
+                hint="it can go when they are deleted: `tctl recordings prune`",
+            )
+        return await self._step(caller, lambda keys: rotation.forget(keys, request.public_key))
 
     async def _step(
         self, caller: Caller, step: Callable[[RecordingKeys], RecordingKeys]

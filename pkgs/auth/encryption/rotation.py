@@ -1,7 +1,7 @@
 """The life of the cluster's key pairs for recordings, as plain steps from one state to the next.
 
     active  --rotate--> active + next  --complete--> rotated + active (was next)
-                            +--roll back--> active
+                            +--roll back--> active            rotated --forget--> gone
 
 While it rotates, recordings are encrypted for both keys, so that it makes no difference which of them a host
 has heard of, and the old one opens everything should the new one turn out unusable.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pkgs.common.errors import ConflictError, InputError
+from pkgs.common.errors import ConflictError, InputError, NotFoundError
 from pkgs.common.events.format import rfc3339
 from pkgs.common.recording.encrypted.keys import AgeKey, new_private_key
 from pkgs.common.resources.kinds import (
@@ -27,6 +27,7 @@ from pkgs.common.resources.registry import SINGLETONS
 
 MAX_KEYS = 64
 """Pairs that are kept, rotated ones included."""
+_MAKE_ROOM = "`tctl recordings encryption forget` drops one that no recording needs"
 
 
 def first_keys(now: float) -> RecordingKeys:
@@ -45,7 +46,9 @@ def rotate(keys: RecordingKeys, now: float) -> RecordingKeys:
     if rotating(keys):
         raise ConflictError("the keys are being rotated already", hint="complete it, or roll it back")
     if len(keys.spec.keys) >= MAX_KEYS:
-        raise InputError(f"a cluster keeps {MAX_KEYS} key pairs for its recordings, and has them")
+        raise InputError(
+            f"a cluster keeps {MAX_KEYS} key pairs for its recordings, and has them", hint=_MAKE_ROOM
+        )
     return _with(keys, [*keys.spec.keys, _new_key("next", now)])
 
 
@@ -63,6 +66,16 @@ def roll_back(keys: RecordingKeys) -> RecordingKeys:
     """Give the new pair up. Nothing is lost: what was written meanwhile was written for the old one too."""
     _must_rotate(keys)
     return _with(keys, [key for key in keys.spec.keys if key.state != "next"])
+
+
+def forget(keys: RecordingKeys, public_key: str) -> RecordingKeys:
+    """Drop a rotated pair. Whether anything needs it, the caller has seen to."""
+    found = next((key for key in keys.spec.keys if key.public_key == public_key), None)
+    if found is None:
+        raise NotFoundError("there is no such key", hint="`tctl recordings encryption status` lists them")
+    if found.state != "rotated":
+        raise ConflictError("recordings are encrypted for this key now", hint="rotate it first")
+    return _with(keys, [key for key in keys.spec.keys if key is not found])
 
 
 def rotating(keys: RecordingKeys) -> bool:
@@ -83,7 +96,7 @@ def adopted(wanted: RecordingKeys, before: RecordingKeys) -> RecordingKeys:
         known.add(key.public_key)
         added.append(msgspec.structs.replace(key, state="rotated"))
     if len(before.spec.keys) + len(added) > MAX_KEYS:
-        raise InputError(f"a cluster keeps at most {MAX_KEYS} key pairs for its recordings")
+        raise InputError(f"a cluster keeps at most {MAX_KEYS} key pairs for its recordings", hint=_MAKE_ROOM)
     return _with(wanted, [*before.spec.keys, *added])
 
 

@@ -12,7 +12,7 @@ from pkgs.auth.accounts.users import checked_user
 from pkgs.auth.bots.owned import checked_bot
 from pkgs.auth.encryption.rotation import adopted
 from pkgs.auth.issuing.join import NOT_BY_TOKEN
-from pkgs.auth.state.bootstrap import CONFIG_FILE, ORIGIN, SETTINGS, system_role
+from pkgs.auth.state.bootstrap import CONFIG_FILE, EVERLASTING, ORIGIN, SETTINGS, system_role
 from pkgs.auth.state.store import Store
 from pkgs.common.access.locks import TARGETS, set_fields
 from pkgs.common.access.validate import validate
@@ -37,8 +37,6 @@ from pkgs.common.resources.role import Role
 from pkgs.common.resources.secrets import keeping_secrets
 
 CLUSTER_ROLE = "Trusted_Cluster"
-_EVERLASTING = (*SETTINGS, "recording_encryption")
-"""Gone by themselves, settings would give way to weaker ones, and the keys take all recordings with them."""
 _SYSTEM_ROLES = {role.value.lower() for role in SystemRole}
 
 
@@ -53,7 +51,7 @@ def prepare(
 ) -> Resource:
     """The form to store; raises InputError for what this cluster cannot have. Only who may restore a dump
     (the administrator) says who made a thing and when; for others it is themselves, now."""
-    if resource.kind in _EVERLASTING and resource.metadata.expires is not None:
+    if resource.kind in EVERLASTING and resource.metadata.expires is not None:
         raise InputError(
             f"{resource.kind}: metadata.expires: a cluster is never without it",
             hint="leave metadata.expires out",

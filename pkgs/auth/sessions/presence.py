@@ -38,7 +38,8 @@ class PresenceHandlers:
 
     async def prove(self, caller: Caller, request: ProvePresence) -> Proven:
         """Raises NotFoundError for a session that they may not moderate, UnavailableError while its server
-        could not be told: then the code is not used. A wrong code counts as at login."""
+        is not connected: then the code is not used, unless it was lost meanwhile. A wrong code counts as at
+        login."""
         name = _person(caller)
         session = self._trackers.find(require_session_id(request.session_id))  # attack A60
         if session is None or "moderator" not in self._door.modes(

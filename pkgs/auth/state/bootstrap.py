@@ -40,6 +40,8 @@ from pkgs.common.runtime.config import AuthService, Config
 ORIGIN = ORIGIN_LABEL
 CONFIG_FILE = "config-file"
 SETTINGS = DEFAULTED
+EVERLASTING = (*SETTINGS, "recording_encryption")
+"""Gone by themselves, settings would give way to weaker ones, and the keys take all recordings with them."""
 S = TypeVar("S", AuthPreference, NetworkingConfig, RecordingConfig)
 
 
@@ -80,6 +82,20 @@ def generated_name() -> str:
 
 def _new_authorities(cluster: str, now: float) -> list[CertAuthority]:
     return [new_authority(ca_type, cluster, now) for ca_type in CA_TYPES]
+
+
+async def keep_settings(store: Store) -> None:
+    """What may have no end goes on without the one that an earlier version let it have; settings that are
+    gone have their defaults."""
+    for kind in EVERLASTING:
+        found = store.get(kind, SINGLETONS[kind])
+        if found is None:
+            for default in default_singletons("", ""):
+                if default.kind == kind:
+                    await store.create(default)
+        elif found.metadata.expires is not None:
+            metadata = msgspec.structs.replace(found.metadata, expires=None)
+            await store.put(msgspec.structs.replace(found, metadata=metadata))
 
 
 async def apply_settings(store: Store, config: AuthService) -> None:

@@ -30,6 +30,7 @@ _ENCRYPTION = Group(
             _VERBS + "recordings.encryption.complete_rotation", "Use the new key only from now on"
         ),
         "rollback-rotation": Verb(_VERBS + "recordings.encryption.rollback_rotation", "Give the new key up"),
+        "forget": Verb(_VERBS + "recordings.encryption.forget", "Drop an old key that no recording needs"),
     },
 )
 

@@ -125,7 +125,8 @@ class _Carried:
             case "bot_instance_id":
                 return (who.bot_instance_id,)
             case "server_id":
-                return interaction.server_ids if is_user else (*interaction.server_ids, who.name)
+                # A proxy that passes its user on has a part in it, too (attack A40).
+                return (*interaction.server_ids, who.relayed_by if is_user else who.name)
         raise ValueError(f"unknown lock target {field!r}")
 
 

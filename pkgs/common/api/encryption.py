@@ -33,5 +33,12 @@ class CompleteRecordingRotation(Request[RecordingEncryptionState], frozen=True, 
     """Recordings are encrypted for the new key only; the old one goes on opening older ones."""
 
 
+class ForgetRecordingKey(Request[RecordingEncryptionState], frozen=True, kw_only=True):
+    """On the Auth host: drop a rotated pair that no stored recording needs. What a host has not uploaded yet
+    and encrypted for it alone can't be opened any more."""
+
+    public_key: str
+
+
 class RollBackRecordingRotation(Request[RecordingEncryptionState], frozen=True, kw_only=True):
     """The new key is given up."""

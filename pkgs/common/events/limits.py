@@ -22,7 +22,9 @@ SPOOL_BATCH = 100
 """Events per delivery."""
 SPOOL_BATCH_BYTES = 512 * 1024
 """Bytes per delivery (the RPC's message limit is larger)."""
-SPOOL_PACE_S = 0.05
+SPOOL_IN_MEMORY = 500
+"""Latest undelivered events that need not be read back from the disk; older ones are."""
+SPOOL_PACE_S = 0.25
 """Between two deliveries that were not full: events that keep coming are handed over together."""
 RETRY_FIRST_S = 0.25
 RETRY_LIMIT_S = 30.0

@@ -20,8 +20,10 @@ import logging
 import os
 import struct
 import zlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -45,6 +47,22 @@ class _Place(msgspec.Struct, frozen=True, order=True):
 
     segment: int
     offset: int
+
+
+class _Waiting(NamedTuple):
+    """An event that is to be written, as it will be, and who waits for that."""
+
+    event: Event
+    record: bytes
+    done: asyncio.Future[None]
+
+
+class _Kept(NamedTuple):
+    """An event on disk, and where it is."""
+
+    event: Event
+    start: _Place
+    end: _Place
 
 
 class SpoolEmitter:
@@ -73,8 +91,10 @@ class SpoolEmitter:
         self._cursor = _Place(0, 0)
         self._sizes: dict[int, int] = {}
         self._pending = 0
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
+        self._latest: deque[_Kept] = deque(maxlen=limits.SPOOL_IN_MEMORY)
+        """Of what is on disk, in its order up to the end; what was delivered goes."""
         self._written = asyncio.Event()
         self._emptied = asyncio.Event()
         self._to_write = asyncio.Event()
@@ -101,7 +121,8 @@ class SpoolEmitter:
         """Return once the event is on disk; raises UnavailableError when it cannot be kept."""
         if self._closing or not self._tasks:
             raise UnavailableError("this service is stopping and takes no more audit events")
-        payload = _ENCODER.encode(bounded(event))
+        event = bounded(event)
+        payload = _ENCODER.encode(event)
         record = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
         if sum(list(self._sizes.values())) + self._waiting_bytes + len(record) > self._max_bytes:
             raise UnavailableError(
@@ -109,7 +130,7 @@ class SpoolEmitter:
                 hint=f"reach the Auth Service again, or make room; the limit is {self._max_bytes} bytes",
             )
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((record, done))
+        self._waiting.append(_Waiting(event, record, done))
         self._waiting_bytes += len(record)
         self._to_write.set()
         # A cancelled caller must not cancel the write that others may share.
@@ -185,21 +206,22 @@ class SpoolEmitter:
             if batch:
                 problem: OSError | None = None
                 try:
-                    await asyncio.to_thread(self._append, b"".join(record for record, _ in batch))
+                    await asyncio.to_thread(self._append, b"".join(each.record for each in batch))
                 except OSError as exc:
                     problem = exc
                     self._log.error("audit events cannot be written to %s: %s", self._dir, exc)
                 if problem is None:
                     self._pending += len(batch)
+                    self._remember(batch)
                     self._note_level()
                     self._written.set()
-                for _, done in batch:
-                    if done.done():
+                for each in batch:
+                    if each.done.done():
                         continue
                     if problem is None:
-                        done.set_result(None)
+                        each.done.set_result(None)
                     else:
-                        done.set_exception(
+                        each.done.set_exception(
                             UnavailableError(
                                 f"audit events cannot be written: {problem.strerror}",
                                 hint="make room on the disk of the data directory",
@@ -207,6 +229,13 @@ class SpoolEmitter:
                         )
             if self._closing and not self._waiting:
                 return
+
+    def _remember(self, batch: list[_Waiting]) -> None:
+        """What was just appended, all in one segment, need not be read back."""
+        segment, offset = self._end.segment, self._end.offset - sum(len(each.record) for each in batch)
+        for each in batch:
+            start, offset = offset, offset + len(each.record)
+            self._latest.append(_Kept(each.event, _Place(segment, start), _Place(segment, offset)))
 
     def _append(self, data: bytes) -> None:
         """Runs in a thread. After a failure the segment is abandoned: its torn end stays its end."""
@@ -243,7 +272,9 @@ class SpoolEmitter:
     async def _deliver_loop(self) -> None:
         while True:
             self._written.clear()
-            events, places = await asyncio.to_thread(self._read_batch)
+            events, places = self._latest_batch()
+            if not events:
+                events, places = await asyncio.to_thread(self._read_batch)
             if not events:
                 await self._written.wait()
                 continue
@@ -268,8 +299,25 @@ class SpoolEmitter:
             self._log.error("the Auth Service refused audit event %s: %s", events[0].uid, exc)
             await asyncio.to_thread(self._set_aside, events[0])
         await asyncio.to_thread(self._advance, places[-1])
+        while self._latest and self._latest[0].end <= places[-1]:
+            self._latest.popleft()
         self._pending -= len(events)
         self._note_level()
+
+    def _latest_batch(self) -> tuple[list[Event], list[_Place]]:
+        """The next events, if they are in memory."""
+        events: list[Event] = []
+        places: list[_Place] = []
+        if not self._latest or self._latest[0].start != self._cursor:
+            return events, places
+        for each in self._latest:
+            if each.end.segment != self._cursor.segment or len(events) >= limits.SPOOL_BATCH:
+                break
+            events.append(each.event)
+            places.append(each.end)
+            if each.end.offset - self._cursor.offset >= limits.SPOOL_BATCH_BYTES:
+                break
+        return events, places
 
     def _read_batch(self) -> tuple[list[Event], list[_Place]]:
         events: list[Event] = []

@@ -159,7 +159,7 @@ class Stream:
                     break
                 count += got  # type: ignore[operator]
                 if not self._inbound.pending and not self._inbound.eof and not self._tls.pending():
-                    # Saves asking for what is not there, which is answered by an exception.
+                    # The usual end; to be told of it by an exception costs more than a small record.
                     self._undecrypted = False
                     break
         except ssl.SSLWantReadError:
@@ -179,22 +179,21 @@ class Stream:
 
     def push(self, data: memoryview | bytes) -> bool:
         """Send, or keep what the kernel does not take. True when nothing is left unsent."""
-        if self._tls is None:
-            if self._unsent is not None:
-                self._keep(bytes(data))
-                return self.flush()
-            try:
-                sent = self._sock.send(data)
-            except _WOULD_BLOCK:
-                sent = 0
-            if sent == len(data):
-                return True
-            self._unsent = memoryview(bytes(data[sent:]))
-            return False
-        if len(data):
-            self._tls.write(data)
-        self._collect()
-        return self.flush()
+        if self._tls is not None:
+            if len(data):
+                self._tls.write(data)
+            data = self._outbound.read()
+        if self._unsent is not None:
+            self._keep(bytes(data))
+            return self.flush()
+        try:
+            sent = self._sock.send(data)
+        except _WOULD_BLOCK:
+            sent = 0
+        if sent == len(data):
+            return True
+        self._unsent = memoryview(bytes(data[sent:]))
+        return False
 
     def _collect(self) -> None:
         if self._outbound.pending:

@@ -14,7 +14,7 @@ from pkgs.common.recording.decoder import Decoder
 from pkgs.common.recording.model import Damage, Footer, SessionMeta
 from pkgs.common.recording.seal import message
 
-State = Literal["verified", "unsigned", "cut", "damaged", "forged"]
+State = Literal["verified", "unsigned", "cut", "damaged", "forged", "unreadable"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +23,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     """`unsigned`: whole, but nobody vouches for it. `cut`: it ends early, as after a crash, and nothing
     before that is amiss. `damaged`: some bytes are not what was written. `forged`: its signature does not
-    hold."""
+    hold. `unreadable`: it is not there, or nobody here can open it."""
     problem: str = ""
     session_id: str = ""
     host_id: str = ""

@@ -140,7 +140,7 @@ class _Transport(OrderedTransport):
     def open_channel_for(
         self, kind: str, body: bytes, opened: Callable[[Channel], Owner], failed: Callable[[], None]
     ) -> bool:
-        """Ask the peer for a channel; False when too many are open or asked for."""
+        """Ask the peer for a channel; False when too many are open or asked for, or it is gone."""
         with self._numbering:
             self._opens += 1
             if self._opens > MAX_CHANNEL_OPENS or len(self._channels) >= MAX_CHANNELS:
@@ -160,6 +160,10 @@ class _Transport(OrderedTransport):
         if message:
             self.post(message)
         return bool(message)
+
+    def give_up_opening(self) -> None:
+        """The peer is gone, and answers nothing."""
+        self._opening.end()
 
     def _touched(self) -> None:
         self.heard_at = time.monotonic()
@@ -303,7 +307,7 @@ class Connection:
         self, kind: str, body: bytes, opened: Callable[[Channel], Owner], failed: Callable[[], None]
     ) -> bool:
         """Ask the peer for a channel. Any thread; `opened` and `failed` come in the reading thread, one of
-        them, once. False: too many channels, and neither is called."""
+        them, once. False: too many channels, or nobody is there any more, and neither is called."""
         return self._transport.open_channel_for(kind, body, opened, failed)
 
     def end(self, text: str) -> None:
@@ -333,5 +337,6 @@ class Connection:
 
     def _run(self) -> None:
         self._transport.run()
+        self._transport.give_up_opening()
         problem = self._transport.saved_exception
         self._owner.ended("" if problem is None or isinstance(problem, EOFError) else str(problem))

@@ -3,7 +3,8 @@
     open --(peer: confirmation)--> a Channel, given to whoever asked
          --(peer: failure)-------> nothing; whoever asked is told
 
-Only a number that was asked for can be answered, and once: anything else ends the connection.
+Only a number that was asked for can be answered, and once: anything else ends the connection. Whose answer
+has not come when the connection is over is told so, too.
 """
 
 from __future__ import annotations
@@ -81,12 +82,13 @@ class Opening:
 
     def __init__(self) -> None:
         self._waiting: dict[int, Waiting] = {}
+        self._over = False
         self._lock = threading.Lock()
 
     def ask(self, kind: str, number: int, body: bytes, waiting: Waiting) -> bytes:
-        """The message to send; empty when too many wait already."""
+        """The message to send; empty when too many wait already, or nobody answers any more."""
         with self._lock:
-            if len(self._waiting) >= MAX_PENDING_OPENS:
+            if self._over or len(self._waiting) >= MAX_PENDING_OPENS:
                 return b""
             self._waiting[number] = waiting
         return _OPEN + string(kind) + uint32(number) + uint32(WINDOW) + uint32(CHANNEL_PACKET) + body
@@ -98,3 +100,11 @@ class Opening:
         if waiting is None:
             raise WireError("answer to a channel that was not asked for")
         return waiting
+
+    def end(self) -> None:
+        """The connection is over: no answer comes."""
+        with self._lock:
+            self._over = True
+            waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
+            each.failed()

@@ -32,7 +32,6 @@ from pkgs.common.ssh.limits import (
     CHANNEL_PACKET,
     MAX_DEFERRED,
     MAX_REQUEST,
-    READ_TIMEOUT_S,
     WINDOW,
 )
 from pkgs.common.ssh.packets import BoundedPacketizer, RawMessage
@@ -74,7 +73,7 @@ class OrderedTransport(_Base):
     """What each side adds: who is let in, and what the messages about channels mean."""
 
     _CLIENT_ID = algorithms.VERSION
-    _active_check_timeout = READ_TIMEOUT_S
+    _active_check_timeout = BANNER_TIMEOUT_S
     _preferred_kex = algorithms.KEX
     # The same key agreement under its standard name, which the library lacks.
     _kex_info = {**_Base._kex_info, "curve25519-sha256": KexCurve25519}

@@ -241,7 +241,16 @@ class Terminated:
         if request.kind == "subsystem" and not known and not session.forced:
             await self._audit.rejected(request, NO_SUBSYSTEM)  # attack A21
             return Refused(text=NO_SUBSYSTEM)
-        return await self._sessions.begin(session)
+        begun = await self._sessions.begin(session)
+        if isinstance(begun, Refused) or not self._forces_itself(client):
+            return begun
+        # Passed on as it was asked for: the server has that in SSH_ORIGINAL_COMMAND.
+        return msgspec.structs.replace(begun, forced_command="")
+
+    def _forces_itself(self, client: Client) -> bool:
+        """Whether the server runs the one command that may run by itself: an agent decides by the same roles,
+        and OpenSSH does what the certificate says."""
+        return self._gate.passes_on or bool(client.identity.force_command)
 
     async def _open_forward(self, client: Client, request: OpenForward) -> ForwardAnswer:
         permitted, why, text = self._may_forward(client)

@@ -34,8 +34,6 @@ from pkgs.proxy.terminate.connection import Shared, Terminated
 from pkgs.proxy.terminate.limits import CERT_CALL_S, HOST_CERT_RENEW_S, MAX_HOST_CERTS
 from pkgs.proxy.terminate.messages import FromProcess
 
-_MODES = {"off": "off", "node-sync": "node-sync", "proxy-sync": "node-sync"}
-
 
 class Ways(Protocol):
     """How servers are reached. Both raise AccessError."""
@@ -78,11 +76,12 @@ class Terminator:
         self._recorder = Recorder(
             folder / "upload",
             member.client,
-            lambda: _MODES.get(member.cache.recording_config.spec.mode, "node"),
+            lambda: member.cache.recording_config.spec.mode,
             lambda: member.cache.recording_config.recipients,
             self._seal,
             clock.monotonic,
             log,
+            by="proxy",
         )
         self._unfinished = Unfinished(folder / "open", member.emitter, clock.now, log)
         self._shared = Shared(

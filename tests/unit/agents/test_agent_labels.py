@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +46,13 @@ def test_size_and_time_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run([command("big", "head", "-c", "1000000", "/dev/zero"), command("slow", "sleep", "60")])
     assert len(found["big"]) <= 4096
     assert found["slow"] == "the command took too long"
+
+
+def test_a_command_is_not_spared_like_the_service_when_memory_runs_out(tmp_path: Path) -> None:
+    score = tmp_path / "7" / "oom_score_adj"
+    score.parent.mkdir()
+    for before, after in (("-500\n", "0"), ("0\n", "0\n"), ("200\n", "200\n")):
+        score.write_text(before)
+        labels._spare_no_more(7, tmp_path)
+        assert score.read_text() == after
+    labels._spare_no_more(8, tmp_path)  # over already

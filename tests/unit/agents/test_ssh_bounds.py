@@ -70,7 +70,10 @@ def test_bounds_are_written_into_a_group_of_ones_own(
     mounts.write_text(_mounts(tmp_path))
     assert groups.prepare(asked, LOG, own, mounts) is None
     assert "is not delegated" in caplog.text
-    os.setxattr(root, "user.delegate", b"1")
+    try:
+        os.setxattr(root, "user.delegate", b"1")
+    except OSError as problem:  # a tmpfs of an older kernel
+        pytest.skip(f"{tmp_path} takes no marks: {problem}")
     found = groups.prepare(asked, LOG, own, mounts)
     assert found is not None
     assert (root / "cgroup.subtree_control").read_text() == "+memory +pids"

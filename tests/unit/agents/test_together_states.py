@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pkgs.agents.ssh.together.files.request import CopyRequest
 from pkgs.agents.ssh.together.limits import COPY_ANSWER_S, COPY_SHOWN, COPY_USE_S, DETACHED_S
-from pkgs.agents.ssh.together.states.copies import CopyRequest
 from pkgs.agents.ssh.together.states.detached import EXPIRED, TOO_LONG, Detachment
 from pkgs.common.pki.identity import Identity, PeerKind
 

@@ -87,6 +87,26 @@ def test_what_was_not_delivered_is_delivered_by_the_next_process_once(tmp_path):
     run(scenario())
 
 
+def test_more_than_memory_holds_waits_on_disk_and_arrives_in_order_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("pkgs.common.events.limits.SPOOL_IN_MEMORY", 7)
+    monkeypatch.setattr("pkgs.common.events.limits.SPOOL_BATCH", 10)
+    monkeypatch.setattr("pkgs.common.events.limits.SPOOL_PACE_S", 0.0)
+
+    async def scenario():
+        auth = Auth()
+        emitter = spool(tmp_path, auth, segment_bytes=2000)
+        await emitter.start()
+        for start in range(0, 200, 20):
+            auth.down = start % 40 == 20
+            await asyncio.gather(*(emitter.emit(event(number)) for number in range(start, start + 20)))
+        auth.down = False
+        assert await emitter.flush(5)
+        await emitter.close()
+        assert auth.numbers == list(range(200))
+
+    run(scenario())
+
+
 def test_auth_coming_back_is_noticed(tmp_path):
     async def scenario():
         auth = Auth()

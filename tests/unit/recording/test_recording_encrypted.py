@@ -20,7 +20,7 @@ from pkgs.common.recording.encrypted.keys import (
     unwrap,
     wrap_new,
 )
-from pkgs.common.recording.encrypted.reading import GAP, Decryptor, decrypted, looks_encrypted
+from pkgs.common.recording.encrypted.reading import GAP, Decryptor, decrypted, looks_encrypted, recipients_of
 from pkgs.common.recording.encrypted.records import HEAD_SIZE, MARKER, data_record, key_record, parse_head
 from pkgs.common.recording.encrypted.writing import RecordingCipher
 from pkgs.common.recording.model import Damage, Output
@@ -300,3 +300,13 @@ def test_fuzz_one_changed_byte_is_never_silent(data: st.DataObject) -> None:
 def test_fuzz_an_envelope_is_opened_or_refused(envelope: bytes) -> None:
     with pytest.raises(TrustError):
         KEY.open(envelope)
+
+
+@pytest.mark.fuzz
+@given(st.binary(max_size=400), st.integers(0, 2000))
+def test_whom_a_recording_is_for_is_told_without_a_key_and_through_damage(junk: bytes, at: int) -> None:
+    stored = b"".join(pieces_of())
+    assert recipients_of([stored]) == {KEY.public_key}
+    assert recipients_of([PLAIN]) == frozenset()
+    assert recipients_of([junk]) == frozenset()
+    assert recipients_of([stored[:at], junk, stored[at:]]) <= {KEY.public_key}

@@ -115,3 +115,14 @@ def test_a66_a_peer_that_never_answers_holds_a_bounded_number() -> None:
     assert asked[-1] == b""
     opening.take(0)
     assert opening.ask("forwarded-tcpip", MAX_PENDING_OPENS, b"", nobody())
+
+
+def test_whoever_waits_is_told_when_the_connection_is_over() -> None:
+    opening, told = Opening(), []
+    for number in (1, 2, 3):
+        waiting = Waiting(lambda *_: None, lambda number=number: told.append(number))
+        assert opening.ask("x11", number, b"", waiting)
+    opening.take(2)
+    opening.end()
+    assert told == [1, 3]
+    assert opening.ask("x11", 4, b"", nobody()) == b""

@@ -153,6 +153,21 @@ def test_a08_an_offer_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert service.refusals[0][1].reason == "signature does not verify"
 
 
+def test_a14_what_an_offer_was_told_is_decided_anew_at_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock may have been placed in between."""
+
+    class Locking(Service):
+        def decide(self, user: str, blob: bytes) -> Verdict:
+            verdict = super().decide(user, blob)
+            self.identity = None
+            return verdict
+
+    service = Locking()
+    answers = talk(service, [sign(), offer(), offer(), prove(), Own()], monkeypatch)
+    assert answers[1:] == [OfferAnswer(acceptable=True)] * 2 + [Refused(text="")]
+    assert service.handled == []
+
+
 def test_a_second_login_is_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = talk(Service(), [sign(), prove(), prove()], monkeypatch)
     assert len(answers) == 2

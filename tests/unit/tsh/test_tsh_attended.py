@@ -53,7 +53,7 @@ def test_no_key_is_lost_but_digits_and_blanks(pieces: list[bytes]) -> None:
     assert bytes(key for key in passed if key not in b"0123456789 ") == wanted
 
 
-def test_our_own_client_sends_no_code_to_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+def test_our_own_client_sends_no_code_to_the_server(capfd: pytest.CaptureFixture[str]) -> None:
     heard: list[str] = []
 
     def prove(code: str) -> str:
@@ -62,9 +62,9 @@ def test_our_own_client_sends_no_code_to_the_server(capsys: pytest.CaptureFixtur
 
     loop = Loop()
     settings = Settings(tty="yes", keys=attended.without_codes(prove))
-    session = Session(loop, settings, tty=True, over=lambda: None)
+    session = Session(loop, settings, tty=True, tell=lambda text: None)
     assert [session.outgoing(keys) for keys in (b"12", b"34 5", b"6t", b"\x1b[24;80R")] == [
         b"", b"", b"t", b"\x1b[24;80R",
     ]  # fmt: skip
-    assert heard == ["123456"] and "Teleport > The code is accepted." in capsys.readouterr().err
+    assert heard == ["123456"] and "Teleport > The code is accepted." in capfd.readouterr().err
     loop.close()

@@ -114,6 +114,17 @@ def test_the_default_login(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ssh.default_login(make_login(["root"]), args("-l", "deploy", "h")) == "deploy"
 
 
+def test_a_login_that_no_role_gives_is_told_before_openssh_says_permission_denied(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ssh.warn_of_login(make_login(["root", "carol"]), "carol")
+    assert capsys.readouterr().err == ""
+    ssh.warn_of_login(make_login(["root", "carol"]), "deploy")
+    assert "you be deploy" in (said := capsys.readouterr().err) and "root, carol" in said
+    ssh.warn_of_login(make_login(["no-login-7"]), "root")
+    assert "you have the logins: none" in capsys.readouterr().err
+
+
 def test_scp_places() -> None:
     login, given = make_login(), Parser(scp.SPEC.flags, TOOL.common, {}).all(scp.SPEC, ["a", "b"])
     names = {"web": "web"}

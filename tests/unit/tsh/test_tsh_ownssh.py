@@ -46,7 +46,20 @@ def test_a_forwarded_port(kind: str, text: str, forward: Forward) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "80", "80:db", "0:db:22", "80:db:0", "80:db:65536", "80::22", "/a:b:1", "x:y:z", "[::1:8:d:2"],
+    [
+        "",
+        "80",
+        "80:db",
+        "0:db:22",
+        "80:db:0",
+        "80:db:65536",
+        "80::22",
+        "/a:b:1",
+        "x:y:z",
+        "[::1:8:d:2",
+        "..:80:db:22",
+        f"80:{'a' * 64}:22",
+    ],
 )
 def test_what_is_no_local_port(text: str) -> None:
     with pytest.raises(InputError):
@@ -163,7 +176,10 @@ def test_options_beside_flags() -> None:
     assert settings("-L", "80:db:22", "-o", "ClearAllForwardings=yes").forwards == []
 
 
-@pytest.mark.parametrize("option", ["Ciphers=none", "ControlPath=/x", "ForwardX11=yes", "ConnectTimeout=x"])
+@pytest.mark.parametrize(
+    "option",
+    ["Ciphers=none", "ControlPath=/x", "ForwardX11=yes", "ConnectTimeout=x", "SetEnv='A=1", "EscapeChar=^é"],
+)
 def test_an_option_it_does_not_know_is_refused_by_name(option: str) -> None:
     with pytest.raises(InputError, match=option.partition("=")[0]):
         settings("-o", option)
@@ -227,6 +243,28 @@ def test_a66_a_server_opens_only_what_it_was_asked_for(monkeypatch: pytest.Monke
     loop.close()
 
 
+def test_a_remote_port_leads_to_the_address_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`localhost` is often two addresses, with a program behind one of them."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        port = there.getsockname()[1]
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        server, loop = Server(listens=True), Loop()
+        incoming = Incoming(loop, cast(Connection, server), agent=False)
+        incoming.listen(Forward(REMOTE, None, 8022, "both", port), everywhere=False)
+        relay = server.decide(
+            "forwarded-tcpip", Reader(string("localhost") + uint32(8022) + string("127.0.0.1") + uint32(1))
+        )
+        relay.on_opened()
+        loop.run(until=lambda: relay.finished or not relay._connecting)
+        assert not relay.finished
+        there.accept()[0].close()
+        relay.hang_up()
+        loop.close()
+
+
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
 def test_a_port_that_somebody_else_has_in_one_family_is_not_ours(taken: str) -> None:
     family = socket.AF_INET6 if ":" in taken else socket.AF_INET
@@ -247,7 +285,7 @@ def test_a_port_that_somebody_else_has_in_one_family_is_not_ours(taken: str) -> 
 def test_the_escape_is_heard_though_the_server_takes_no_keys() -> None:
     loop = Loop()
     reader, writer = os.pipe()
-    session = Session(loop, settings("-t"), tty=True, over=lambda: None)
+    session = Session(loop, settings("-t"), tty=True, tell=lambda text: None)
     session._source = reader
     loop.add(session)
     try:

@@ -225,13 +225,14 @@ class Pipe:
         if not room:
             return
         try:
-            data = self._local.recv(min(room, CHUNK))
+            # A fresh buffer of this size would cost more system calls than what is read into it.
+            count = self._local.recv_into(self._plain[: min(room, CHUNK)])
         except _WOULD_BLOCK:
             return
         except OSError:
-            data = b""
-        if data:
-            self._state.put(data)
+            count = 0
+        if count:
+            self._state.put(bytes(self._plain[:count]))
         else:
             self._state.end()
             self._ended = True

@@ -11,37 +11,35 @@ import os
 import pwd
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+
+import msgspec
 
 from pkgs.agents.ssh.limits import EXIT_WAIT_S, MOTD_LIMIT
 from pkgs.agents.ssh.messages import (
     Account,
     AgentAnswer,
-    ForwardAnswer,
-    ForwardEnded,
     NoAccount,
     OnTerminal,
     OpenAgent,
-    OpenForward,
     ToProcess,
 )
-from pkgs.agents.ssh.session import env, forward, pam, process, terminal
+from pkgs.agents.ssh.session import env, pam, process, terminal
 from pkgs.agents.ssh.session.account import become
-from pkgs.agents.ssh.session.agent import AgentSocket
 from pkgs.agents.ssh.session.channel import Session
-from pkgs.agents.ssh.session.listening import Listening
+from pkgs.agents.ssh.session.forwarding.agent import AgentSocket
+from pkgs.agents.ssh.session.forwarding.listening import Listening
+from pkgs.agents.ssh.session.forwarding.outgoing import Outgoing
+from pkgs.agents.ssh.session.forwarding.ports import WayToPort
+from pkgs.agents.ssh.session.forwarding.streams import Streams
 from pkgs.agents.ssh.session.process import Launched
 from pkgs.agents.ssh.session.sftp.audited import Operation
 from pkgs.agents.ssh.session.sftp.server import FileServer
 from pkgs.agents.ssh.session.sftp.transfer import Transfer
-from pkgs.agents.ssh.session.streams import Streams
 from pkgs.agents.ssh.sockets.incoming import Incoming
-from pkgs.agents.ssh.sockets.outgoing import Outgoing
+from pkgs.agents.ssh.sockets.outgoing import WayToSocket
 from pkgs.agents.ssh.together.messages import (
     PUSHED,
     Joined,
@@ -57,9 +55,8 @@ from pkgs.common.errors import AccessError
 from pkgs.common.ssh.channel import Channel, Owner
 from pkgs.common.ssh.connection import Connection
 from pkgs.common.ssh.forwarding import RemoteForward, UnixForward
-from pkgs.common.ssh.limits import FAREWELL_S, LOGIN_GRACE_S, MAX_CHANNELS, MAX_SESSIONS
+from pkgs.common.ssh.limits import FAREWELL_S, LOGIN_GRACE_S, MAX_SESSIONS
 from pkgs.common.ssh.owner import (
-    OPEN_CONNECT_FAILED,
     OPEN_PROHIBITED,
     OPEN_RESOURCE_SHORTAGE,
     LoginRefused,
@@ -70,7 +67,6 @@ from pkgs.common.ssh.process.link import Link, answers
 from pkgs.common.ssh.process.loop import Loop
 from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
 from pkgs.common.ssh.process.serving import Login, watch_alive, watch_idle
-from pkgs.common.ssh.process.splice import Splice
 from pkgs.common.ssh.requests import DirectTcp, X11Request
 from pkgs.common.ssh.sessions.messages import (
     FileOperation,
@@ -100,19 +96,17 @@ class Child:
     def __init__(self, sock: socket.socket, monitor: socket.socket, start: Start) -> None:
         self.loop = Loop()
         self._start = start
-        pushed = (ForwardAnswer, *PUSHED)
-        self._link = Link(monitor, self.loop, _ANSWERS, self._told_to_end, pushed, self._pushed)
+        self._link = Link(monitor, self.loop, _ANSWERS, self._told_to_end, PUSHED, self._pushed)
         login = Login(self._link, Account, self._logged_in)
         self._connection = Connection(sock, login, self, start.host_keys, allow_ctr=start.allow_ctr)
         self._account: Account | None = None
         self._entry: pwd.struct_passwd | None = None
         self._pam: pam.PamSession | None = None
         self._sessions: set[Session | Seat] = set()
-        self._forwards: dict[int, tuple[Splice, DirectTcp]] = {}
         self._streams = Streams(self.loop, self._connection.open_channel, self._maybe_exit)
         self._listening = Listening(self.loop, self._link, self._streams)
         self._agent = AgentSocket(self.loop, self._streams)
-        self._sockets_out = Outgoing(self.loop, self._link, self._maybe_exit)
+        self._outgoing = Outgoing(self.loop, self._maybe_exit)
         self._sockets_in = Incoming(self.loop, self._link, self._streams)
         self._displays = Displays(self.loop, self._link, self._streams)
         self._ended = False
@@ -140,7 +134,7 @@ class Child:
             raise LoginRefused(str(problem), final=True) from None
         self._account = answer
         signal.alarm(0)
-        self.loop.call_soon(lambda: watch_idle(self.loop, self._heard_at, answer.idle_timeout_s, self._idle))
+        self.loop.call_soon(lambda: self._watch(answer))
 
     def open_session(self, channel: Channel) -> Owner:
         if len(self._sessions) >= MAX_SESSIONS:
@@ -152,16 +146,11 @@ class Child:
 
     def open_direct_tcp(self, channel: Channel, target: DirectTcp) -> Owner:
         self._no_visitors()
-        if len(self._forwards) >= MAX_CHANNELS:  # closed ones that are still read from count too
-            raise OpenRefused(OPEN_RESOURCE_SHORTAGE, "too many channels")
-        splice = Splice(self.loop, channel, self._forward_over)
-        self._forwards[channel.number] = (splice, target)
-        self._beside(self._ask_where, channel.number, target)
-        return splice
+        return self._outgoing.open(channel, WayToPort(self._link, channel.number, target))
 
     def open_direct_unix(self, channel: Channel, path: bytes) -> Owner:
         self._no_visitors()
-        return self._sockets_out.open(channel, path)
+        return self._outgoing.open(channel, WayToSocket(self._link, channel.number, path))
 
     def unix_forward(self, asked: UnixForward) -> bool:
         if self._account is None or self._account.visits:
@@ -171,15 +160,6 @@ class Child:
     def _no_visitors(self) -> None:
         if self._account is None or self._account.visits:
             raise OpenRefused(OPEN_PROHIBITED, "whoever joins a session forwards nothing")
-
-    def _ask_where(self, number: int, target: DirectTcp) -> None:
-        addresses = forward.resolve(target.host, target.port)
-        self._link.tell(OpenForward(channel=number, host=target.host, port=target.port, addresses=addresses))
-
-    @staticmethod
-    def _beside(work: Callable[..., None], *args: object) -> None:
-        """A name may take long to resolve, and a host to answer: neither in the loop nor while reading."""
-        threading.Thread(target=work, args=args, daemon=True).start()
 
     def remote_forward(self, asked: RemoteForward) -> int | None:
         return self._listening.cancel(asked) if asked.cancel else self._listening.begin(asked)
@@ -312,15 +292,19 @@ class Child:
 
     # The loop's thread.
 
+    def _watch(self, account: Account) -> None:
+        watch_idle(self.loop, self._heard_at, account.idle_timeout_s, self._idle)
+        if account.alive_every_s:
+            often = msgspec.structs.replace(self._start, keep_alive_s=account.alive_every_s)
+            watch_alive(self.loop, often, self._connection)
+
     def _told_to_end(self, text: str) -> None:
         told = [session.farewell(text) for session in tuple(self._sessions)]
         # The time it takes to read why is not for going on.
-        for splice, _ in tuple(self._forwards.values()):
-            splice.abort()
+        self._outgoing.abort()
         self._listening.end()
         self._sockets_in.end()
         self._displays.end()
-        self._sockets_out.abort()
         self._streams.abort()
         if any(told):
             # OpenSSH drops what it has not shown yet as soon as it sees the end.
@@ -330,19 +314,6 @@ class Child:
 
     def _pushed(self, message: Message, fds: list[int]) -> None:
         close_all(fds)
-        if isinstance(message, PUSHED):
-            self._about_session(message)
-            return
-        assert isinstance(message, ForwardAnswer)
-        splice, target = self._forwards.get(message.channel, (None, None))
-        if splice is None or target is None:
-            return  # the client gave up meanwhile
-        if message.refusal:
-            splice.refuse(OPEN_CONNECT_FAILED if message.unreachable else OPEN_PROHIBITED, message.refusal)
-        else:
-            self._beside(self._dial, splice, target, message.addresses)
-
-    def _about_session(self, message: Message) -> None:
         if self._ended and isinstance(message, PeerInput):
             self._typed_at = time.monotonic()
         for session in tuple(self._sessions):
@@ -352,35 +323,6 @@ class Child:
                 session.hear(message)
             elif isinstance(message, JoinOutput | JoinOver):
                 session.take(message)
-
-    def _dial(self, splice: Splice, target: DirectTcp, addresses: list[str]) -> None:
-        try:
-            sock = forward.dial(addresses, target.port)
-        except OSError as problem:
-            text = str(problem)
-            self._tell_forward(splice, target, "failed", text)
-            self.loop.call_soon(lambda: splice.refuse(OPEN_CONNECT_FAILED, text))
-            return
-        self._tell_forward(splice, target, "started")
-        self.loop.call_soon(lambda: splice.attach(sock))
-
-    def _forward_over(self, splice: Splice) -> None:
-        found = self._forwards.pop(splice.channel.number, None)
-        if found is not None and splice.was_attached:
-            self._tell_forward(*found, "stopped")
-        self._maybe_exit()
-
-    def _tell_forward(
-        self,
-        splice: Splice,
-        target: DirectTcp,
-        what: Literal["started", "stopped", "failed"],
-        error: str = "",
-    ) -> None:
-        number = splice.channel.number
-        self._link.tell(
-            ForwardEnded(channel=number, host=target.host, port=target.port, what=what, error=error)
-        )
 
     def _terminated(self) -> None:
         """The service did not see this process go in time: nothing of it stays behind."""
@@ -412,7 +354,7 @@ class Child:
             self.loop.stop()
 
     def _maybe_exit(self) -> None:
-        live = self._sessions or self._forwards or self._streams or self._sockets_out
+        live = self._sessions or self._outgoing or self._streams
         if self._ended and not live:
             self.loop.stop()
 

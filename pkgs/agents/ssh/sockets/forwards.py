@@ -26,7 +26,8 @@ from pkgs.common.ssh.service.gate import ForwardingRights
 
 NOT_PERMITTED = "port forwarding is not permitted"
 
-_KINDS = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
+KINDS = {"started": codes.PORT_START, "stopped": codes.PORT_STOP, "failed": codes.PORT_FAIL}
+"""The event of each thing that a process tells of a stream."""
 
 
 class SocketForwards:
@@ -93,7 +94,7 @@ class SocketForwards:
         else:
             del self._streams[message.channel]
             self._started.discard(message.channel)
-        await self._audit(_KINDS[message.what], asked.path, message.error)
+        await self._audit(KINDS[message.what], asked.path, message.error)
 
     async def _listen(self, asked: ListenOnSocket) -> SocketAnswer:
         if not asked.problem and (asked.real in self._listeners or len(self._listeners) >= MAX_LISTENERS):

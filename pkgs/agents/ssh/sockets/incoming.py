@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from pkgs.agents.ssh.limits import MAX_LISTENERS
-from pkgs.agents.ssh.session.streams import Streams
+from pkgs.agents.ssh.session.forwarding.streams import Streams
 from pkgs.agents.ssh.sockets import paths
 from pkgs.agents.ssh.sockets.messages import ListenOnSocket, SocketAnswer, SocketClosed
 from pkgs.common.errors import AccessError

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 MAX_VISITORS = 32
 """In one session."""
+VISITOR_ALIVE_S = 15.0
+"""Between signs of life that a visitor's client is asked for. How many may be missing is the cluster's
+`keep_alive_count_max`; with its default, who sees nothing any more is gone after a minute."""
 MAX_PROOFS = 64
 """Users whose proofs of being there are kept, of one session."""
 REPLAY = 32 * 1024

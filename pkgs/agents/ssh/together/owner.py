@@ -9,7 +9,7 @@ from pkgs.agents.ssh.together.shared import Begin, SharedSession
 from pkgs.agents.ssh.together.table import Table
 from pkgs.agents.ssh.together.viewer import Push
 from pkgs.agents.ssh.together.words import line
-from pkgs.common.errors import AccessError
+from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.events import codes
 from pkgs.common.ssh.process.messages import Refused
 from pkgs.common.ssh.service.gate import Gate
@@ -46,7 +46,10 @@ class OwnSessions:
     async def open(
         self, request: OpenSession, owner: Parties, log: SessionLog, begin: Begin
     ) -> SessionOpened | Waiting | Refused:
-        """Begin the session, or have it wait for its company. Nothing runs before `SessionOpened`."""
+        """Begin the session, or have it wait for its company. Nothing runs before `SessionOpened`. Raises
+        ProtocolError."""
+        if request.channel in self._sessions:  # of one that waits, nobody else knows yet
+            raise ProtocolError("a channel has one session")
 
         def forget() -> None:
             self._sessions.pop(request.channel, None)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from pkgs.agents.ssh.together import limits
-from pkgs.agents.ssh.together.copying import Copying
+from pkgs.agents.ssh.together.files.asking import Copying
 from pkgs.agents.ssh.together.messages import (
     Detach,
     Held,
@@ -167,9 +167,8 @@ class SharedSession:
             allowed = self.detached.may(by, self.gate.cache.cluster_name)
             if not allowed or self.detached or self.state in ("pending", "over"):
                 return
-            if self._table.left_by(self.owner) >= limits.MAX_DETACHED:
-                text = f"You have left {limits.MAX_DETACHED} sessions here already: end one of them first."
-                self._push(Notice(channel=self.log.channel, text=line(text)))
+            if refusal := self._must_stay():
+                self._push(Notice(channel=self.log.channel, text=line(refusal)))
                 return
             await self.log.emit(codes.SESSION_LEAVE, reason="detached", participant_mode="owner")
             await self.log.mark("leave", f"{inert(by)}, the owner")
@@ -180,6 +179,14 @@ class SharedSession:
             self.detached.begin(self.gate.now())
             self.tell(f"{inert(by)}, the owner, left the session; it goes on.")
             self._table.changed()
+
+    def _must_stay(self) -> str:
+        """Why its owner can't leave it; empty: they may."""
+        if self.log.is_kept_elsewhere:  # it would go on where nobody records it (attack A40)
+            return "This session is recorded by the proxy: it ends when you leave it."
+        if self._table.left_by(self.owner) >= limits.MAX_DETACHED:
+            return f"You have left {limits.MAX_DETACHED} sessions here already: end one of them first."
+        return ""
 
     def _fit(self, visit: Visit) -> None:
         """The size of a session that its owner left is that of the terminal they come back with."""

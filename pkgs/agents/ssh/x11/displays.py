@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from pkgs.agents.ssh.session.streams import Streams
+from pkgs.agents.ssh.session.forwarding.streams import Streams
 from pkgs.agents.ssh.sockets.paths import reason
 from pkgs.agents.ssh.x11.cookie import checked
 from pkgs.agents.ssh.x11.display import Display, make

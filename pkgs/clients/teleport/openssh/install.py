@@ -10,10 +10,12 @@ new one is written beside it, judged, and then named.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,7 +28,7 @@ from pkgs.clients.teleport.openssh.text import (
     with_include,
     without_include,
 )
-from pkgs.common.errors import AccessError, InputError
+from pkgs.common.errors import AccessError, InputError, UnavailableError
 from pkgs.common.runtime.atomicfile import make_private_dir, write_atomic
 
 _log = logging.getLogger(__name__)
@@ -70,6 +72,25 @@ class Installation:
                 hint="join by hand: docs/openssh-servers.md, and add the cluster's authority to that file",
             )
         return found
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other run changes this host meanwhile: each takes away what it does not name. UnavailableError
+        when one does."""
+        make_private_dir(self._folder.parent)
+        make_private_dir(self._folder)
+        lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UnavailableError(
+                    "another `teleport join openssh` is at work on this host",
+                    hint="try again when it has ended",
+                ) from None
+            yield
+        finally:
+            os.close(lock)
 
     def install(self, material: Material) -> bool:
         """Whether anything had to change. sshd has judged all of it before it takes effect."""

@@ -103,13 +103,15 @@ async def _join(args: Parsed, data_dir: Path, settings: Settings) -> int:
     addr = join_host_port(host or config.nodename, port)
     principals = tuple(dict.fromkeys([*([host] if host else []), *settings.additional_principals]))
 
-    identity, authorities = await enter(config, principals, SystemClock())
-    store_settings(data_dir, settings)
-    material = Material(
-        private_pem=identity.ssh_private_pem, certificate=identity.ssh_cert, user_authorities=authorities
-    )
-    changed = place.install(material)
-    await announce(config, identity, addr, settings.labels)
+    with place.alone():
+        identity, authorities = await enter(config, principals, SystemClock())
+        material = Material(
+            private_pem=identity.ssh_private_pem, certificate=identity.ssh_cert, user_authorities=authorities
+        )
+        # What the cluster refuses must not have changed sshd, nor be tried again by a renewal.
+        await announce(config, identity, addr, settings.labels)
+        changed = place.install(material)
+        store_settings(data_dir, settings)
 
     print(f"{config.nodename} at {addr} is a server of cluster {identity.cluster_name}, {identity.host_id}")
     if changed and not sshd.restarts:

@@ -125,7 +125,7 @@ def heed_resume(args: Parsed) -> None:
 def default_options(*, agent: bool) -> list[str]:
     """Words behind the user's own options: what holds when they said nothing. Without `agent` the keys
     of a running agent play no part."""
-    pairs = {"Ciphers": CIPHERS, "ServerAliveInterval": "60", "LogLevel": "ERROR"}
+    pairs = {"Ciphers": CIPHERS, "ServerAliveInterval": "60"}
     if not agent:
         pairs["IdentityAgent"] = "none"
     return _words(pairs)

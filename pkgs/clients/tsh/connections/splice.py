@@ -268,6 +268,9 @@ class TlsStream:
                     self._ended = True
                     break
                 count += got  # type: ignore[operator]
+                if not self._inbound.pending and not self._tls.pending():
+                    # The usual end; to be told of it by an exception costs more than a small record.
+                    break
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -305,3 +308,10 @@ def write_some(sink: int, data: memoryview) -> int:
         return os.write(sink, data)
     except BlockingIOError:
         return 0
+
+
+def say(text: str, sink: int = 2) -> None:
+    """A message on a descriptor that may be non-blocking. What nobody takes now is not said: connections must
+    not stop for it."""
+    with contextlib.suppress(OSError):
+        os.write(sink, text.encode(errors="backslashreplace"))

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 from pkgs.clients.tsh.connections.dial import user_stream
+from pkgs.clients.tsh.connections.splice import TlsStream
 from pkgs.clients.tsh.measuring.limits import REQUEST_S
 from pkgs.clients.tsh.measuring.stats import PERCENTILES, due, percentile
 from pkgs.clients.tsh.ownssh.link import Target, log_in
@@ -108,10 +109,7 @@ class Load:
             carrier.join(1)
 
 
-def _carry(stream: object, sock: socket.socket) -> None:
-    from pkgs.clients.tsh.connections.splice import TlsStream
-
-    assert isinstance(stream, TlsStream)
+def _carry(stream: TlsStream, sock: socket.socket) -> None:
     # The splice closes what it writes to.
     reader = sock.dup()
     sink = sock.detach()

@@ -13,8 +13,7 @@ from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import UnavailableError
 from pkgs.common.net.dial_blocking import dial_tcp
 from pkgs.common.ssh.client.connection import Connection
-
-_QUESTION = b"keepalive@openssh.com"
+from pkgs.common.ssh.transport import KEEP_ALIVE
 
 
 @dataclass(slots=True)
@@ -64,7 +63,7 @@ class Meter:
         to_proxy = time.monotonic() - began
         answered = threading.Event()
         began = time.monotonic()
-        self._connection.ask(_QUESTION, b"", lambda ok, reader: answered.set())
+        self._connection.ask(KEEP_ALIVE, b"", lambda ok, reader: answered.set())
         if not answered.wait(ROUND_TRIP_S):
             raise UnavailableError(
                 "the server does not answer", hint="see 'tsh ls' whether it is still there"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from pkgs.clients.tsh.connections.splice import nonblocking
+from pkgs.clients.tsh.connections.splice import nonblocking, say
 from pkgs.clients.tsh.ownssh import terminal
 from pkgs.clients.tsh.ownssh.forwards import REMOTE
 from pkgs.clients.tsh.ownssh.incoming import Incoming
@@ -23,7 +23,7 @@ from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.output.sanitize import inert, inert_lines
 from pkgs.common.ssh.client.connection import Connection
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 def run(login: Login, target: Target, settings: Settings) -> int:
@@ -61,10 +61,9 @@ class _Voice:
 
     def __init__(self, settings: Settings) -> None:
         self._talk = settings.talk
-        self._file = None
+        self._sink = 2
         if settings.log_file:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._file = os.fdopen(os.open(settings.log_file, flags, 0o600), "w", errors="backslashreplace")
+            self._sink = os.open(settings.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def detail(self, text: str) -> None:
         if self._talk >= VERBOSE:
@@ -80,14 +79,12 @@ class _Voice:
             self._write(f"ERROR: {inert_lines(str(problem))}{why}")
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._sink != 2:
+            os.close(self._sink)
 
     def _write(self, line: str) -> None:
-        out = self._file or sys.stderr
         # The terminal may be raw.
-        out.write(f"\r{line}\r\n" if out.isatty() else f"{line}\n")
-        out.flush()
+        say(f"\r{line}\r\n" if os.isatty(self._sink) else f"{line}\n", self._sink)
 
 
 class _Client:
@@ -108,6 +105,7 @@ class _Client:
         self.loop = Loop()
         self._farewell = ""
         self._lost = False
+        self._ended_by: signal.Signals | None = None
         self._session: Session | None = None
         self._connection: Connection = log_in(
             login, target, link.sock, deadline_s=settings.connect_s, ended=self._hear_end
@@ -126,7 +124,7 @@ class _Client:
         """The exit status. Raises AccessError when a port that must be forwarded is not."""
         with contextlib.ExitStack() as stack:
             for number in _ENDING:
-                self._heed(stack, number, self.loop.stop)
+                self._heed(stack, number, partial(self._end_by, number))
             self._forward()
             if self._settings.alive_interval_s:
                 self.loop.after(self._settings.alive_interval_s, self._ask_alive)
@@ -140,7 +138,7 @@ class _Client:
     def _serve(self, stack: contextlib.ExitStack) -> None:
         at_terminal = terminal.is_terminal(0)
         tty = self._settings.wants_tty(at_terminal=at_terminal)
-        session = self._session = Session(self.loop, self._settings, tty=tty, over=lambda: None)
+        session = self._session = Session(self.loop, self._settings, tty=tty, tell=self._voice.tell)
         session.on_begun = self._begun
         if not self._settings.background:
             # Not in the background, where whoever started us goes on using them.
@@ -155,8 +153,16 @@ class _Client:
         self._ports.close()
         self.loop.run(until=lambda: self._lost or not (self._ports.relays or self._incoming.relays))
 
+    def _end_by(self, number: signal.Signals) -> None:
+        self._ended_by = number
+        self.loop.stop()
+
     def _outcome(self) -> int:
         session = self._session
+        if self._ended_by is not None:
+            self._voice.detail(f"ended by {self._ended_by.name}")
+            # As with OpenSSH: where nothing runs, that is how it is meant to end.
+            return 0 if session is None and self._ended_by == signal.SIGTERM else FAILED
         if session is not None and session.told:
             return session.status
         if session is not None and session.refusal and not self._farewell:

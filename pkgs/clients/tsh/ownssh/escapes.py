@@ -35,8 +35,3 @@ class Escapes:
                 out += byte
                 self._at_start = byte in b"\r\n"
         return bytes(out), asked
-
-    def end(self) -> bytes:
-        """What was held back when the input ended."""
-        held, self._held = self._held, False
-        return self._char if held else b""

@@ -40,14 +40,14 @@ def parse_forward(kind: str, text: str) -> Forward:
     bind = None
     if len(parts) > ends:
         first = parts.pop(0)
-        bind = "" if first == "*" else first
+        bind = "" if first == "*" else _name(kind, text, first)
     # The server chooses a port to listen on when it is 0; here that would be of no use to anybody.
     port = _port(kind, text, parts[0], least=0 if kind == REMOTE else 1)
     if kind == DYNAMIC:
         return Forward(kind, bind, port)
     if not parts[1]:
         raise InputError(f"{kind} {text[:80]!r} names no host")
-    return Forward(kind, bind, port, parts[1], _port(kind, text, parts[2], least=1))
+    return Forward(kind, bind, port, _name(kind, text, parts[1]), _port(kind, text, parts[2], least=1))
 
 
 def _split(text: str) -> list[str] | None:
@@ -63,6 +63,15 @@ def _split(text: str) -> list[str] | None:
         if text[at] != ":":
             return None
         at += 1
+
+
+def _name(kind: str, text: str, word: str) -> str:
+    """Nothing, or what the resolver takes: for other names it has errors of another kind."""
+    try:
+        word.encode("idna")
+    except UnicodeError:
+        raise InputError(f"{kind} {text[:80]!r}: {word[:20]!r} is no host") from None
+    return word
 
 
 def _port(kind: str, text: str, word: str, *, least: int) -> int:

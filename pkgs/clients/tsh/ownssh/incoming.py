@@ -10,7 +10,7 @@ from pkgs.clients.tsh.ownssh.forwards import Forward
 from pkgs.clients.tsh.ownssh.limits import ANSWER_S
 from pkgs.clients.tsh.ownssh.loop import Loop
 from pkgs.clients.tsh.ownssh.relay import Relay
-from pkgs.clients.tsh.ownssh.sockets import IncomingRelay
+from pkgs.clients.tsh.ownssh.sockets import Address, IncomingRelay
 from pkgs.common.errors import UnavailableError
 from pkgs.common.ssh.client.channel import IncomingOwner
 from pkgs.common.ssh.client.connection import Connection
@@ -51,19 +51,19 @@ class Incoming:
 
     def _decide(self, kind: str, reader: Reader) -> IncomingOwner | None:
         if kind == "auth-agent@openssh.com" and self._agent:
-            return self._relay(socket.AF_UNIX, self._agent)
+            return self._relay([(socket.AF_UNIX, self._agent)])
         if kind != "forwarded-tcpip":
             return None
         forward = self._forwards.get((reader.text(), reader.uint32()))
         if forward is None:
             return None
         try:
-            found = socket.getaddrinfo(forward.host, forward.host_port, type=socket.SOCK_STREAM)[0]
+            found = socket.getaddrinfo(forward.host, forward.host_port, type=socket.SOCK_STREAM)
         except OSError:
             return None
-        return self._relay(found[0], found[4])
+        return self._relay([(one[0], one[4]) for one in found])
 
-    def _relay(self, family: int, address: object) -> IncomingRelay:
-        relay = IncomingRelay(self._loop, family, address, self.relays.discard)
+    def _relay(self, addresses: list[Address]) -> IncomingRelay:
+        relay = IncomingRelay(self._loop, addresses, self.relays.discard)
         self.relays.add(relay)
         return relay

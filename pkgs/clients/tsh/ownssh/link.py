@@ -13,7 +13,7 @@ from pkgs.clients.tsh.connections import openssh
 from pkgs.clients.tsh.ownssh.limits import END_S
 from pkgs.clients.tsh.profile import home
 from pkgs.clients.tsh.profile.login import Login
-from pkgs.common.errors import InputError, NotFoundError
+from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.ssh.client.connection import Connection, connect
 from pkgs.common.ssh.client.hosts import ByAuthority, trust_in_hosts
 from pkgs.common.ssh.client.limits import LOGIN_S
@@ -75,7 +75,11 @@ def log_in(
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     check = ByAuthority(trust_in_hosts(authorities(login), login.cluster), (target.host,), time.time)
     key = UserKey.load(home.read_text(login.ssh_cert).strip(), Path(login.ssh_key).read_bytes())
-    return connect(sock, target.user, key, check, deadline_s=deadline_s or LOGIN_S, ended=ended)
+    try:
+        return connect(sock, target.user, key, check, deadline_s=deadline_s or LOGIN_S, ended=ended)
+    except DeniedError as refused:
+        refused.hint = "'tsh status' shows the logins that your roles give"
+        raise
 
 
 def authorities(login: Login) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 from collections.abc import Callable
 
+from pkgs.clients.tsh.connections.splice import say
 from pkgs.clients.tsh.ownssh import terminal
 from pkgs.clients.tsh.ownssh.escapes import END, Escapes
 from pkgs.clients.tsh.ownssh.limits import READ_BYTES
@@ -25,8 +25,9 @@ HELP = (
 class Session(Relay):
     """The channel of one."""
 
-    def __init__(self, loop: Loop, settings: Settings, *, tty: bool, over: Callable[[], None]) -> None:
-        super().__init__(loop, None if settings.no_stdin else 0, {STDOUT: 1, STDERR: 2}, over)
+    def __init__(self, loop: Loop, settings: Settings, *, tty: bool, tell: Callable[[str], None]) -> None:
+        super().__init__(loop, None if settings.no_stdin else 0, {STDOUT: 1, STDERR: 2}, lambda: None)
+        self._tell = tell
         self.status = FAILED
         self.told = False
         """The server has said how it ended."""
@@ -69,8 +70,7 @@ class Session(Relay):
     def on_answered(self, ok: bool) -> None:
         what = self._asked.pop(0)
         if what and not ok:
-            sys.stderr.write(f"tsh: the server does not give {what}\r\n")
-            sys.stderr.flush()
+            self._tell(f"the server does not give {what}")
         if what:
             return
         if not ok:
@@ -104,8 +104,7 @@ class Session(Relay):
                 # The rest of the line is nobody's any more.
                 self.loop.post(self.hang_up)
             else:
-                sys.stderr.write("\r\n" + HELP.format(self._settings.escape.decode()))
-                sys.stderr.flush()
+                say("\r\n" + HELP.format(self._settings.escape.decode()))
         return out
 
     def resize(self) -> None:

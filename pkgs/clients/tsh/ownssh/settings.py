@@ -124,13 +124,8 @@ def _take_option(made: Settings, option: str) -> bool:
                 raise InputError(f"-o {option[:60]}: unknown level")
             made.talk = _LEVELS[value.lower()]
         case "requesttty":
-            made.tty = (
-                value.lower()
-                if value.lower() in ("auto", "force")
-                else "yes"
-                if _yes(option, value)
-                else "no"
-            )
+            word = value.lower()
+            made.tty = word if word in ("auto", "force") else "yes" if _yes(option, value) else "no"
         case "sendenv":
             for pattern in value.split():
                 names = fnmatch.filter(os.environ, pattern)
@@ -143,7 +138,7 @@ def _take_option(made: Settings, option: str) -> bool:
             made.run_nothing = value.lower() == "none"
             made.subsystem = value.lower() == "subsystem"
         case "setenv":
-            for word in shlex.split(value):
+            for word in _split(option, value):
                 key, equals, text = word.partition("=")
                 if not equals:
                     raise InputError(f"-o {option[:60]}: write NAME=VALUE")
@@ -158,6 +153,13 @@ def _take_option(made: Settings, option: str) -> bool:
                 hint="leave it out, or install the OpenSSH client",
             )
     return False
+
+
+def _split(option: str, value: str) -> list[str]:
+    try:
+        return shlex.split(value)
+    except ValueError as problem:
+        raise InputError(f"-o {option[:60]}: {problem}") from None
 
 
 def _yes(option: str, value: str) -> bool:
@@ -175,7 +177,7 @@ def _number(option: str, value: str) -> int:
 def _escape(option: str, value: str) -> bytes:
     if value.lower() == "none":
         return b""
-    if len(value) == 2 and value[0] == "^":
+    if len(value) == 2 and value[0] == "^" and value.isascii():
         return bytes([ord(value[1]) & 0x1F])
     if len(value) != 1 or not value.isascii():
         raise InputError(f"-o {option[:60]}: write one character, ^ and a letter, or none")

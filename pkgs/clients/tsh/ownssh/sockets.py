@@ -6,7 +6,7 @@ import contextlib
 import errno
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pkgs.clients.tsh.ownssh import socks
 from pkgs.clients.tsh.ownssh.forwards import DYNAMIC, Forward
@@ -21,16 +21,22 @@ LOOPBACK = ("127.0.0.1", "::1")
 _NO_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """A host may have one family of addresses alone."""
 
+Address = tuple[int, object]
+"""Its family, and what `connect` takes."""
+
 
 class SocketRelay(Relay):
     """A channel and a socket, which is closed at the end."""
 
     def __init__(self, loop: Loop, sock: socket.socket, over: Callable[[Relay], None]) -> None:
+        super().__init__(loop, None, {}, self._ended)
+        self._told = over
+        self._use(sock)
+
+    def _use(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         fd = sock.fileno()
-        super().__init__(loop, fd, {STDOUT: fd, STDERR: fd}, self._ended)
-        self._sock = sock
-        self._told = over
+        self._sock, self._source, self._sinks = sock, fd, {STDOUT: fd, STDERR: fd}
 
     def end_of_output(self) -> None:
         try:
@@ -53,29 +59,36 @@ class SocketRelay(Relay):
 class IncomingRelay(SocketRelay):
     """A channel that the server opened: here the connection is made after it was taken."""
 
-    def __init__(
-        self,
-        loop: Loop,
-        family: int,
-        address: object,
-        over: Callable[[Relay], None],
-    ) -> None:
+    def __init__(self, loop: Loop, addresses: Sequence[Address], over: Callable[[Relay], None]) -> None:
+        """`addresses`: at least one. The first that answers is connected to."""
+        (family, self._address), *self._further = addresses
         super().__init__(loop, socket.socket(family, socket.SOCK_STREAM), over)
         self._connecting = True
-        self._address = address
 
     def on_opened(self) -> None:
         self.loop.add(self)
         super().on_opened()
+        self.loop.after(CONNECT_S, self._give_up)
+        self._connect()
+
+    def _connect(self) -> None:
         try:
             self._sock.connect(self._address)  # type: ignore[arg-type]
         except BlockingIOError:
-            self.loop.after(CONNECT_S, self._give_up)
             return
         except OSError:
-            self.hang_up()
+            self._connect_further()
             return
         self._connecting = False
+
+    def _connect_further(self) -> None:
+        if not self._further:
+            self.hang_up()
+            return
+        (family, self._address), *self._further = self._further
+        self._sock.close()
+        self._use(socket.socket(family, socket.SOCK_STREAM))
+        self._connect()
 
     def wants(self) -> dict[int, int]:
         return {self._sock.fileno(): select.POLLOUT} if self._connecting else super().wants()
@@ -84,7 +97,7 @@ class IncomingRelay(SocketRelay):
         if not self._connecting:
             super().ready(fd, events)
         elif self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self.hang_up()
+            self._connect_further()
         else:
             self._connecting = False
             self._write(STDOUT)

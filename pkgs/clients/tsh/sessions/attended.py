@@ -18,6 +18,8 @@ import tty
 from collections.abc import Callable
 from contextlib import suppress
 
+from pkgs.clients.tsh.connections.splice import say
+
 CODE_DIGITS = 6
 _ESC, _BEL = 0x1B, 0x07
 _CSI, _STRINGS = frozenset(b"["), frozenset(b"]P_^X")
@@ -148,8 +150,7 @@ def _read(fd: int) -> bytes:
 
 
 def _show(text: str) -> None:
-    sys.stderr.write(f"\r\nTeleport > {text}\r\n")
-    sys.stderr.flush()
+    say(f"\r\nTeleport > {text}\r\n")
 
 
 def _copy_size(source: int, target: int) -> None:

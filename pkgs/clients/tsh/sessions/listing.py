@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 
-from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag
 
 TYPE_CHECKING = False
@@ -25,20 +24,6 @@ def fetch(client: BlockingClient, *, kind: str = "", session_id: str = "") -> li
 
     request = ListSessions(kind=kind, session_id=session_id)
     return [session for part in client.stream(request, deadline_s=DEADLINE_S) for session in part.sessions]
-
-
-def only_own(client: BlockingClient, user: str) -> str:
-    """Id of the only session on a terminal that this user is in. Raises NotFoundError, InputError."""
-    found = [
-        session.session_id
-        for session in fetch(client, kind="ssh")
-        if session.host_user == user and not session.detached
-    ]
-    if not found:
-        raise NotFoundError("you are in no session on a terminal")
-    if len(found) > 1:
-        raise InputError(f"you are in {len(found)} sessions", hint="name one: 'tsh sessions ls' lists them")
-    return found[0]
 
 
 def show(sessions: list[SessionTracker], format: str) -> None:

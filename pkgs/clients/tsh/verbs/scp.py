@@ -7,7 +7,7 @@ from pkgs.clients.tsh.flags import CLUSTER, JUMP, NO_OPENSSH, RESUME
 from pkgs.clients.tsh.login.relogin import current_or_relogin
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.clients.tsh.templates import destination
-from pkgs.clients.tsh.verbs.ssh import default_login, execute
+from pkgs.clients.tsh.verbs.ssh import default_login, execute, warn_of_login
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
@@ -94,6 +94,7 @@ def _place(login: Login, args: Parsed, word: str, names: dict[str, str]) -> tupl
     user, host, path = remote
     name = openssh.host_name(login, openssh.strip_cluster(login, names[host]))
     user = openssh.check_login(user or default_login(login, args))
+    warn_of_login(login, user)
     return True, f"{user}@{name}:{path}"
 
 

@@ -14,6 +14,7 @@ from pkgs.clients.tsh.sessions import company
 from pkgs.clients.tsh.templates import destination
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
+from pkgs.common.output.sanitize import inert
 
 SPEC = Spec(
     "Open a shell on a server, or run a command there. The host is a node's name, its id, an address, or"
@@ -109,6 +110,8 @@ def run(args: Parsed) -> int:
     login = current_or_relogin(args)
     host = there.server(login) if args.words else _picked(login)
     user = openssh.check_login(user or default_login(login, args))
+    if not args.on("quiet"):
+        warn_of_login(login, user)
     words = _words(args)
     parallel = args.whole("parallel", least=1)
     if parallel > MAX_PARALLEL:
@@ -200,6 +203,16 @@ def default_login(login: Login, args: Parsed) -> str:
     if not local:
         raise InputError("no login is named", hint="write user@host")
     return local
+
+
+def warn_of_login(login: Login, user: str) -> None:
+    """Of a no to come, and OpenSSH will not say why. The server decides all the same, and it is audited."""
+    allowed = login.facts.logins()
+    if user not in allowed:
+        sys.stderr.write(
+            f"WARNING: none of your roles lets you be {inert(user)} on a server;"
+            f" you have the logins: {', '.join(map(inert, allowed)) or 'none'}\n"
+        )
 
 
 def execute(argv: list[str], *, temporary: bool) -> int:

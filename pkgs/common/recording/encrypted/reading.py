@@ -160,6 +160,23 @@ def looks_encrypted(opening: bytes) -> bool:
     return second is not None and len(opening) >= at + records.HEAD_SIZE + second.size
 
 
+def recipients_of(chunks: Iterable[bytes]) -> frozenset[str]:
+    """Whom a stored recording is encrypted for, by the first of its wrapped keys that can be read. Nobody: it
+    is not encrypted, or nobody could open it."""
+    found: set[str] = set()
+
+    def note(wrapped: WrappedKey) -> bytes:
+        found.update(wrapped.recipients)
+        raise TrustError("only looked at")
+
+    decryptor = Decryptor(note, "")
+    for chunk in chunks:
+        decryptor.feed(chunk)
+        if found or (decryptor.known and not decryptor.encrypted):
+            break
+    return frozenset(found)
+
+
 LONGEST_OPENING = len(frame.HEADER) + 2 * records.HEAD_SIZE + limits.MAX_WRAPPED + limits.MAX_DATA + 64
 """As many bytes as `looks_encrypted` may need."""
 

@@ -17,4 +17,4 @@ MAX_FAREWELL = 1024
 MAX_CAPTURED = 16 * 1024 * 1024
 """Output of one command that `run` keeps; more ends the connection."""
 MAX_PENDING_REQUESTS = 64
-"""Of one channel, sent and not yet answered."""
+"""Of one channel, or of the connection itself: sent and not yet answered."""

@@ -109,6 +109,9 @@ class Monitor:
         sock.setblocking(False)
         self.source = source
         self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._arrival: asyncio.Future[None]
+        self._watched = False
         self._start = start
         self._service = service
         self._sign = sign
@@ -140,15 +143,39 @@ class Monitor:
         except Exception:
             self._log.exception("ending a connection", extra={"addr": self._start.client_addr})
         finally:
+            self._unwatch()
             self._sock.close()
             await self._close_service()
 
     async def _receive(self) -> bytes:
-        try:
-            return await asyncio.get_running_loop().sock_recv(self._sock, MAX_MESSAGE)
-        except OSError as problem:
-            self._log.debug("connection's process is gone: %s", problem)
-            return b""
+        """The next message; empty when the process is gone. Waits even for one that is there: a process that
+        never stops telling must not keep the loop from others."""
+        while True:
+            # Watched from one message to the next: to begin and to end that would cost more than the message.
+            self._arrival = self._loop.create_future()
+            if not self._watched:
+                self._watched = True
+                self._loop.add_reader(self._sock, self._arrived)
+            await self._arrival
+            try:
+                return self._sock.recv(MAX_MESSAGE)
+            except BlockingIOError:
+                continue
+            except OSError as problem:
+                self._log.debug("connection's process is gone: %s", problem)
+                return b""
+
+    def _arrived(self) -> None:
+        if not self._arrival.done():
+            self._arrival.set_result(None)
+        else:
+            # An earlier message is still being worked on.
+            self._unwatch()
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._sock)
 
     async def _close_service(self) -> None:
         try:

@@ -7,18 +7,19 @@ again while the connection lasts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explaining.explain import why_not
 from pkgs.common.access.matching.labels import labels_of
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.options import SessionOptions, merge_options
 from pkgs.common.access.options.commands import Confinement, confinement
 from pkgs.common.access.options.forwarding import ANYWHERE, Destinations, destinations
 from pkgs.common.access.options.hostuser import HostUser, host_user
-from pkgs.common.access.options.merge import refusing, serving
+from pkgs.common.access.options.merge import InForce, refusing, serving
 from pkgs.common.access.types import Decision, Environment, SshLogin, Subject
 from pkgs.common.errors import AccessError, DeniedError, InputError
 from pkgs.common.output.sanitize import inert
@@ -34,6 +35,8 @@ from pkgs.common.ssh.service.client import Client
 NO_LONGER = "access is no longer allowed"
 """What a user reads whose connection ends, where nothing more may be said."""
 EXPIRED = "the certificate has expired"
+
+A = TypeVar("A", covariant=True)
 
 
 class Cache(Protocol):
@@ -54,6 +57,21 @@ class Cache(Protocol):
     @property
     def stale_for_s(self) -> float: ...
     def roles_of(self, identity: Identity) -> tuple[Role, ...]: ...
+
+
+class _Question(Protocol[A]):
+    """About one login on one server: roles that do not count now allow nothing, and may still refuse."""
+
+    def __call__(
+        self,
+        roles: Sequence[Role],
+        labels: Mapping[str, str],
+        login: str,
+        traits: Traits,
+        *,
+        in_force: InForce,
+        refusing: InForce,
+    ) -> A: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +223,9 @@ class Gate:
 
     def confinement(self, identity: Identity, login: str, source_addr: str) -> Confinement:
         """What the roles say about what may run. Raises DeniedError, InputError."""
-        environment = self.environment(source_addr)
-        return confinement(
-            self.cache.roles_of(identity),
-            labels_of(self.node()),
-            login,
-            identity.traits,
-            in_force=serving(environment),
-            refusing=refusing(environment),
-        )
+        return self._ask(confinement, identity, login, source_addr)
 
-    def host_user(self, identity: Identity, login: str, source_addr: str) -> HostUser:
+    def host_user(self, identity: Identity, source_addr: str) -> HostUser:
         """What the roles say about an account for the visitor. Raises DeniedError, InputError."""
         return host_user(
             self.cache.roles_of(identity),
@@ -251,7 +261,7 @@ class Gate:
             return ForwardingRights(why="; ".join(decision.reasons), text=decision.text)
         try:
             forced = self.is_forced(identity, login, source_addr)
-            to = self._destinations(identity, login, source_addr)
+            to = self._ask(destinations, identity, login, source_addr)
         except InputError as problem:
             return ForwardingRights(why=problem.message)
         if forced:
@@ -268,9 +278,9 @@ class Gate:
             to=to,
         )
 
-    def _destinations(self, identity: Identity, login: str, source_addr: str) -> Destinations:
+    def _ask(self, question: _Question[A], identity: Identity, login: str, source_addr: str) -> A:
         environment = self.environment(source_addr)
-        return destinations(
+        return question(
             self.cache.roles_of(identity),
             labels_of(self.node()),
             login,

@@ -16,6 +16,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pkgs.common.api.recordings import UploadRecording
 from pkgs.common.errors import AccessError, InputError, NotFoundError, UnavailableError
@@ -156,8 +157,11 @@ class Recorder:
         seal: Seal,
         monotonic: Callable[[], float],
         log: logging.Logger,
+        *,
+        by: Literal["node", "proxy"] = "node",
     ) -> None:
-        """`recipients` answers whom a new recording is encrypted for; None: it is not."""
+        """`recipients` answers whom a new recording is encrypted for; None: it is not. `by`: where sessions
+        are recorded, whatever the cluster's mode says."""
         self._folder = folder
         self._client = client
         self._mode = mode
@@ -165,20 +169,22 @@ class Recorder:
         self._seal = seal
         self._monotonic = monotonic
         self._log = log
+        self._by = by
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._not_before: dict[str, tuple[float, float]] = {}
 
     @property
     def mode(self) -> str:
-        """`node`, `node-sync` or `off`. What comes here past the proxies that record is recorded here."""
-        return {"proxy": "node", "proxy-sync": "node-sync"}.get(self._mode(), self._mode())
+        """As events name it: `off`, or that it is recorded here (`node`, `proxy`), perhaps as a stream
+        (`node-sync`, `proxy-sync`)."""
+        return self._mode().replace("node", self._by).replace("proxy", self._by)
 
     def open(self, meta: SessionMeta) -> Recording:
         """Raises UnavailableError."""
         now = self._monotonic()
         protect = self._protection(meta.session_id)
-        if self.mode == "node-sync":
+        if self.mode.endswith("-sync"):
             return _LiveRecording(self._client, meta, now, self._seal, protect)
         try:
             make_private_dir(self._folder)  # somebody may have cleared it away

@@ -36,7 +36,7 @@ Summary = Callable[[str, int, int], None]
 
 def shown(path: bytes) -> str:
     """A path as it stands in the audit."""
-    absolute = os.path.normpath(os.path.join(os.getcwdb(), path))
+    absolute = os.path.normpath(path if path.startswith(b"/") else os.path.join(os.getcwdb(), path))
     return absolute.decode(errors="backslashreplace")
 
 

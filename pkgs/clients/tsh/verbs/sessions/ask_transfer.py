@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tsh.connections.dial import auth_client
 from pkgs.clients.tsh.flags import CLUSTER
-from pkgs.clients.tsh.profile.login import current
-from pkgs.clients.tsh.sessions import listing
+from pkgs.clients.tsh.sessions import own
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
 SPEC = Spec(
@@ -21,15 +19,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Ask the Auth Service, which tells the session's server; the answer is shown in the session."""
     from pkgs.common.api.sessions import AskTransfer
-    from pkgs.common.recording.ids import require_session_id
 
-    login = current(args)
-    client = auth_client(login)
-    try:
-        session_id = require_session_id(args.words[0]) if args.words else listing.only_own(client, login.user)
-        request = AskTransfer(session_id=session_id, reason=args.text("reason"))
-        client.call(request, deadline_s=listing.DEADLINE_S)
-    finally:
-        client.close()
+    own.ask(args, lambda session_id: AskTransfer(session_id=session_id, reason=args.text("reason")))
     print("The moderators are asked; what they answer is shown in the session.")
     return 0

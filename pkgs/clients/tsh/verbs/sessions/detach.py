@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pkgs.clients.tsh.connections.dial import auth_client
 from pkgs.clients.tsh.flags import CLUSTER
-from pkgs.clients.tsh.profile.login import current
-from pkgs.clients.tsh.sessions import listing
+from pkgs.clients.tsh.sessions import own
 from pkgs.common.output.argv import Parsed, Spec
 
 SPEC = Spec(
@@ -20,14 +18,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """Ask the Auth Service, which tells the session's server."""
     from pkgs.common.api.sessions import DetachSession
-    from pkgs.common.recording.ids import require_session_id
 
-    login = current(args)
-    client = auth_client(login)
-    try:
-        session_id = require_session_id(args.words[0]) if args.words else listing.only_own(client, login.user)
-        client.call(DetachSession(session_id=session_id), deadline_s=listing.DEADLINE_S)
-    finally:
-        client.close()
+    session_id = own.ask(args, lambda session_id: DetachSession(session_id=session_id))
     print(f"The session goes on without you. Come back with: tsh join --mode=peer {session_id}")
     return 0

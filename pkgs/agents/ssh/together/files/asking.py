@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pkgs.agents.ssh.together.states.copies import CopyRequest
+from pkgs.agents.ssh.together.files.request import CopyRequest
 from pkgs.agents.ssh.together.visit import Visit
 from pkgs.agents.ssh.together.words import reason_of
 from pkgs.common.access.joining import may_transfer

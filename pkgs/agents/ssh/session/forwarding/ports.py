@@ -1,4 +1,5 @@
-"""Port forwarding on a node, as the login's user: looking a name up, and connecting to one of its addresses.
+"""Ports that a client wants to reach, as the login's user: looking a name up, and connecting to one of its
+addresses.
 
 Where a connection may go is the service's to say, by the addresses that were found; one of these is the one
 that is dialled, so a name that changes its mind gains nothing.
@@ -9,8 +10,38 @@ from __future__ import annotations
 import encodings.idna  # noqa: F401 - looking names up loads it, and the login's user may not be able to
 import socket
 from collections.abc import Sequence
+from typing import Literal
 
 from pkgs.agents.ssh.limits import FORWARD_DIAL_S, MAX_ADDRESSES
+from pkgs.agents.ssh.messages import ForwardAnswer, ForwardEnded, OpenForward
+from pkgs.common.ssh.owner import OPEN_CONNECT_FAILED, OPEN_PROHIBITED, OpenRefused
+from pkgs.common.ssh.process.link import Link
+from pkgs.common.ssh.requests import DirectTcp
+
+
+class WayToPort:
+    """A `Way` of one channel."""
+
+    def __init__(self, link: Link, channel: int, target: DirectTcp) -> None:
+        self._link = link
+        self._channel = channel
+        self._target = target
+
+    def reach(self) -> socket.socket:
+        host, port = self._target.host, self._target.port
+        asked = OpenForward(channel=self._channel, host=host, port=port, addresses=resolve(host, port))
+        answer = self._link.call(asked, ForwardAnswer)
+        if answer.refusal:
+            code = OPEN_CONNECT_FAILED if answer.unreachable else OPEN_PROHIBITED
+            raise OpenRefused(code, answer.refusal)
+        try:
+            return dial(answer.addresses, port)
+        except OSError as problem:
+            self.tell("failed", str(problem))
+            raise OpenRefused(OPEN_CONNECT_FAILED, str(problem)) from None
+
+    def tell(self, what: Literal["started", "stopped", "failed"], error: str = "") -> None:
+        self._link.tell(ForwardEnded(channel=self._channel, what=what, error=error))
 
 
 def resolve(host: str, port: int) -> list[str]:

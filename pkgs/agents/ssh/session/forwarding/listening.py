@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pkgs.agents.ssh.limits import LISTEN_BACKLOG, MAX_LISTENERS
 from pkgs.agents.ssh.messages import ListenerAnswer, ListenerClosed, OpenListener
-from pkgs.agents.ssh.session.streams import Streams
+from pkgs.agents.ssh.session.forwarding.streams import Streams
 from pkgs.common.errors import AccessError
 from pkgs.common.ssh.forwarding import RemoteForward, forwarded_tcp
 from pkgs.common.ssh.process.link import Link

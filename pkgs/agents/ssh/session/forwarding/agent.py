@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pkgs.agents.ssh.limits import LISTEN_BACKLOG
 from pkgs.agents.ssh.session.folders import make_private
-from pkgs.agents.ssh.session.streams import Streams
+from pkgs.agents.ssh.session.forwarding.streams import Streams
 from pkgs.common.ssh.process.loop import READ, Loop
 
 KIND = "auth-agent@openssh.com"
