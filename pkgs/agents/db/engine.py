@@ -82,7 +82,7 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Bytes that are not the protocol's; the conversation ends with a ProtocolError after it."""
+    """Bytes that are not the protocol's. The relay tells it when a conversation raises ProtocolError."""
 
     payload: bytes
     """The beginning of them."""

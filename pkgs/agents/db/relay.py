@@ -1,0 +1,261 @@
+"""Moving a session's bytes between client and server through its conversation, and its facts to the audit.
+
+A side is read only when the other has taken what came before, when our own answers to it have been taken,
+and when the audit keeps up. So a slow reader holds back its sender by TCP itself, and memory per session is
+one read, one step and a few facts.
+
+The relay ends when
+- the server has ended, or the client has and the server's last words are out,
+- the conversation says so, or raises because a peer broke the protocol,
+- somebody calls `end`, for a lock or an expiry,
+- a connection breaks, or the task is cancelled.
+What was told by then still reaches the audit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from pkgs.agents.db import limits
+from pkgs.agents.db.engine import Conversation, Fact, Malformed, Step
+from pkgs.common.errors import ProtocolError
+from pkgs.common.net.scratch import scratch_of
+from pkgs.common.net.stream import Stream
+
+Tell = Callable[[Sequence[Fact]], Awaitable[None]]
+"""Takes facts in their order, one call at a time. What it raises ends the session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How it went."""
+
+    sent: int
+    """Bytes that the client said."""
+    received: int
+    """Bytes that the server said."""
+    broken: str = ""
+    """Text of the error that ended it; empty for an orderly end."""
+
+
+class _Way:
+    """One direction. `owed`: the source has to take an answer of ours before it is read again."""
+
+    __slots__ = ("ended", "moved", "owed", "passed_on", "reading", "said", "sink", "source")
+
+    def __init__(self, source: Stream, sink: Stream, said: Callable[[memoryview], Step]) -> None:
+        self.source = source
+        self.sink = sink
+        self.said = said
+        self.moved = 0
+        self.reading = False
+        self.owed = False
+        self.ended = False
+        self.passed_on = False
+
+
+class Relay:
+    """Of one session; owns both streams from `run` on and closes them."""
+
+    def __init__(self, client: Stream, server: Stream, conversation: Conversation, tell: Tell) -> None:
+        self._client = client
+        self._server = server
+        self._conversation = conversation
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._plain = scratch_of(self._loop).plain
+        self._up = _Way(client, server, conversation.from_client)
+        self._down = _Way(server, client, conversation.from_server)
+        self._writing: set[Stream] = set()
+        self._facts: list[Fact] = []
+        self._told = asyncio.Event()
+        self._over: asyncio.Future[BaseException | None] = self._loop.create_future()
+        self._half_closed: asyncio.TimerHandle | None = None
+        self.heard_at = self._loop.time()
+        """Loop time of the client's last bytes, for whoever ends idle sessions."""
+
+    async def run(self) -> Ended:
+        """Until the end. Raises ProtocolError when a peer broke the protocol, after telling it."""
+        teller = asyncio.create_task(self._tell_on())
+        orderly = False
+        try:
+            self._settle()
+            broken = await self._over
+            orderly = not isinstance(broken, OSError)
+        finally:
+            self._let_go()
+            if not orderly:
+                self._client.abort()
+                self._server.abort()
+            await asyncio.gather(self._client.close(), self._server.close(), self._tell_last(teller))
+        if broken is None and not teller.cancelled():
+            broken = teller.exception()
+        if broken is not None and not isinstance(broken, OSError):
+            raise broken
+        return Ended(self._up.moved, self._down.moved, str(broken) if broken is not None else "")
+
+    def end(self, reason: str) -> None:
+        """End the session now; the client reads why, where its protocol lets it."""
+        if not self._over.done():
+            self._finish(self._conversation.refusal(reason), None)
+
+    # --- bytes
+
+    def _pump(self, way: _Way) -> None:
+        try:
+            while (count := way.source.fill(self._plain)) > 0:
+                way.moved += count
+                if way is self._up:
+                    self.heard_at = self._loop.time()
+                if not self._take(way, self._plain[:count]):
+                    break
+            if count == 0:
+                way.ended = True
+        except (OSError, ssl.SSLError) as exc:
+            self._finish(b"", exc if isinstance(exc, OSError) else OSError(str(exc)))
+        self._settle()
+
+    def _take(self, way: _Way, data: memoryview) -> bool:
+        """Give bytes to the conversation and do what follows. Whether there is more to read at once."""
+        try:
+            step = way.said(data)
+        except ProtocolError as exc:
+            self._note([Malformed(bytes(data[: limits.MALFORMED_KEPT]))])
+            self._finish(self._conversation.refusal(exc.message), exc)
+            return False
+        if step.facts:
+            self._note(step.facts)
+        taken = way.sink.push(memoryview(step.onward)) if len(step.onward) else True
+        if step.back:
+            way.owed = not way.source.push(step.back)
+        if step.over:
+            self._finish(b"", None)
+            return False
+        return taken and not way.owed and way.source.holds_more and not self._behind
+
+    def _settle(self) -> None:
+        """Read what may be read now, wait for writing where something is unsent."""
+        if self._over.done():
+            return
+        try:
+            for way in (self._up, self._down):
+                self._settle_end(way)
+                self._settle_reading(way)
+            self._settle_writing(self._client)
+            self._settle_writing(self._server)
+        except OSError as exc:
+            self._finish(b"", exc)
+
+    def _settle_reading(self, way: _Way) -> None:
+        if way.owed and not way.source.unsent:
+            way.owed = False
+        wanted = not (way.ended or way.owed or way.sink.unsent or self._behind)
+        if wanted and not way.reading:
+            self._loop.add_reader(way.source.fileno(), self._pump, way)
+            way.reading = True
+            if way.source.holds_more:
+                # No readiness of the socket will announce it.
+                self._loop.call_soon(self._pump_if_reading, way)
+        elif way.reading and not wanted:
+            self._loop.remove_reader(way.source.fileno())
+            way.reading = False
+
+    def _pump_if_reading(self, way: _Way) -> None:
+        if way.reading and not self._over.done():
+            self._pump(way)
+
+    def _settle_writing(self, stream: Stream) -> None:
+        waiting = stream in self._writing
+        if stream.unsent and not waiting:
+            self._loop.add_writer(stream.fileno(), self._flush, stream)
+            self._writing.add(stream)
+        elif waiting and not stream.unsent:
+            self._loop.remove_writer(stream.fileno())
+            self._writing.discard(stream)
+
+    def _flush(self, stream: Stream) -> None:
+        try:
+            if not stream.flush():
+                return
+        except OSError as exc:
+            self._finish(b"", exc)
+        self._settle()
+
+    # --- the end
+
+    def _settle_end(self, way: _Way) -> None:
+        if not way.ended or way.passed_on or way.sink.unsent:
+            return
+        way.passed_on = True
+        if way is self._down:
+            # A client that waits for its user would not notice, and hold its place until it does.
+            self._finish(b"", None)
+            return
+        way.sink.end_writing()
+        self._wait_for_last_words(self._down.moved)
+
+    def _wait_for_last_words(self, moved: int) -> None:
+        self._half_closed = self._loop.call_later(limits.HALF_CLOSED_S, self._last_words, moved)
+
+    def _last_words(self, moved_then: int) -> None:
+        if self._down.moved == moved_then:
+            self._finish(b"", None)
+        else:
+            self._wait_for_last_words(self._down.moved)
+
+    def _finish(self, last: bytes, exc: BaseException | None) -> None:
+        if self._over.done():
+            return
+        self._let_go()
+        self._over.set_result(exc)
+        if last:
+            try:
+                self._client.push(last)
+            except (OSError, ssl.SSLError):
+                self._client.abort()
+
+    def _let_go(self) -> None:
+        if self._half_closed is not None:
+            self._half_closed.cancel()
+        for way in (self._up, self._down):
+            if way.reading:
+                self._loop.remove_reader(way.source.fileno())
+                way.reading = False
+        for stream in self._writing:
+            self._loop.remove_writer(stream.fileno())
+        self._writing.clear()
+
+    # --- facts
+
+    @property
+    def _behind(self) -> bool:
+        return len(self._facts) >= limits.FACTS_PENDING_MAX
+
+    def _note(self, facts: Sequence[Fact]) -> None:
+        self._facts += facts
+        self._told.set()
+
+    async def _tell_on(self) -> None:
+        """Until the end of the relay, and then once more for what is left."""
+        try:
+            while self._facts or not self._over.done():
+                if not self._facts:
+                    self._told.clear()
+                    await self._told.wait()
+                    continue
+                behind = self._behind
+                facts, self._facts = self._facts, []
+                await self._tell(facts)
+                if behind:
+                    self._settle()
+        except Exception as exc:
+            self._finish(self._conversation.refusal("the session cannot be audited"), exc)
+            raise
+
+    async def _tell_last(self, teller: asyncio.Task[None]) -> None:
+        self._told.set()
+        await asyncio.wait((teller,), timeout=limits.FACTS_LAST_S)
+        teller.cancel()
