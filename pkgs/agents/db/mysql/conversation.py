@@ -7,7 +7,7 @@ turn among the server's.
 from __future__ import annotations
 
 from pkgs.agents.db.engine import Fact, Failed, Statement, Step
-from pkgs.agents.db.mysql import limits
+from pkgs.agents.db.mysql import kills, limits
 from pkgs.agents.db.mysql.commands import ANSWERS, REFUSALS, Answer, Told, tell
 from pkgs.agents.db.mysql.prepared import Prepared
 from pkgs.agents.db.mysql.results import Awaited, Results
@@ -18,15 +18,16 @@ from pkgs.common.errors import ProtocolError
 
 
 class MysqlConversation:
-    def __init__(self, agreed: Capability) -> None:
+    def __init__(self, agreed: Capability, threads: kills.Threads = lambda _: None) -> None:
         """`agreed`: the capabilities of both sides' logins. LOCAL_FILES among them lets a server ask for a
-        file of the client's."""
+        file of the client's. `threads`: of sessions that this one may be asked to end."""
+        self._threads = threads
         self._prepared = Prepared()
         self._results = Results(agreed, self._prepared, local_files=bool(agreed & Capability.LOCAL_FILES))
         self._commands = Packets(limits.STATEMENT_KEPT)
         self._answers = Packets(limits.ANSWER_KEPT)
         self._from_client = b""
-        """A packet's header that is not all there."""
+        """The start of a packet of which more is needed."""
         self._from_server = b""
         self._command: int | None = None
         """Of the message under way; None for one of a file."""
@@ -41,15 +42,16 @@ class MysqlConversation:
             data, self._from_client = memoryview(self._from_client + bytes(data)), b""
         step = _Parts(data)
         packets = self._commands
-        pos = 0
+        pos = began = 0
         while pos < len(data):
             if not packets.inside:
                 beginning = packets.between
-                if not packets.open(data, pos):
+                if (beginning and kills.is_cut(data, pos)) or not packets.open(data, pos):
                     self._from_client = bytes(data[pos:])
                     step.leave(pos, len(data))
                     break
                 if beginning:
+                    began = pos
                     self._begin(data[pos + HEADER : pos + HEADER + 1])
                 if self._refused:
                     step.leave(pos, pos + HEADER)
@@ -60,7 +62,12 @@ class MysqlConversation:
             pos = end
             if not self._told and (packets.between or len(packets.kept) == limits.STATEMENT_KEPT):
                 self._tell(step.facts)
-            if packets.between and self._end(step):
+            if not packets.between:
+                continue
+            if self._command is not None and (right := kills.put_right(packets.kept, self._threads)):
+                step.leave(began, pos)
+                step.insert(pos, frame(0, right))
+            if self._end(step):
                 return step.made(over=True)
         return step.made()
 

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from pkgs.agents.db.engine import Session
-from pkgs.agents.db.mysql import limits, login
+from pkgs.agents.db.mysql import kills, limits, login
 from pkgs.agents.db.mysql.conversation import MysqlConversation
 from pkgs.common.dbwire.mysql import answers
 from pkgs.common.dbwire.mysql.flags import Capability
@@ -27,13 +27,18 @@ class MysqlEngine:
         self._offered = login.OFFERED | (Capability.LOCAL_FILES if local_files else Capability(0))
         self._versions: dict[str, str] = {}
         """Of servers seen, by address: clients choose their SQL by the version in the greeting."""
+        self._threads: dict[tuple[str, int], int] = {}
+        """Of live sessions: a server's address and our number, to the server's number."""
 
     async def serve(self, client: Stream, session: Session) -> None:
         sequence = 1
         server: Stream | None = None
+        address, number = session.database.spec.uri, kills.new_number()
         try:
             async with _within(limits.LOGIN_S, "the client did not log in"):
-                sequence, said = await login.greet(client, self._version(session.database), self._offered)
+                sequence, said = await login.greet(
+                    client, self._version(session.database), number, self._offered
+                )
             granted = await session.authorize(login.asked(said))
             async with _within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
                 server = await session.dial()
@@ -50,7 +55,12 @@ class MysqlEngine:
                 client.write(frame(sequence + 1, answers.error(_kind(exc), str(exc))))
                 await client.drain()
             raise
-        await session.relay(client, server, MysqlConversation(agreed))
+        self._threads[address, number] = greeting.thread
+        try:
+            conversation = MysqlConversation(agreed, lambda asked: self._threads.get((address, asked)))
+            await session.relay(client, server, conversation)
+        finally:
+            del self._threads[address, number]
 
     async def probe(self, server: Stream, database: Database) -> None:
         async with _within(limits.SERVER_LOGIN_S, "the database server did not greet"):

@@ -57,11 +57,11 @@ async def read_packet(stream: Stream) -> tuple[int, bytes]:
     return header[3], await stream.read_exactly(length)
 
 
-async def greet(client: Stream, version: str, offered: Capability) -> tuple[int, Response]:
+async def greet(client: Stream, version: str, thread: int, offered: Capability) -> tuple[int, Response]:
     """Greet, and hear who the client wants to be: the number of its packet, and its response."""
     # Nobody checks what a password does with it, but clients expect 20 bytes without a zero.
     scramble = bytes(byte % 255 + 1 for byte in os.urandom(handshake.SCRAMBLE_SIZE))
-    client.write(frame(0, handshake.greeting(Greeting(version, 1, scramble, offered))))
+    client.write(frame(0, handshake.greeting(Greeting(version, thread, scramble, offered))))
     await client.drain()
     sequence, payload = await read_packet(client)
     if handshake.is_ssl_request(payload):
@@ -114,6 +114,9 @@ async def log_in(
         flags |= Capability.CONNECT_WITH_DB
     server.write(frame(1, handshake.ssl_request(flags, said.packet_max, said.charset)))
     await server.drain()
+    if server.holds_more:
+        # It would be read later as if it had come inside TLS.
+        raise ProtocolError("the database server said more than its greeting before TLS")
     server = await secure(server)
     plugin = greeting.plugin if greeting.plugin in _WITHOUT_PASSWORD else handshake.NATIVE_PASSWORD
     ours = Response(

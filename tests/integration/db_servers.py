@@ -1,0 +1,129 @@
+"""Real database servers of a test: set up anew in its folder, let in by certificate alone."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.harness.ports import free_port
+from tests.harness.wait import wait_for
+from tests.unit.net import certs
+
+MARIADB_SETUP = """
+CREATE DATABASE shop;
+CREATE TABLE shop.parts (id INT PRIMARY KEY, name VARCHAR(200));
+CREATE USER alice@'%' REQUIRE SUBJECT '/CN=alice';
+CREATE USER issued@'%' REQUIRE ISSUER '/CN=test authority';
+CREATE USER guarded@'%' IDENTIFIED BY 'a password' REQUIRE X509;
+GRANT ALL ON *.* TO alice@'%' WITH GRANT OPTION;
+GRANT SELECT ON shop.* TO issued@'%';
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    folder: Path
+    """Unix sockets and logs."""
+
+    @property
+    def uri(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+def write_certificates(folder: Path) -> None:
+    """`ca.pem`, `server.pem`, `server.key`: what `tctl auth sign` makes for a server."""
+    mine = certs.pair(certs.SERVER_NAME)
+    (folder / "ca.pem").write_text(certs.roots())
+    (folder / "server.pem").write_text(mine.cert)
+    (folder / "server.key").write_bytes(mine.key)
+
+
+@contextlib.contextmanager
+def mariadb(folder: Path) -> Iterator[Server]:
+    write_certificates(folder)
+    data = folder / "data"
+    (folder / "setup.sql").write_text(MARIADB_SETUP)
+    common = (
+        "--no-defaults",
+        "--user=root",
+        f"--datadir={data}",
+        "--innodb-buffer-pool-size=16M",
+        "--innodb-log-file-size=8M",
+        "--skip-log-bin",
+    )
+    subprocess.run(
+        ("mariadb-install-db", *common, "--auth-root-authentication-method=normal", "--skip-test-db"),
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    server = Server(free_port(), folder)
+    command = (
+        "mariadbd",
+        *common,
+        f"--port={server.port}",
+        "--bind-address=127.0.0.1",
+        f"--socket={folder}/mariadb.sock",
+        f"--ssl-ca={folder}/ca.pem",
+        f"--ssl-cert={folder}/server.pem",
+        f"--ssl-key={folder}/server.key",
+        f"--init-file={folder}/setup.sql",
+        "--local-infile=ON",
+        "--skip-name-resolve",
+    )
+    with _running(command, folder, server.port):
+        yield server
+
+
+@contextlib.contextmanager
+def redis(folder: Path) -> Iterator[Server]:
+    write_certificates(folder)
+    server = Server(free_port(), folder)
+    (folder / "redis.conf").write_text(
+        f"""
+port 0
+tls-port {server.port}
+bind 127.0.0.1
+dir {folder}
+save ""
+tls-ca-cert-file {folder}/ca.pem
+tls-cert-file {folder}/server.pem
+tls-key-file {folder}/server.key
+tls-auth-clients yes
+tls-protocols "TLSv1.3"
+user default off
+user alice on nopass ~* &* +@all
+user reader on nopass ~* &* +@read +@connection
+user guarded on >secret ~* +@all
+"""
+    )
+    with _running(("redis-server", str(folder / "redis.conf")), folder, server.port):
+        yield server
+
+
+@contextlib.contextmanager
+def _running(command: tuple[str, ...], folder: Path, port: int) -> Iterator[None]:
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            wait_for(
+                lambda: process.poll() is not None or _listens(port),
+                what=f"{command[0]} to listen",
+                deadline_s=60,
+            )
+            assert process.poll() is None, (folder / "server.log").read_text()
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
