@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import decimal
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import mysql.connector
 import pymysql
 import pytest
 import sqlalchemy
@@ -185,24 +183,27 @@ def test_pymysql_with_many_rows_and_long_packets(service: tuple[int, Policy]) ->
     assert Detail("mysql.init_db", (("schema_name", "mysql"),)) in policy.facts
 
 
-def execute_prepared(connection: mysql.connector.MySQLConnection) -> None:
-    asked = (1, "zwölf", 3.5, datetime.datetime(2026, 1, 2, 3, 4, 5), None, decimal.Decimal("1.50"))
-    cursor = connection.cursor(prepared=True)
-    for _ in range(2):
-        cursor.execute("select ?, ?, ?, ?, ?, ?", asked)
-        assert cursor.fetchall()[0][:4] == asked[:4]
-    cursor.close()
+PREPARED = """
+import datetime, decimal, sys
+import mysql.connector
+connection = mysql.connector.connect(
+    host="127.0.0.1", port=int(sys.argv[1]), user="alice", password="x", ssl_disabled=True, use_pure=True
+)
+asked = (1, "zwölf", 3.5, datetime.datetime(2026, 1, 2, 3, 4, 5), None, decimal.Decimal("1.50"))
+cursor = connection.cursor(prepared=True)
+for _ in range(2):
+    cursor.execute("select ?, ?, ?, ?, ?, ?", asked)
+    assert cursor.fetchall()[0][:4] == asked[:4]
+cursor.close()
+connection.close()
+"""
 
 
 def test_prepared_statements_in_the_binary_protocol(service: tuple[int, Policy]) -> None:
     port, policy = service
-    connection = mysql.connector.connect(
-        host="127.0.0.1", port=port, user="alice", password="x", ssl_disabled=True, use_pure=True
-    )
-    with contextlib.closing(connection):
-        execute_prepared(connection)
-        with pytest.raises(mysql.connector.Error, match="log in anew"):
-            connection.cmd_change_user("root", "")
+    # In a process of its own: this library leaves sockets open.
+    done = subprocess.run((sys.executable, "-c", PREPARED, str(port)), capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
     policy.settle()
     executed = [
         dict(fact.fields)
@@ -212,6 +213,15 @@ def test_prepared_statements_in_the_binary_protocol(service: tuple[int, Policy])
     assert len(executed) == 2
     assert executed[1]["query"] == "select ?, ?, ?, ?, ?, ?"
     assert executed[1]["parameters"] == ("1", "zwölf", "3.5", "2026-01-02 03:04:05", "NULL", "1.50")
+
+
+def test_the_user_cannot_be_changed(service: tuple[int, Policy]) -> None:
+    port, policy = service
+    with contextlib.closing(connect(port)) as connection:
+        connection._execute_command(0x11, b"root\0\0")
+        with pytest.raises(pymysql.err.MySQLError, match="log in anew"):
+            connection._read_packet()
+        policy.settle()
 
 
 def test_sqlalchemy(service: tuple[int, Policy]) -> None:
