@@ -55,6 +55,10 @@ class Policy:
         self.loop.call_soon_threadsafe(self.relays[-1].end, reason)
 
 
+def database(protocol: str, uri: str) -> Database:
+    return Database(metadata=Metadata(name="db"), spec=DatabaseSpec(protocol=protocol, uri=uri))
+
+
 class FakeSession:
     user = "bob"
 
@@ -96,11 +100,7 @@ class FakeSession:
 @contextlib.contextmanager
 def serving(engine: Engine, uri: str, **policy: object) -> Iterator[tuple[int, Policy]]:
     """The port where clients connect, and what is known of their sessions."""
-    spec = DatabaseSpec(protocol=engine.protocols[0], uri=uri)
-    kept = replace(
-        Policy(Database(metadata=Metadata(name="db"), spec=spec)),
-        **policy,  # type: ignore[arg-type]
-    )
+    kept = replace(Policy(database(engine.protocols[0], uri)), **policy)  # type: ignore[arg-type]
     port = free_port()
     ready, stop = threading.Event(), threading.Event()
 

@@ -25,7 +25,7 @@ from pkgs.common.errors import DeniedError, ProtocolError, UnavailableError
 from pkgs.common.net.dial import dial_tcp
 from pkgs.common.net.stream import adopt
 from tests.harness.wait import wait_for
-from tests.integration.db_kit import Policy, serving
+from tests.integration.db_kit import Policy, database, serving
 from tests.integration.db_servers import Server, mariadb
 from tests.unit.net.loops import run
 
@@ -275,10 +275,11 @@ def test_a_session_that_is_ended_reads_why(service: tuple[int, Policy]) -> None:
 
 def test_the_health_check_reads_the_greeting(server: Server) -> None:
     async def probe(uri: str) -> None:
-        with serving(MysqlEngine(), uri) as (_, policy):
-            stream = await adopt(await dial_tcp(uri))
-            await MysqlEngine().probe(stream, policy.database)
-            await stream.close()
+        stream = await adopt(await dial_tcp(uri))
+        try:
+            await MysqlEngine().probe(stream, database("mysql", uri))
+        finally:
+            stream.abort()
 
     run(probe(server.uri))
     with socket.create_server(("127.0.0.1", 0)) as other:
