@@ -11,6 +11,7 @@ from pkgs.agents.db.mysql import kills, limits
 from pkgs.agents.db.mysql.commands import ANSWERS, REFUSALS, Answer, Told, tell
 from pkgs.agents.db.mysql.prepared import Prepared
 from pkgs.agents.db.mysql.results import Awaited, Results
+from pkgs.agents.db.parts import Parts
 from pkgs.common.dbwire.mysql import answers
 from pkgs.common.dbwire.mysql.flags import Capability, Command
 from pkgs.common.dbwire.mysql.packets import HEADER, Packets, frame
@@ -40,7 +41,7 @@ class MysqlConversation:
     def from_client(self, data: memoryview) -> Step:
         if self._from_client:
             data, self._from_client = memoryview(self._from_client + bytes(data)), b""
-        step = _Parts(data)
+        step = Parts(data)
         packets = self._commands
         pos = began = 0
         while pos < len(data):
@@ -100,7 +101,7 @@ class MysqlConversation:
         if self._awaited is not None:
             self._awaited.text, self._awaited.secret = told.text, told.secret
 
-    def _end(self, step: _Parts) -> bool:
+    def _end(self, step: Parts) -> bool:
         """A message of the client is whole. True when the connection ends with it."""
         if self._command is None:
             if not self._commands.size:
@@ -123,7 +124,7 @@ class MysqlConversation:
     def from_server(self, data: memoryview) -> Step:
         if self._from_server:
             data, self._from_server = memoryview(self._from_server + bytes(data)), b""
-        step = _Parts(data)
+        step = Parts(data)
         packets, results = self._answers, self._results
         pos = 0
         while pos < len(data):
@@ -159,33 +160,3 @@ def _refusal(command: int) -> tuple[str, str]:
     name = f"COM_{Command(command).name}" if known else f"command 0x{command:02x} of MySQL's protocol"
     what = f" ({REFUSALS[Command(command)]})" if known else ""
     return name, f"{name}{what} is not served here"
-
-
-class _Parts:
-    """Puts a step together from one side's bytes: without some, and with some of ours."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._start = 0
-        self._parts: list[bytes | memoryview] = []
-        self.facts: list[Fact] = []
-        self.back = b""
-
-    def leave(self, start: int, end: int) -> None:
-        """These bytes don't go onward."""
-        if start > self._start:
-            self._parts.append(self._data[self._start : start])
-        self._start = end
-
-    def insert(self, pos: int, ours: bytes) -> None:
-        self.leave(pos, pos)
-        self._parts.append(ours)
-
-    def made(self, *, over: bool = False) -> Step:
-        if over:
-            onward: bytes | memoryview = b"".join(self._parts)
-        elif not self._parts:
-            onward = self._data[self._start :]
-        else:
-            onward = b"".join((*self._parts, self._data[self._start :]))
-        return Step(onward, self.back, self.facts, over)
