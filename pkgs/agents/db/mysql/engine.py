@@ -42,10 +42,10 @@ class MysqlEngine:
             granted = await session.authorize(login.asked(said))
             async with _within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
                 server = await session.dial()
-                server, agreed, greeting, welcome = await login.log_in(
-                    server, session.secure, said, granted, self._offered
-                )
-            self._remember(session.database, greeting.version)
+                agreed = await login.ask_for_tls(server, said, granted, self._offered)
+                server = await session.secure(server)
+                welcome = await login.log_in(server, said, granted, agreed)
+            self._remember(session.database, agreed.greeting.version)
             client.write(frame(sequence + 1, welcome))
             await client.drain()
         except AccessError as exc:
@@ -55,9 +55,11 @@ class MysqlEngine:
                 client.write(frame(sequence + 1, answers.error(_kind(exc), str(exc))))
                 await client.drain()
             raise
-        self._threads[address, number] = greeting.thread
+        self._threads[address, number] = agreed.greeting.thread
         try:
-            conversation = MysqlConversation(agreed, lambda asked: self._threads.get((address, asked)))
+            conversation = MysqlConversation(
+                agreed.capabilities, lambda asked: self._threads.get((address, asked))
+            )
             await session.relay(client, server, conversation)
         finally:
             del self._threads[address, number]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from pkgs.agents.db.engine import Asked, Granted
 from pkgs.common.dbwire.mysql import answers, handshake
@@ -38,8 +38,13 @@ OFFERED = (
 )
 """What every server since MySQL 5.7 and MariaDB 10.2 can do: the client is greeted before the server is
 dialled. Left out: compression, TLS (the connection has it already), and files of the client's."""
-_NEEDED = Capability.PROTOCOL_41 | Capability.SECURE_CONNECTION
-_ALWAYS = _NEEDED | Capability.LONG_PASSWORD | Capability.PLUGIN_AUTH | Capability.PLUGIN_AUTH_LENENC
+_ALWAYS = (
+    Capability.LONG_PASSWORD
+    | Capability.PROTOCOL_41
+    | Capability.SECURE_CONNECTION
+    | Capability.PLUGIN_AUTH
+    | Capability.PLUGIN_AUTH_LENENC
+)
 """How our own login is written."""
 _WITHOUT_PASSWORD = {handshake.NATIVE_PASSWORD: b"", handshake.CACHING_SHA2: b"\0"}
 """What a client of a plugin sends for an account without a password."""
@@ -93,15 +98,17 @@ async def hear_greeting(server: Stream) -> Greeting:
     return said
 
 
-async def log_in(
-    server: Stream,
-    secure: Callable[[Stream], Awaitable[Stream]],
-    said: Response,
-    granted: Granted,
-    offered: Capability,
-) -> tuple[Stream, Capability, Greeting, bytes]:
-    """Log in at the server as decided: the stream inside TLS, what both sides agree on, the server's greeting
-    and the OK with which it let us in."""
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What client and server have in common."""
+
+    capabilities: Capability
+    greeting: Greeting
+    """The server's."""
+
+
+async def ask_for_tls(server: Stream, said: Response, granted: Granted, offered: Capability) -> Agreed:
+    """Hear the server's greeting and ask it for TLS, which then has to begin on the stream."""
     greeting = await hear_greeting(server)
     agreed = said.capabilities & offered
     if missing := agreed & LAYOUT & ~greeting.capabilities:
@@ -109,18 +116,28 @@ async def log_in(
             f"the database server ({greeting.version}) is too old: it lacks {missing.name} of the protocol"
         )
     agreed &= greeting.capabilities
-    flags = agreed & ~Capability.CONNECT_WITH_DB | (_ALWAYS & greeting.capabilities)
-    if granted.database:
-        flags |= Capability.CONNECT_WITH_DB
-    server.write(frame(1, handshake.ssl_request(flags, said.packet_max, said.charset)))
+    request = handshake.ssl_request(_flags(agreed, granted), said.packet_max, said.charset)
+    server.write(frame(1, request))
     await server.drain()
     if server.holds_more:
         # It would be read later as if it had come inside TLS.
         raise ProtocolError("the database server said more than its greeting before TLS")
-    server = await secure(server)
-    plugin = greeting.plugin if greeting.plugin in _WITHOUT_PASSWORD else handshake.NATIVE_PASSWORD
+    return Agreed(agreed, greeting)
+
+
+def _flags(agreed: Capability, granted: Granted) -> Capability:
+    """For our login. Servers take those of the request for TLS, so both have to say the same."""
+    flags = agreed & ~Capability.CONNECT_WITH_DB | _ALWAYS
+    return flags | Capability.CONNECT_WITH_DB if granted.database else flags
+
+
+async def log_in(server: Stream, said: Response, granted: Granted, agreed: Agreed) -> bytes:
+    """Log in as decided, inside TLS: the OK with which the server lets us in."""
+    plugin = agreed.greeting.plugin
+    if plugin not in _WITHOUT_PASSWORD:
+        plugin = handshake.NATIVE_PASSWORD
     ours = Response(
-        flags | Capability.SSL,
+        _flags(agreed.capabilities, granted) | Capability.SSL,
         granted.user,
         _WITHOUT_PASSWORD[plugin],
         granted.database,
@@ -131,7 +148,7 @@ async def log_in(
     )
     server.write(frame(2, handshake.response(ours)))
     await server.drain()
-    return server, agreed, greeting, await _let_in(server, granted.user)
+    return await _let_in(server, granted.user)
 
 
 async def _let_in(server: Stream, user: str) -> bytes:

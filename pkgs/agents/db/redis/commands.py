@@ -67,7 +67,7 @@ def _shown(argument: bytes) -> str:
     try:
         text = argument.decode()
     except UnicodeDecodeError:
-        return '"' + "".join(_escaped(chr(byte)) for byte in argument) + '"'
+        return '"' + "".join(_escaped(chr(b)) if b < 0x80 else f"\\x{b:02x}" for b in argument) + '"'
     if text.isprintable() and not any(mark in text for mark in " \"'\\"):
         return text or '""'
     return '"' + "".join(_escaped(character) for character in text) + '"'
@@ -85,7 +85,8 @@ def _escaped(character: str) -> str:
 
 
 def _auth(words: list[bytes], shown: list[str]) -> None:
-    shown[-1 if len(words) > 1 else 1 :] = [HIDDEN]
+    if len(words) > 1:
+        shown[2 if len(words) == 3 else 1 :] = [HIDDEN]
 
 
 def _hello(words: list[bytes], shown: list[str]) -> None:

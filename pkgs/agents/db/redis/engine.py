@@ -30,7 +30,8 @@ class RedisEngine:
             granted = await session.authorize(asked)
             login = build.request(b"AUTH", granted.user.encode(), _NO_PASSWORD)
             async with _within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
-                server = await session.secure(await session.dial())
+                server = await session.dial()
+                server = await session.secure(server)
                 await _log_in(server, granted.user, login)
         except AccessError as exc:
             if server is not None:
