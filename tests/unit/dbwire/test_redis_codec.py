@@ -31,11 +31,10 @@ def read_all(requests: Requests, parts: list[bytes]) -> tuple[list[Seen], bytes]
         buffer, pos = left + part, 0
         while True:
             pos = requests.read(buffer, pos)
-            if requests.whole:
-                seen.append((requests.arguments, requests.cut))
-                requests.next()
-            elif not requests.stopped:
+            if not requests.whole:
                 break
+            seen.append((requests.arguments, requests.cut))
+            requests.next()
         left = buffer[pos:]
     return seen, left
 

@@ -24,7 +24,7 @@ class Answer(Enum):
     COLUMNS = auto()
 
 
-ANSWERS = {
+ANSWERS: dict[int, Answer] = {
     Command.QUIT: Answer.NOTHING,
     Command.INIT_DB: Answer.ONE,
     Command.QUERY: Answer.RESULTS,

@@ -32,6 +32,7 @@ class MysqlConversation:
         self._from_server = b""
         self._command: int | None = None
         """Of the message under way; None for one of a file."""
+        self._refused = False
         self._awaited: Awaited | None = None
         self._told = True
         """The message under way has been audited."""
@@ -72,22 +73,19 @@ class MysqlConversation:
                 return step.made(over=True)
         return step.made()
 
-    @property
-    def _refused(self) -> bool:
-        return self._command is not None and self._command not in ANSWERS
-
     def _begin(self, first: memoryview) -> None:
         """A message of the client begins."""
         if self._results.uploading:
-            self._command, self._told = None, True
+            self._command, self._refused, self._told = None, False, True
             return
         if not first:
             raise ProtocolError("the client sent an empty MySQL packet")
         if self._commands.sequence:
             raise ProtocolError("the client sent a MySQL packet out of order")
         self._command = first[0]
-        self._told = self._refused
-        if not self._refused and (answer := ANSWERS[Command(self._command)]) is not Answer.NOTHING:
+        answer = ANSWERS.get(self._command)
+        self._told = self._refused = answer is None
+        if answer is not None and answer is not Answer.NOTHING:
             # From the first byte on: a server may answer before it has read all.
             self._awaited = Awaited(answer)
             self._results.expect(self._awaited)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
+from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Session
 from pkgs.agents.db.mysql import kills, limits, login
 from pkgs.agents.db.mysql.conversation import MysqlConversation
@@ -35,12 +34,12 @@ class MysqlEngine:
         server: Stream | None = None
         address, number = session.database.spec.uri, kills.new_number()
         try:
-            async with _within(limits.LOGIN_S, "the client did not log in"):
+            async with within(limits.LOGIN_S, "the client did not log in"):
                 sequence, said = await login.greet(
                     client, self._version(session.database), number, self._offered
                 )
             granted = await session.authorize(login.asked(said))
-            async with _within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
+            async with within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
                 server = await session.dial()
                 agreed = await login.ask_for_tls(server, said, granted, self._offered)
                 server = await session.secure(server)
@@ -65,7 +64,7 @@ class MysqlEngine:
             del self._threads[address, number]
 
     async def probe(self, server: Stream, database: Database) -> None:
-        async with _within(limits.SERVER_LOGIN_S, "the database server did not greet"):
+        async with within(limits.SERVER_LOGIN_S, "the database server did not greet"):
             greeting = await login.hear_greeting(server)
         self._remember(database, greeting.version)
 
@@ -82,12 +81,3 @@ def _kind(exc: AccessError) -> tuple[int, str]:
     if isinstance(exc, login.ServerRefused):
         return exc.kind
     return answers.ACCESS_DENIED if isinstance(exc, DeniedError) else answers.UNKNOWN_ERROR
-
-
-@contextlib.asynccontextmanager
-async def _within(seconds: float, late: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as exc:
-        raise UnavailableError(f"{late} within {seconds:.0f} s") from exc

@@ -63,15 +63,13 @@ class RedisConversation:
             if requests.fresh:
                 began = pos
             pos = requests.read(buffer, pos)
-            if self._verdict is None and requests.arguments and (requests.whole or requests.stopped):
-                self._verdict = judge(requests.arguments, requests.whole)
-                requests.stop_at = 2 if self._verdict is None else 0
-            if requests.whole:
-                self._end(step, began, pos)
-                requests.next()
-                self._verdict = None
-            elif not requests.stopped:
+            if self._verdict is None and (words := requests.complete):
+                self._verdict = judge(words, requests.whole)
+            if not requests.whole:
                 break
+            self._end(step, began, pos)
+            requests.next()
+            self._verdict = None
         self._hold(step, buffer, began, pos)
         return step.made()
 

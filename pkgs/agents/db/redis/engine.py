@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
+from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Asked, Session
 from pkgs.agents.db.redis import limits
 from pkgs.agents.db.redis.conversation import RedisConversation
@@ -25,11 +24,11 @@ class RedisEngine:
     async def serve(self, client: Stream, session: Session) -> None:
         server: Stream | None = None
         try:
-            async with _within(limits.FIRST_COMMAND_S, "the client sent no command"):
+            async with within(limits.FIRST_COMMAND_S, "the client sent no command"):
                 asked = await _first_command(client)
             granted = await session.authorize(asked)
             login = build.request(b"AUTH", granted.user.encode(), _NO_PASSWORD)
-            async with _within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
+            async with within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
                 server = await session.dial()
                 server = await session.secure(server)
                 await _log_in(server, granted.user, login)
@@ -54,10 +53,8 @@ async def _first_command(client: Stream) -> Asked:
     while not requests.whole and len(raw) < limits.FIRST_COMMAND_MAX:
         raw = await client.peek(len(raw) + 1)
         pos = requests.read(raw, pos)
-        if requests.stopped:
-            if requests.arguments[0].lower() not in (b"auth", b"hello"):
-                return Asked("")
-            requests.stop_at = 0
+        if requests.complete and requests.complete[0].lower() not in (b"auth", b"hello"):
+            return Asked("")
     words = requests.arguments
     if requests.whole and words:
         name = words[0].lower()
@@ -98,12 +95,3 @@ async def _log_in(server: Stream, user: str, login: bytes) -> None:
             hint=f"declare the user there without a password: ACL SETUSER {user} on nopass ...",
         )
     raise UnavailableError(f"the database server says: {said}")
-
-
-@contextlib.asynccontextmanager
-async def _within(seconds: float, late: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as exc:
-        raise UnavailableError(f"{late} within {seconds:.0f} s") from exc
