@@ -16,6 +16,9 @@ _LINES = frozenset(b":_#,(")
 _STRINGS = frozenset(b"$!=")
 _AGGREGATES = {ord("*"): 1, ord("~"): 1, ord(">"): 1, ord("%"): 2, ord("|"): 2}
 _ATTRIBUTES, _PART, _END = ord("|"), ord(";"), ord(".")
+_STRING = ord("$")
+_SMALL = {b"%d" % length: length + 4 for length in range(512)}
+"""How far most strings end after the line with their length begins to end: the length and two line ends."""
 _STREAMED = -1
 _STREAMED_STRING = -2
 
@@ -24,25 +27,27 @@ class Replies:
     """Whoever drives it calls `skip`, deals with the line at which it stopped and says `line_done`, and hands
     in again what `skip` left."""
 
-    __slots__ = ("_attributes", "_left", "_open")
+    __slots__ = ("_attributes", "_counts", "_left", "_missing")
 
     def __init__(self) -> None:
         self._left = 0
         """Bytes of the string under way, with its line end."""
-        self._open: list[tuple[int, bool]] = []
-        """Aggregates under way: how many replies are missing, and whether it is itself a reply."""
+        self._missing: list[int] = []
+        """Of each aggregate under way: how many replies have not ended; negative for a streamed one."""
+        self._counts: list[bool] = []
+        """Whether it is itself a reply."""
         self._attributes = False
         """Said at the top level, and the reply that they belong to has not begun."""
 
     @property
     def between(self) -> bool:
         """No reply is under way."""
-        return not self._left and not self._open and not self._attributes
+        return not self._left and not self._missing and not self._attributes
 
     @property
     def inside(self) -> bool:
         """The next line is a part of a larger reply."""
-        return bool(self._open)
+        return bool(self._missing)
 
     def skip(self, data: bytes, pos: int, *, texts: bool = False) -> tuple[int, int]:
         """Go on from `pos`. Stops before a line that is an error, or with `texts` also a text that is a whole
@@ -64,7 +69,12 @@ class Replies:
                 if size - pos >= LINE_MAX:
                     raise ProtocolError("a line of a Redis server's reply is too long")
                 break
-            if kind == ERROR or (kind == TEXT and texts and not self._open):
+            if kind == _STRING and (length := _SMALL.get(data[pos + 1 : end])) and end + length <= size:
+                # Most replies: a string that is all there.
+                self._done()
+                pos = end + length
+                continue
+            if kind == ERROR or (kind == TEXT and texts and not self._missing):
                 return pos, end + 2
             if kind in _STRINGS:
                 self._string(data[pos + 1 : end])
@@ -74,9 +84,9 @@ class Replies:
                 self._aggregate(kind, data[pos + 1 : end])
             elif kind == _PART:
                 self._part(data[pos + 1 : end])
-            elif kind == _END and self._open and self._open[-1][0] == _STREAMED:
+            elif kind == _END and self._missing and self._missing[-1] == _STREAMED:
                 # One reply is missing, and that is done.
-                self._open[-1] = (1, self._open[-1][1])
+                self._missing[-1] = 1
                 self._done()
             else:
                 raise ProtocolError("the server does not speak Redis's protocol")
@@ -89,17 +99,16 @@ class Replies:
 
     def _done(self) -> None:
         """A reply has ended, and with it those that it was the last part of."""
-        unfinished = self._open
-        while unfinished:
-            missing, counts = unfinished[-1]
-            if missing < 0:
+        missing = self._missing
+        while missing:
+            if missing[-1] < 0:
                 return
-            if missing > 1:
-                unfinished[-1] = (missing - 1, counts)
+            missing[-1] -= 1
+            if missing[-1]:
                 return
-            unfinished.pop()
-            if not counts:
-                self._attributes = not unfinished
+            missing.pop()
+            if not self._counts.pop():
+                self._attributes = not missing
                 return
         self._attributes = False
 
@@ -112,10 +121,10 @@ class Replies:
             self._left = _number(length) + 2
 
     def _part(self, length: bytes) -> None:
-        if not self._open or self._open[-1][0] != _STREAMED_STRING:
+        if not self._missing or self._missing[-1] != _STREAMED_STRING:
             raise ProtocolError("a Redis server's reply has a part of nothing")
         if length == b"0":
-            self._open.pop()
+            self._missing[-1] = 1
             self._done()
         else:
             # The end of it changes nothing: the streamed string goes on.
@@ -132,9 +141,10 @@ class Replies:
             self._enter(_number(count) * _AGGREGATES[kind], replies)
 
     def _enter(self, missing: int, counts: bool) -> None:
-        if len(self._open) >= DEPTH_MAX:
+        if len(self._missing) >= DEPTH_MAX:
             raise ProtocolError("a Redis server's reply is too deep")
-        self._open.append((missing, counts))
+        self._missing.append(missing)
+        self._counts.append(counts)
 
 
 def _number(text: bytes) -> int:
