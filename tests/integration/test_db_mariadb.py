@@ -264,6 +264,28 @@ def test_control_c_ends_the_query_of_this_session(service: tuple[int, Policy]) -
     assert any(isinstance(fact, Failed) and fact.code == "1317" for fact in policy.facts)
 
 
+@pytest.mark.parametrize("end", ["locked", "vanished"])
+def test_a_query_that_nobody_waits_for_is_ended_at_the_server(
+    service: tuple[int, Policy], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr("pkgs.agents.db.limits.HALF_CLOSED_S", 0.2)
+    port, policy = service
+    text = f"select sleep(300), '{end}'"
+    running = subprocess.Popen(
+        ("mariadb", "--no-defaults", "-h127.0.0.1", f"-P{port}", "-ualice", "-e", text),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: Statement(text) in policy.facts, what="the query to run")
+    if end == "locked":
+        policy.end_last("the user is locked")
+    else:
+        running.kill()
+    running.wait(30)
+    policy.settle()
+    assert text not in client(port, "-e", "show full processlist").stdout
+
+
 def test_a_session_that_is_ended_reads_why(service: tuple[int, Policy]) -> None:
     port, policy = service
     with contextlib.closing(connect(port)) as connection, connection.cursor() as cursor:

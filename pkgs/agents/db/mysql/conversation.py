@@ -37,6 +37,11 @@ class MysqlConversation:
         self._told = True
         """The message under way has been audited."""
 
+    @property
+    def busy(self) -> bool:
+        """The server is at work on something that the client asked for."""
+        return not self._results.idle
+
     # --- the client
 
     def from_client(self, data: memoryview) -> Step:

@@ -28,6 +28,11 @@ def new_number() -> int:
     return 1 << 31 | secrets.randbits(31)
 
 
+def order(thread: int) -> bytes:
+    """The command that ends a thread of the server."""
+    return bytes((Command.QUERY,)) + b"KILL %d" % thread
+
+
 def is_cut(data: memoryview, pos: int) -> bool:
     """Whether the packet at `pos` may be such an order but is not all there."""
     if len(data) - pos <= HEADER or data[pos + HEADER] not in _ORDERS:
