@@ -107,6 +107,37 @@ user guarded on >secret ~* +@all
 
 
 @contextlib.contextmanager
+def clickhouse(folder: Path) -> Iterator[Server]:
+    write_certificates(folder)
+    server = Server(free_port(), folder)
+    (folder / "config.xml").write_text(
+        f"""<yandex>
+        <logger><level>information</level><console>1</console></logger>
+        <https_port>{server.port}</https_port><listen_host>127.0.0.1</listen_host>
+        <openSSL><server>
+            <certificateFile>{folder}/server.pem</certificateFile>
+            <privateKeyFile>{folder}/server.key</privateKeyFile>
+            <caConfig>{folder}/ca.pem</caConfig>
+            <verificationMode>strict</verificationMode>
+            <loadDefaultCAFile>false</loadDefaultCAFile>
+            <cacheSessions>false</cacheSessions>
+        </server></openSSL>
+        <path>{folder}/data/</path><tmp_path>{folder}/tmp/</tmp_path>
+        <users_config>{folder}/users.xml</users_config>
+        <default_profile>default</default_profile><default_database>default</default_database>
+        <mark_cache_size>10000000</mark_cache_size>
+        </yandex>"""
+    )
+    user = "<password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>"
+    (folder / "users.xml").write_text(
+        f"""<yandex><profiles><default/></profiles><quotas><default/></quotas>
+        <users><alice>{user}</alice><bill>{user}</bill></users></yandex>"""
+    )
+    with _running(("clickhouse-server", f"--config-file={folder}/config.xml"), folder, server.port):
+        yield server
+
+
+@contextlib.contextmanager
 def _running(command: tuple[str, ...], folder: Path, port: int) -> Iterator[None]:
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

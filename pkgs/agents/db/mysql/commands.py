@@ -7,8 +7,8 @@ from enum import Enum, auto
 
 from pkgs.agents.db.engine import Detail, Fact, Statement
 from pkgs.agents.db.mysql import limits
-from pkgs.agents.db.mysql.masking import mask
 from pkgs.agents.db.mysql.prepared import Prepared
+from pkgs.agents.db.passwords import mask
 from pkgs.common.dbwire.mysql.flags import Command
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.agents.db.mysql.masking import mask, mask_error
+from pkgs.agents.db.passwords import mask, mask_error
 
 TABLE = [
     (

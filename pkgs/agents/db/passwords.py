@@ -1,4 +1,4 @@
-"""Secrets in SQL of MySQL's kind, replaced before anything is audited.
+"""Secrets in SQL of the kind of MySQL and ClickHouse, replaced before anything is audited.
 
 It reads tokens, not grammar: after a word that brings a secret, every string of the same clause is replaced.
 Rather too much is hidden than too little. It can't see a secret that a statement puts together at the server.
