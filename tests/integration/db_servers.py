@@ -128,7 +128,8 @@ def clickhouse(folder: Path) -> Iterator[Server]:
         <mark_cache_size>10000000</mark_cache_size>
         </yandex>"""
     )
-    user = "<password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>"
+    user = "<password></password><networks><ip>::/0</ip></networks>"
+    user += "<profile>default</profile><quota>default</quota>"
     (folder / "users.xml").write_text(
         f"""<yandex><profiles><default/></profiles><quotas><default/></quotas>
         <users><alice>{user}</alice><bill>{user}</bill></users></yandex>"""

@@ -6,6 +6,7 @@ Two state machines of HTTP stand back to back: we are a server to the client and
 from __future__ import annotations
 
 import json
+import re
 
 import h11
 
@@ -15,6 +16,8 @@ from pkgs.agents.db.engine import Fact, Failed, Outcome, Statement, Step
 from pkgs.agents.db.excerpt import excerpt
 from pkgs.agents.db.passwords import HIDDEN, mask
 from pkgs.common.errors import DeniedError, InputError, ProtocolError
+
+_CODE = re.compile(r"Code: ([0-9]{1,6})")
 
 
 class ClickhouseConversation:
@@ -163,6 +166,8 @@ class ClickhouseConversation:
                 dict(self._failed.headers).get(b"x-clickhouse-exception-code", b"").decode("ascii", "replace")
             )
             text = self._error.decode("utf-8", "replace").strip()
+            if not code and (said := _CODE.match(text)):
+                code = said[1]
             if self._secret:
                 text = text.partition(".")[0] + f": {HIDDEN}"
             facts.append(Failed(text or f"HTTP {self._failed.status_code}", code))
