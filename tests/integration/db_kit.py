@@ -100,6 +100,8 @@ class FakeSession:
 @contextlib.contextmanager
 def serving(engine: Engine, uri: str, **policy: object) -> Iterator[tuple[int, Policy]]:
     """The port where clients connect, and what is known of their sessions."""
+    # Made here, once: two threads that need it at the same time would make two.
+    certs.authority()
     kept = replace(Policy(database(engine.protocols[0], uri)), **policy)  # type: ignore[arg-type]
     port = free_port()
     ready, stop = threading.Event(), threading.Event()

@@ -13,7 +13,7 @@ from pkgs.common.dbwire.mysql import answers
 from pkgs.common.dbwire.mysql.flags import Capability
 from pkgs.common.dbwire.mysql.handshake import Response
 from pkgs.common.dbwire.mysql.packets import frame
-from pkgs.common.errors import AccessError, DeniedError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
 
@@ -43,11 +43,15 @@ class MysqlEngine:
                 await client.drain()
                 thread = agreed.greeting.thread
                 conversation = MysqlConversation(agreed.capabilities, self._killable(session))
+                sane = True
                 try:
                     with self._known(session, number, thread):
                         await session.relay(client, server, conversation)
+                except ProtocolError:
+                    sane = False
+                    raise
                 finally:
-                    if conversation.busy:
+                    if sane and conversation.busy:
                         # The server would not notice before it has something to say.
                         await self._kill(session, said, granted, thread)
         except AccessError as exc:

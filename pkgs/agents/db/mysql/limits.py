@@ -4,7 +4,7 @@ LOGIN_S = 30.0
 """For the client's part of the login."""
 SERVER_LOGIN_S = 60.0
 """For connecting to the server, TLS and its login together."""
-KILL_S = 10.0
+KILL_S = 5.0
 """For telling the server to end what nobody waits for any more."""
 
 STATEMENT_KEPT = 64 * 1024
