@@ -59,6 +59,13 @@ def database(protocol: str, uri: str) -> Database:
     return Database(metadata=Metadata(name="db"), spec=DatabaseSpec(protocol=protocol, uri=uri))
 
 
+class Dropped(list):  # type: ignore[type-arg]
+    """Facts that nobody wants to see."""
+
+    def __iadd__(self, facts: object) -> Dropped:  # type: ignore[override,misc]
+        return self
+
+
 class FakeSession:
     user = "bob"
 
@@ -98,17 +105,21 @@ class FakeSession:
 
 
 @contextlib.contextmanager
-def serving(engine: Engine, uri: str, **policy: object) -> Iterator[tuple[int, Policy]]:
-    """The port where clients connect, and what is known of their sessions."""
+def serving(engine: Engine, uri: str, *, tls: bool = False, **policy: object) -> Iterator[tuple[int, Policy]]:
+    """The port where clients connect, and what is known of their sessions. `tls`: they begin with TLS and
+    show a certificate, as behind the proxy."""
     # Made here, once: two threads that need it at the same time would make two.
     certs.authority()
     kept = replace(Policy(database(engine.protocols[0], uri)), **policy)  # type: ignore[arg-type]
+    context = certs.server(mutual=True) if tls else None
     port = free_port()
     ready, stop = threading.Event(), threading.Event()
 
     async def connection(client: Stream) -> None:
         kept.begun += 1
         try:
+            if context is not None:
+                await client.handshake(context, server=True)
             await engine.serve(client, FakeSession(kept))
         except AccessError as exc:
             kept.errors.append(exc)
