@@ -15,7 +15,7 @@ from pkgs.common.dbwire.redis.requests import Requests, split_line
 from pkgs.common.errors import ProtocolError
 
 ARGUMENTS = st.lists(st.binary(max_size=30), min_size=1, max_size=6)
-Seen = tuple[list[bytes], set[int]]
+Seen = tuple[list[bytes], frozenset[int]]
 
 
 def pieces(raw: bytes, data: st.DataObject) -> list[bytes]:
@@ -54,7 +54,7 @@ def test_requests_cut_anywhere_are_the_same(commands: list[list[bytes]], data: s
 def test_a_quoted_line_is_the_same_as_a_request(arguments: list[bytes]) -> None:
     line = b" ".join(b'"' + b"".join(b"\\x%02x" % byte for byte in word) + b'"' for word in arguments)
     assert split_line(line) == arguments
-    assert read_all(Requests(9, 99), [line + b"\r\n"]) == ([(arguments, set())], b"")
+    assert read_all(Requests(9, 99), [line + b"\r\n"]) == ([(arguments, frozenset())], b"")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,10 @@ class MysqlEngine:
         return configured or self._versions.get(database.spec.uri, _DEFAULT_VERSION)
 
     def _remember(self, database: Database, version: str) -> None:
-        if len(self._versions) < limits.VERSIONS_MAX or database.spec.uri in self._versions:
+        known = database.spec.uri in self._versions
+        if not known and len(self._versions) >= limits.VERSIONS_MAX:
+            return
+        if version.isascii() and version.isprintable() and len(version) <= limits.VERSION_MAX:
             self._versions[database.spec.uri] = version
 
 

@@ -23,3 +23,5 @@ PREPARED_KEPT = 4 * 1024
 """Characters of the text of one."""
 VERSIONS_MAX = 10_000
 """Databases whose server version is remembered for the next greeting."""
+VERSION_MAX = 64
+"""Characters of one."""

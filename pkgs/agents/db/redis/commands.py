@@ -36,6 +36,7 @@ _SECOND = {b"client": {b"reply": Verdict.REFUSE}}
 HIDDEN = "***"
 _MORE = "…"
 _PLAIN = re.compile(rb"[!#$%&(-\[\]-~]+")
+_PLAIN_LINE = re.compile(rb"[!#$%&(-\[\]-~]+(?: [!#$%&(-\[\]-~]+)*")
 
 
 def judge(arguments: list[bytes], whole: bool) -> Verdict | None:
@@ -48,15 +49,20 @@ def judge(arguments: list[bytes], whole: bool) -> Verdict | None:
     return _SECOND[name].get(arguments[1].lower(), Verdict.PASS)
 
 
-def statement(arguments: list[bytes], cut: set[int]) -> Statement:
+def statement(arguments: list[bytes], cut: frozenset[int]) -> Statement:
     """The command as people type it, with marks where something is missing."""
+    name = arguments[0].lower()
+    text = b" ".join(arguments)
+    if not cut and name not in _SECRETS and _PLAIN_LINE.fullmatch(text) and text.count(b" ") < len(arguments):
+        # Most commands; without an argument that is empty or has a space in it.
+        return Statement(text.decode("ascii"))
     shown = [_shown(argument) for argument in arguments]
     for index in cut:
         if index >= 0:
             shown[index] += _MORE
     if -1 in cut:
         shown.append(_MORE)
-    if (name := arguments[0].lower()) in _SECRETS:
+    if name in _SECRETS:
         _SECRETS[name](arguments, shown)
     return Statement(" ".join(shown), cut=bool(cut))
 

@@ -10,6 +10,7 @@ from pkgs.common.dbwire.redis.limits import ARGUMENTS_MAX, HEADER_MAX, INLINE_MA
 from pkgs.common.errors import ProtocolError
 
 _ARRAY, _STRING = 0x2A, 0x24
+_NONE: frozenset[int] = frozenset()
 _COUNT = re.compile(rb"0|-1|[1-9][0-9]*")
 _SMALL = {b"%d" % number: number for number in range(512)}
 """Most lengths, looked up: that is twice as fast."""
@@ -30,7 +31,7 @@ class Requests:
         """Forget the command; another one follows."""
         self.arguments: list[bytes] = []
         """As far as they are there and kept; the last may go on."""
-        self.cut: set[int] = set()
+        self.cut: frozenset[int] = _NONE
         """Those of which only the beginning is kept; -1: some are not kept at all."""
         self.line: list[bytes] | None = None
         """All arguments of a command that was a line of text."""
@@ -124,10 +125,10 @@ class Requests:
 
     def _keep(self, beginning: bytes, length: int) -> None:
         if len(self.arguments) == self._most:
-            self.cut.add(-1)
+            self.cut |= {-1}
             return
         if length > self._each:
-            self.cut.add(len(self.arguments))
+            self.cut |= {len(self.arguments)}
         self.arguments.append(beginning)
 
     def _body(self, data: bytes, pos: int) -> int:
@@ -139,7 +140,7 @@ class Requests:
                 room = self._each - len(last)
                 self.arguments[-1] = last + data[pos : pos + min(count, room)]
                 if count > room:
-                    self.cut.add(len(self.arguments) - 1)
+                    self.cut |= {len(self.arguments) - 1}
             self._left -= count
             pos += count
         if self._left == 2 and len(data) - pos >= 2:
