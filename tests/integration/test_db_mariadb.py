@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -213,6 +214,68 @@ def test_prepared_statements_in_the_binary_protocol(service: tuple[int, Policy])
     assert len(executed) == 2
     assert executed[1]["query"] == "select ?, ?, ?, ?, ?, ?"
     assert executed[1]["parameters"] == ("1", "zwölf", "3.5", "2026-01-02 03:04:05", "NULL", "1.50")
+
+
+class Raw:
+    """A client that speaks packets, with every capability that is offered."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 20)
+        self._file = self.socket.makefile("rb")
+        self.packet()
+        login = handshake.Response(OFFERED, "alice", b"", "shop", "p")
+        self.socket.sendall(frame(1, handshake.response(login)))
+        assert self.packet()[0] == 0
+
+    def packet(self) -> bytes:
+        return self._file.read(int.from_bytes(self._file.read(4)[:3], "little"))
+
+    def ask(self, command: bytes) -> bytes:
+        self.socket.sendall(frame(0, command))
+        return self.packet()
+
+    def rows(self, command: bytes) -> int:
+        """Packets up to the end of definitions and rows."""
+        count, packet = 0, self.ask(command)
+        while packet[0] != 0xFE:
+            count, packet = count + 1, self.packet()
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        self.socket.close()
+
+
+def test_commands_that_libraries_seldom_send(service: tuple[int, Policy]) -> None:
+    """With the new end of rows, cursors among them: what comes after each answer is understood."""
+    port, policy = service
+    with contextlib.closing(Raw(port)) as raw:
+        number, columns, parameters = struct.unpack_from(
+            "<IHH", raw.ask(b"\x16select seq, ? from seq_1_to_10"), 1
+        )
+        assert [raw.packet()[:4] for _ in range(columns + parameters)] == [b"\x03def"] * 3
+        # With a cursor, the rows wait until they are fetched.
+        execute = struct.pack("<BIBI", 0x17, number, 1, 1) + b"\0\1" + struct.pack("<Hi", 3, 7)
+        assert raw.rows(execute) == 3
+        assert [raw.rows(struct.pack("<BII", 0x1C, number, 4)) for _ in range(3)] == [4, 4, 2]
+        assert raw.rows(b"\4parts\0%") == 2
+        assert raw.rows(b"\3select 1; select 2, 3") == 3
+        while raw.packet()[0] != 0xFE:
+            pass
+        assert raw.ask(b"\x09").startswith(b"Uptime")
+        assert raw.rows(b"\x0a") > 3
+        for one in (b"\x1f", b"\x1b\0\0", b"\x0d", b"\x02mysql", b"\x07\2", b"\x0e"):
+            assert raw.ask(one)[0] in (0, 0xFE)
+        assert raw.ask(b"\x12" + bytes(10))[0] == 0xFF
+        assert raw.ask(b"\3begin")[0] == 0
+    policy.settle()
+    assert policy.errors == []
+    assert [fact.rows for fact in policy.facts if isinstance(fact, Outcome)][:5] == [0, 4, 4, 2, 2]
+    assert [fact.kind.removeprefix("mysql.") for fact in policy.facts if isinstance(fact, Detail)] == [
+        *("statements.prepare", "statements.execute", *["statements.fetch"] * 3),
+        *("debug", "init_db", "refresh"),
+    ]
+    assert policy.facts[-2:] == [Statement("begin"), Outcome(0)]
 
 
 def test_the_user_cannot_be_changed(service: tuple[int, Policy]) -> None:

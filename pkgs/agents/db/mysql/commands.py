@@ -119,6 +119,8 @@ def tell(payload: bytes, size: int, prepared: Prepared) -> Told:
             return Told((_detail("debug"),))
         case Command.REFRESH:
             return Told((_detail("refresh", subcommand=_refreshes(rest[0] if rest else 0)),))
+        case Command.PROCESS_INFO:
+            return Told((Statement("COM_PROCESS_INFO"),))
         case Command.RESET_CONNECTION:
             prepared.clear()
     return Told()

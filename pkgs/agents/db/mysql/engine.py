@@ -17,7 +17,8 @@ from pkgs.common.errors import AccessError, DeniedError, ProtocolError, Unavaila
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
 
-_DEFAULT_VERSION = "8.0.0-open-access"
+_DEFAULT_VERSION = "5.7.0-open-access"
+"""Shown before the server's own is known: what clients do for it works with MySQL 8 and MariaDB as well."""
 
 
 class MysqlEngine:
