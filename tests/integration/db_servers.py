@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,17 +35,20 @@ class Server:
         return f"127.0.0.1:{self.port}"
 
 
-def write_certificates(folder: Path) -> None:
-    """`ca.pem`, `server.pem`, `server.key`: what `tctl auth sign` makes for a server."""
+Files = Mapping[str, str]
+"""`ca.pem`, `server.pem`, `server.key`: what `tctl auth sign` makes for a server. Else those of the test."""
+
+
+def write_certificates(folder: Path, files: Files | None) -> None:
     mine = certs.pair(certs.SERVER_NAME)
-    (folder / "ca.pem").write_text(certs.roots())
-    (folder / "server.pem").write_text(mine.cert)
-    (folder / "server.key").write_bytes(mine.key)
+    made = {"ca.pem": certs.roots(), "server.pem": mine.cert, "server.key": mine.key.decode()}
+    for name, text in (files or made).items():
+        (folder / name).write_text(text)
 
 
 @contextlib.contextmanager
-def mariadb(folder: Path) -> Iterator[Server]:
-    write_certificates(folder)
+def mariadb(folder: Path, files: Files | None = None) -> Iterator[Server]:
+    write_certificates(folder, files)
     data = folder / "data"
     (folder / "setup.sql").write_text(MARIADB_SETUP)
     common = (
@@ -81,8 +84,8 @@ def mariadb(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def redis(folder: Path) -> Iterator[Server]:
-    write_certificates(folder)
+def redis(folder: Path, files: Files | None = None) -> Iterator[Server]:
+    write_certificates(folder, files)
     server = Server(free_port(), folder)
     (folder / "redis.conf").write_text(
         f"""
@@ -107,8 +110,8 @@ user guarded on >secret ~* +@all
 
 
 @contextlib.contextmanager
-def clickhouse(folder: Path) -> Iterator[Server]:
-    write_certificates(folder)
+def clickhouse(folder: Path, files: Files | None = None) -> Iterator[Server]:
+    write_certificates(folder, files)
     server = Server(free_port(), folder)
     (folder / "config.xml").write_text(
         f"""<yandex>
