@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 import uvloop
 
 from pkgs.agents.db.engine import Asked, Conversation, Engine, Fact, Granted
+from pkgs.agents.db.policy import EVERYTHING
+from pkgs.agents.db.policy import Policy as Restrictions
 from pkgs.agents.db.relay import Relay
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.net.dial import dial_tcp
@@ -35,6 +37,7 @@ class Policy:
 
     database: Database
     users: frozenset[str] = frozenset(("alice",))
+    restrictions: Restrictions = EVERYTHING
     default_user: str = "alice"
     """Whom the certificate names."""
     asked: list[Asked] = field(default_factory=list)
@@ -83,7 +86,7 @@ class FakeSession:
         if user not in self._policy.users:
             raise DeniedError(f'you may not be "{user}" in this database')
         self._granted = user
-        return Granted(user, asked.database)
+        return Granted(user, asked.database, policy=self._policy.restrictions)
 
     async def dial(self) -> Stream:
         return await adopt(await dial_tcp(self.database.spec.uri))

@@ -15,6 +15,7 @@ import pytest
 from pkgs.agents.db.engine import Engine
 from pkgs.agents.db.mysql.engine import MysqlEngine
 from pkgs.agents.db.mysql.login import OFFERED
+from pkgs.agents.db.policy import Policy as Restrictions
 from pkgs.agents.db.redis.engine import RedisEngine
 from pkgs.common.dbwire.mysql import answers, handshake
 from pkgs.common.dbwire.mysql.flags import Capability
@@ -127,6 +128,21 @@ def test_a26_a_user_is_asked_for_letter_by_letter(protocol: str, name: str) -> N
         read_all(client)
         policy.settle()
     assert policy.asked[0].user == name
+    assert isinstance(policy.errors[0], DeniedError)
+
+
+@each_protocol
+def test_restrictions_that_cannot_be_held_refuse_the_session(protocol: str) -> None:
+    """Nothing is said to the server: there is none here."""
+    engine: Engine = SIDES[protocol][0]()
+    restrictions = Restrictions(read_only=True)
+    with (
+        serving(engine, "127.0.0.1:1", restrictions=restrictions) as (port, policy),
+        dial(port) as client,
+    ):
+        enter(client, protocol)
+        assert b"your roles restrict" in client.recv(4096)
+        policy.settle()
     assert isinstance(policy.errors[0], DeniedError)
 
 

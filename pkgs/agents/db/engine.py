@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pkgs.agents.db.policy import EVERYTHING, Policy
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
 
@@ -41,6 +42,8 @@ class Granted:
     database: str
     roles: tuple[str, ...] = ()
     """Database roles of a user that is made on demand."""
+    policy: Policy = EVERYTHING
+    """An engine that cannot hold to it refuses the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,8 @@ class Step:
     facts: Sequence[Fact] = ()
     over: bool = False
     """Both sides are to be closed when everything has been sent."""
+    hold: bool = False
+    """The side that spoke has said enough: it is not read again before the other has spoken."""
 
 
 class Conversation(Protocol):
@@ -133,7 +138,8 @@ class Session(Protocol):
         DeniedError with a text for the user."""
 
     async def dial(self) -> Stream:
-        """A plain stream to the database's address. Raises UnavailableError naming the hop."""
+        """A plain stream to the database's address. Raises UnavailableError naming the hop. Again, with
+        `secure`, for a connection beside the session's own: a cancel request."""
 
     async def secure(self, stream: Stream) -> Stream:
         """TLS on it as the database's `tls` says, showing the certificate for the granted user. Raises

@@ -10,6 +10,7 @@ from pkgs.agents.db.clickhouse import limits, requests
 from pkgs.agents.db.clickhouse.conversation import ClickhouseConversation
 from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Asked, Session
+from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.errors import AccessError, DeniedError, InputError, ProtocolError, UnavailableError
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
@@ -23,6 +24,7 @@ class ClickhouseEngine:
             async with within(limits.FIRST_REQUEST_S, "the client sent no request"):
                 asked = await _first_request(client)
             granted = await session.authorize(asked)
+            check_unrestricted(granted, "ClickHouse")
             server = await session.dial()
             try:
                 async with within(limits.SERVER_CONNECT_S, "the database server did not answer"):

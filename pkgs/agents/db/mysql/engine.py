@@ -9,6 +9,7 @@ from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Granted, Session
 from pkgs.agents.db.mysql import kills, limits, login
 from pkgs.agents.db.mysql.conversation import MysqlConversation
+from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.dbwire.mysql import answers
 from pkgs.common.dbwire.mysql.flags import Capability
 from pkgs.common.dbwire.mysql.handshake import Response
@@ -39,6 +40,7 @@ class MysqlEngine:
                 version = self._version(session.database)
                 sequence, said = await login.greet(client, version, number, self._offered)
             granted = await session.authorize(login.asked(said))
+            check_unrestricted(granted, "MySQL")
             async with self._logged_in(session, said, granted) as (server, agreed, welcome):
                 client.write(frame(sequence + 1, welcome))
                 await client.drain()

@@ -8,6 +8,7 @@ from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Asked, Session
 from pkgs.agents.db.redis import limits
 from pkgs.agents.db.redis.conversation import RedisConversation
+from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.dbwire.redis import build
 from pkgs.common.dbwire.redis.requests import Requests
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
@@ -22,25 +23,27 @@ class RedisEngine:
     protocols: tuple[str, ...] = ("redis",)
 
     async def serve(self, client: Stream, session: Session) -> None:
-        server: Stream | None = None
         try:
             async with within(limits.FIRST_COMMAND_S, "the client sent no command"):
                 asked = await _first_command(client)
             granted = await session.authorize(asked)
+            check_unrestricted(granted, "Redis")
             login = build.request(b"AUTH", granted.user.encode(), _NO_PASSWORD)
-            async with within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
-                server = await session.dial()
-                server = await session.secure(server)
-                await _log_in(server, granted.user, login)
-        except AccessError as exc:
-            if server is not None:
+            server = await session.dial()
+            try:
+                async with within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
+                    server = await session.secure(server)
+                    await _log_in(server, granted.user, login)
+                await session.relay(client, server, RedisConversation(granted.user, login))
+            finally:
                 server.abort()
-            code = "NOPERM" if isinstance(exc, DeniedError) else "ERR"
-            with contextlib.suppress(UnavailableError):
-                client.write(build.error(f"{code} {exc}"))
-                await client.drain()
+        except AccessError as exc:
+            if not client.closed:
+                code = "NOPERM" if isinstance(exc, DeniedError) else "ERR"
+                with contextlib.suppress(UnavailableError):
+                    client.write(build.error(f"{code} {exc}"))
+                    await client.drain()
             raise
-        await session.relay(client, server, RedisConversation(granted.user, login))
 
     async def probe(self, server: Stream, database: Database) -> None:
         """Nothing to see: such a server speaks only inside TLS, and there only to our certificates."""
