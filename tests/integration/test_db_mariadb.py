@@ -18,9 +18,8 @@ import sqlalchemy
 
 from pkgs.agents.db.engine import Detail, Failed, Outcome, Statement
 from pkgs.agents.db.mysql.engine import MysqlEngine
-from pkgs.agents.db.mysql.login import OFFERED
 from pkgs.common.dbwire.mysql import answers, handshake
-from pkgs.common.dbwire.mysql.flags import Capability
+from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.errors import DeniedError, ProtocolError, UnavailableError
 from pkgs.common.net.dial import dial_tcp

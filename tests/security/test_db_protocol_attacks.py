@@ -14,11 +14,10 @@ import pytest
 
 from pkgs.agents.db.engine import Engine
 from pkgs.agents.db.mysql.engine import MysqlEngine
-from pkgs.agents.db.mysql.login import OFFERED
 from pkgs.agents.db.policy import Policy as Restrictions
 from pkgs.agents.db.redis.engine import RedisEngine
 from pkgs.common.dbwire.mysql import answers, handshake
-from pkgs.common.dbwire.mysql.flags import Capability
+from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.dbwire.redis.build import request
 from pkgs.common.errors import DeniedError, ProtocolError

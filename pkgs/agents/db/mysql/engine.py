@@ -11,7 +11,7 @@ from pkgs.agents.db.mysql import kills, limits, login
 from pkgs.agents.db.mysql.conversation import MysqlConversation
 from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.dbwire.mysql import answers
-from pkgs.common.dbwire.mysql.flags import Capability
+from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
 from pkgs.common.dbwire.mysql.handshake import Response
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
@@ -27,7 +27,7 @@ class MysqlEngine:
 
     def __init__(self, *, local_files: bool = False) -> None:
         """`local_files`: LOAD DATA LOCAL is allowed, by which a server reads files of its client."""
-        self._offered = login.OFFERED | (Capability.LOCAL_FILES if local_files else Capability(0))
+        self._offered = OFFERED | (Capability.LOCAL_FILES if local_files else Capability(0))
         self._versions: dict[str, str] = {}
         """Of servers seen, by address: clients choose their SQL by the version in the greeting."""
         self._threads: dict[tuple[str, int], int] = {}

@@ -14,30 +14,6 @@ from pkgs.common.dbwire.mysql.packets import HEADER, frame
 from pkgs.common.errors import DeniedError, ProtocolError, TrustError, UnavailableError
 from pkgs.common.net.stream import Stream
 
-OFFERED = (
-    Capability.LONG_PASSWORD
-    | Capability.FOUND_ROWS
-    | Capability.LONG_FLAG
-    | Capability.CONNECT_WITH_DB
-    | Capability.NO_SCHEMA
-    | Capability.ODBC
-    | Capability.IGNORE_SPACE
-    | Capability.PROTOCOL_41
-    | Capability.INTERACTIVE
-    | Capability.IGNORE_SIGPIPE
-    | Capability.TRANSACTIONS
-    | Capability.SECURE_CONNECTION
-    | Capability.MULTI_STATEMENTS
-    | Capability.MULTI_RESULTS
-    | Capability.PS_MULTI_RESULTS
-    | Capability.PLUGIN_AUTH
-    | Capability.CONNECT_ATTRS
-    | Capability.PLUGIN_AUTH_LENENC
-    | Capability.SESSION_TRACK
-    | Capability.DEPRECATE_EOF
-)
-"""What every server since MySQL 5.7 and MariaDB 10.2 can do: the client is greeted before the server is
-dialled. Left out: compression, TLS (the connection has it already), and files of the client's."""
 _ALWAYS = (
     Capability.LONG_PASSWORD
     | Capability.PROTOCOL_41

@@ -39,6 +39,32 @@ LAYOUT = Capability.PROTOCOL_41 | Capability.SESSION_TRACK | Capability.DEPRECAT
 """Those that change how later packets look: a relay's two sides must agree on them."""
 
 
+OFFERED = (
+    Capability.LONG_PASSWORD
+    | Capability.FOUND_ROWS
+    | Capability.LONG_FLAG
+    | Capability.CONNECT_WITH_DB
+    | Capability.NO_SCHEMA
+    | Capability.ODBC
+    | Capability.IGNORE_SPACE
+    | Capability.PROTOCOL_41
+    | Capability.INTERACTIVE
+    | Capability.IGNORE_SIGPIPE
+    | Capability.TRANSACTIONS
+    | Capability.SECURE_CONNECTION
+    | Capability.MULTI_STATEMENTS
+    | Capability.MULTI_RESULTS
+    | Capability.PS_MULTI_RESULTS
+    | Capability.PLUGIN_AUTH
+    | Capability.CONNECT_ATTRS
+    | Capability.PLUGIN_AUTH_LENENC
+    | Capability.SESSION_TRACK
+    | Capability.DEPRECATE_EOF
+)
+"""What every server since MySQL 5.7 and MariaDB 10.2 can do: for a greeting that is said before the server is
+dialled. Left out: compression, TLS (which is around it already), and files of the client's."""
+
+
 class Command(IntEnum):
     """The first byte of a client's packet."""
 

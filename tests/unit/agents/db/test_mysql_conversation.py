@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from pkgs.agents.db.engine import Detail, Fact, Failed, Outcome, Statement, Step
 from pkgs.agents.db.mysql import limits
 from pkgs.agents.db.mysql.conversation import MysqlConversation
-from pkgs.agents.db.mysql.login import OFFERED
 from pkgs.common.dbwire.mysql import answers
 from pkgs.common.dbwire.mysql.answers import parse_error
-from pkgs.common.dbwire.mysql.flags import Capability
+from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.dbwire.mysql.values import counted, lenenc
 from pkgs.common.errors import ProtocolError
