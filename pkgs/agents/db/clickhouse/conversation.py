@@ -97,13 +97,13 @@ class ClickhouseConversation:
         if not text:
             text = f"{self._asked.method} {excerpt(self._asked.path, limits.PARAMETER_KEPT)}"
         shown = mask(text)
-        self._secret = shown != text
+        self._secret = shown.secret
         parameters = tuple(
             excerpt(value, limits.PARAMETER_KEPT)
             for value in self._asked.parameters[: limits.PARAMETERS_KEPT]
         )
-        cut = cut or len(self._asked.statement) > limits.STATEMENT_KEPT
-        facts.append(Statement(shown, parameters, cut))
+        cut = cut or shown.cut or len(self._asked.statement) > limits.STATEMENT_KEPT
+        facts.append(Statement(shown.text, parameters, cut))
 
     def _refuse(self, kind: tuple[int, int], exc: DeniedError | InputError, facts: list[Fact]) -> Step:
         """The response of ours to a request of which nothing went on; the connection ends."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from pkgs.agents.db.engine import Detail, Fact, Statement
+from pkgs.agents.db.excerpt import MARK
 from pkgs.agents.db.mysql import limits
 from pkgs.agents.db.mysql.prepared import Prepared
-from pkgs.agents.db.passwords import mask
+from pkgs.agents.db.passwords import Masked, mask
 from pkgs.common.dbwire.mysql.flags import Command
 
 
@@ -73,11 +74,13 @@ def tell(payload: bytes, size: int, prepared: Prepared) -> Told:
     number = int.from_bytes(rest[:4], "little")
     match command:
         case Command.QUERY:
-            text, secret = _sql(rest)
-            return Told((Statement(text, cut=size > len(payload)),), secret=secret)
+            sql = _sql(rest)
+            cut = sql.cut or size > len(payload)
+            return Told((Statement(sql.text, cut=cut),), secret=sql.secret)
         case Command.STMT_PREPARE:
-            text, secret = _sql(rest)
-            return Told((_detail("statements.prepare", query=text),), text, secret)
+            sql = _sql(rest)
+            shown = sql.text + MARK if sql.cut or size > len(payload) else sql.text
+            return Told((_detail("statements.prepare", query=shown),), shown, sql.secret)
         case Command.STMT_EXECUTE:
             parameters = prepared.execution(payload, number)
             query = prepared.text(number)
@@ -126,10 +129,8 @@ def tell(payload: bytes, size: int, prepared: Prepared) -> Told:
     return Told()
 
 
-def _sql(raw: bytes) -> tuple[str, bool]:
-    text = raw.decode("utf-8", "backslashreplace")
-    shown = mask(text)
-    return shown, shown != text
+def _sql(raw: bytes) -> Masked:
+    return mask(raw.decode("utf-8", "backslashreplace"))
 
 
 def _name(raw: bytes) -> str:

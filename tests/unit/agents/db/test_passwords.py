@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.agents.db.passwords import mask, mask_error
+from pkgs.agents.db.passwords import LOOKED_AT, mask, mask_error
 
 TABLE = [
     (
@@ -50,7 +50,8 @@ TABLE = [
 
 @pytest.mark.parametrize(("sql", "shown"), TABLE)
 def test_secrets_are_hidden_and_the_rest_is_not(sql: str, shown: str) -> None:
-    assert mask(sql) == shown
+    assert mask(sql).text == shown
+    assert mask(sql).secret == (sql != shown)
     assert "s3" not in shown
 
 
@@ -68,7 +69,7 @@ SECRET = st.from_regex(r"\A[A-Za-z0-9 ;,()=%-]{6,20}\Z").filter(
 @given(SECRET, GAP, GAP, st.sampled_from("'\""))
 def test_a_secret_is_hidden_however_it_is_written(secret: str, one: str, two: str, quote: str) -> None:
     sql = f"SELECT 'x'; ALTER USER u IDENTIFIED{one}BY{two}{quote}{secret}{quote} ACCOUNT UNLOCK"
-    assert secret not in mask(sql)
+    assert secret not in mask(sql).text
 
 
 def test_a_servers_error_does_not_repeat_a_secret() -> None:
@@ -76,3 +77,11 @@ def test_a_servers_error_does_not_repeat_a_secret() -> None:
     assert "s3cret" not in mask_error(said, secret=True)
     assert mask_error(said, secret=False) == said
     assert "s3cret" not in mask_error("use near 'IDENTIFIED BY 's3cret'' at line 1", secret=False)
+
+
+def test_only_the_beginning_of_a_long_statement_with_secrets_is_looked_at() -> None:
+    """Otherwise whoever may send statements could keep the whole agent busy with them."""
+    values = ", ".join(["('a', 'b')"] * 5000)
+    masked = mask(f"INSERT INTO accounts (name, password) VALUES {values}")
+    assert (masked.cut, len(masked.text)) == (True, LOOKED_AT)
+    assert not mask(f"INSERT INTO accounts (name) VALUES {values}").cut
