@@ -96,7 +96,9 @@ class ClickhouseConversation:
         text = self._text.decode("utf-8", "backslashreplace")
         if not text:
             text = f"{self._asked.method} {excerpt(self._asked.path, limits.PARAMETER_KEPT)}"
-        shown = mask(text)
+        # Bytes that are no text take four characters each.
+        cut = cut or len(text) > limits.STATEMENT_KEPT
+        shown = mask(text[: limits.STATEMENT_KEPT])
         self._secret = shown.secret
         parameters = tuple(
             excerpt(value, limits.PARAMETER_KEPT)

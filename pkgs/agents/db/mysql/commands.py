@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from pkgs.agents.db.engine import Detail, Fact, Statement
@@ -130,7 +130,10 @@ def tell(payload: bytes, size: int, prepared: Prepared) -> Told:
 
 
 def _sql(raw: bytes) -> Masked:
-    return mask(raw.decode("utf-8", "backslashreplace"))
+    # Bytes that are no text take four characters each.
+    text = raw.decode("utf-8", "backslashreplace")
+    shown = mask(text[: limits.STATEMENT_KEPT])
+    return replace(shown, cut=True) if len(text) > limits.STATEMENT_KEPT else shown
 
 
 def _name(raw: bytes) -> str:

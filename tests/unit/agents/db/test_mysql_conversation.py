@@ -192,6 +192,13 @@ def test_a_long_statement_goes_through_and_is_told_with_a_mark() -> None:
     assert play.facts[1:] == [Outcome(0)]
 
 
+def test_a_statement_of_bytes_is_no_longer_in_the_log_than_another() -> None:
+    play = Play().client(frame(0, b"\3" + b"\xff" * 60_000))
+    (told,) = play.facts
+    assert isinstance(told, Statement)
+    assert (told.cut, len(told.text)) == (True, limits.STATEMENT_KEPT)
+
+
 @pytest.mark.parametrize("number", [0x12, 0x15, 0x1E, 0x1D, 0x20, 0xFA, 0xFE, 0x00])
 def test_replication_and_unknown_commands_are_refused_in_their_turn(number: int) -> None:
     first, refused, last = query("select 1"), command(number, b"\0" * 30), query("select 2")
