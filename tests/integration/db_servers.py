@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -53,7 +54,7 @@ def mariadb(folder: Path, files: Files | None = None) -> Iterator[Server]:
     (folder / "setup.sql").write_text(MARIADB_SETUP)
     common = (
         "--no-defaults",
-        "--user=root",
+        f"--user={getpass.getuser()}",
         f"--datadir={data}",
         "--innodb-buffer-pool-size=16M",
         "--innodb-log-file-size=8M",
