@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import subprocess
 import threading
@@ -168,6 +169,31 @@ def test_who_it_is_stays_as_decided(service: tuple[int, Policy]) -> None:
     ]
     policy.settle()
     assert "s3cret" not in repr(policy.facts)
+
+
+def test_answers_of_ours_come_in_their_turn_in_every_state_of_a_connection(
+    service: tuple[int, Policy],
+) -> None:
+    port, _ = service
+    said = (
+        b"SUBSCRIBE a\r\nMONITOR\r\nAUTH x\r\nGET a\r\nUNSUBSCRIBE\r\n"
+        b"MULTI\r\nINCR n\r\nMONITOR\r\nEXEC\r\nBLPOP none 1\r\nAUTH bob x\r\nHELLO 3\r\nSUBSCRIBE a\r\n"
+        b"MONITOR\r\nPING\r\nRESET\r\nSYNC\r\nPING\r\nQUIT\r\n"
+    )
+    answers = [
+        *(rb"\*3\r\n\$9\r\nsubscribe", rb"-NOPERM 'monitor'", rb"\+OK", rb"-ERR Can't execute 'get'"),
+        *(rb"\*3\r\n\$11\r\nunsubscribe", rb"\+OK", rb"\+QUEUED", rb"-NOPERM 'monitor'", rb"-EXECABORT"),
+        *(rb"\*-1", rb"-WRONGPASS", rb"%7\r\n", rb">3\r\n\$9\r\nsubscribe", rb"-NOPERM 'monitor'"),
+        *(rb"\+PONG", rb"\+RESET", rb"-NOPERM 'sync'", rb"\+PONG", rb"\+OK"),
+    ]
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        client.sendall(said)
+        got = b""
+        while part := client.recv(65536):
+            got += part
+    assert re.fullmatch(rb".*?".join([*answers, rb"\r\n"]), got, re.S), got
+    assert got.count(b"NOPERM") == 4
+    assert b"unknown command" not in got
 
 
 def test_benchmark_with_and_without_pipelining(service: tuple[int, Policy]) -> None:
