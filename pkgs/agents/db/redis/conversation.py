@@ -58,8 +58,8 @@ class RedisConversation:
         buffer = self._held + bytes(data)
         step = Parts(memoryview(buffer))
         requests = self._requests
-        pos, began = self._read, 0
-        while not self._resetting:
+        size, pos, began = len(buffer), self._read, 0
+        while pos < size and not self._resetting:
             if requests.fresh:
                 began = pos
             pos = requests.read(buffer, pos)
