@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pkgs.auth import limits
 from pkgs.auth.chunks import chunked
 from pkgs.auth.permissions import Permissions
+from pkgs.auth.state.described import all_described, described
 from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explaining.actions import KINDS, REQUEST_USAGE, RULE_USAGE, Action, parse_action
@@ -124,7 +125,7 @@ class ExplainHandlers:
         asked = 0
         grants: list[Grant] = []
         for word in request.actions or KINDS:
-            for resource in sorted(self._store.all(KINDS[word]), key=_order):
+            for resource in sorted(all_described(self._store, KINDS[word]), key=_order):
                 allowed = []
                 for text, target in uses(subject.identity, roles_of(subject), resource, env):
                     asked += 1
@@ -168,7 +169,7 @@ class ExplainHandlers:
         if action.word == "desktop":
             kinds.append("dynamic_windows_desktop")
         for kind in kinds:
-            found = self._store.get(kind, action.name)
+            found = described(self._store, kind, action.name)
             if found is not None:
                 return [found]
         named: list[Resource] = []

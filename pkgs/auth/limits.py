@@ -53,6 +53,10 @@ GRANTS_REMEMBERED = 1024
 OPENSSH_CERT_TTL_S = 300.0
 """Of the certificates that proxies log in to servers without an agent with."""
 OPENSSH_HOST_CERT_TTL_S = 24 * 3600.0
+DATABASE_CERT_TTL_S = 15 * 60.0
+"""Of a client certificate by which an agent logs in to a database. It is shown at the beginning only."""
+DATABASE_SERVER_CERT_TTL_MAX_S = 10 * 365 * 24 * 3600.0
+DATABASES_OF_ONE_AGENT = 10_000
 HOST_CERT_TTL_S = 30 * 24 * 3600.0
 """Hosts renew at half of it by themselves."""
 MAX_PRINCIPALS = MAX_LOGINS

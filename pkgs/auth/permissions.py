@@ -39,8 +39,9 @@ _EVERY_HOST = frozenset(
     }
 )
 _MORE_FOR: dict[SystemRole, frozenset[str]] = {
-    SystemRole.PROXY: frozenset({"node", "auth_server"}),
+    SystemRole.PROXY: frozenset({"node", "auth_server", "db_server"}),
     SystemRole.NODE: frozenset({"static_host_user"}),
+    SystemRole.DB: frozenset({"db", "health_check_config"}),
 }
 READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
     role: _EVERY_HOST | _MORE_FOR.get(role, frozenset())
@@ -50,7 +51,7 @@ READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
 """What the cache of each kind of host needs, and so all that it may read. Never with secrets."""
 
 
-LISTED_BY_LABELS = frozenset({"app", "db", "kube_cluster", "windows_desktop", "remote_cluster"})
+LISTED_BY_LABELS = frozenset({"app", "db", "db_server", "kube_cluster", "windows_desktop", "remote_cluster"})
 """Kinds that everybody's implicit role may list, so that labels decide which of them."""
 
 
@@ -115,6 +116,9 @@ class Permissions:
         if identity.cluster != self._cluster:
             raise DeniedError("this cluster does not know you")
         check_source(identity, caller.remote_addr)
+        if identity.route_to_database is not None:
+            # Nor may it be renewed: there is no way from it to another certificate (attack A34).
+            raise DeniedError("a certificate for one database is good for nothing else")
         self.check_locks(Interaction(identity))
         if identity.kind is PeerKind.USER and not isinstance(self._store.get("user", identity.name), User):
             raise DeniedError("this user does not exist any more")

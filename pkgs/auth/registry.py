@@ -17,6 +17,7 @@ from pkgs.auth.audit.recordings import RecordingHandlers
 from pkgs.auth.audit.searching import SearchHandlers
 from pkgs.auth.bots.machines import MachineHandlers
 from pkgs.auth.bots.manage import BotHandlers
+from pkgs.auth.databases.calls import DatabaseHandlers
 from pkgs.auth.encryption.calls import EncryptionHandlers
 from pkgs.auth.explaining import ExplainHandlers
 from pkgs.auth.headless.calls import HeadlessHandlers
@@ -41,6 +42,7 @@ from pkgs.common.api import (
     accesslists,
     audit,
     bots,
+    databases,
     encryption,
     headless,
     join,
@@ -98,6 +100,7 @@ class Handlers:
     openssh: OpensshHandlers
     openssh_servers: OpensshServers
     headless: HeadlessHandlers
+    databases: DatabaseHandlers
 
 
 class Guarded:
@@ -241,6 +244,10 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(openssh.IssueOpensshHostCert, handlers.openssh.host_cert, Callers.PROXY)
     add(openssh.IssueRelayCert, handlers.openssh.relay_cert, Callers.PROXY)
     add(openssh.PutOpensshServer, handlers.openssh_servers.put, Callers.NODE)
+
+    add(databases.AnnounceDatabases, handlers.databases.announce, Callers.DB)
+    add(databases.SignDatabaseCert, handlers.databases.sign_client, Callers.DB)
+    add(databases.SignDatabaseServerCert, handlers.databases.sign_server, PEOPLE)
 
     add(semaphores.AcquireLease, handlers.semaphores.acquire, Callers.NODE)
     add(semaphores.RenewLeases, handlers.semaphores.renew, Callers.NODE)

@@ -32,6 +32,7 @@ from pkgs.auth.backend.sqlite import SqliteBackend
 from pkgs.auth.backend.tinydb import TinyDbBackend
 from pkgs.auth.bots.machines import MachineHandlers
 from pkgs.auth.bots.manage import BotHandlers
+from pkgs.auth.databases.calls import DatabaseHandlers
 from pkgs.auth.encryption.calls import EncryptionHandlers
 from pkgs.auth.encryption.keyring import Keyring, ensure_keys
 from pkgs.auth.explaining import ExplainHandlers
@@ -194,6 +195,7 @@ class AuthService:
             headless=HeadlessHandlers(store, codes, permissions, issuer, journal, headless),
             semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
             openssh=OpensshHandlers(store, Hosts(self.backend), permissions, authorities, journal),
+            databases=DatabaseHandlers(store, permissions, authorities, journal),
             openssh_servers=OpensshServers(store, Hosts(self.backend)),
         )
         metrics = self._process.metrics

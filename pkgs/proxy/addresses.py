@@ -65,6 +65,12 @@ def principals(config: Config) -> list[str]:
     return [name for name in dict.fromkeys(named) if name and not is_loopback(name)]
 
 
+def own_names(config: Config) -> frozenset[str]:
+    """Host names that mean this proxy, in lower case."""
+    named = (*config.proxy_service.public_addrs, *config.proxy_service.ssh_public_addrs)
+    return frozenset(split_host_port(addr)[0].lower() for addr in named) | {config.nodename.lower()}
+
+
 def dial_policy(listening: Iterable[str], auth: Iterable[str]) -> DialPolicy:
     """Loopback targets only where we listen on loopback alone; our own ports and Auth's never."""
     forbidden: set[tuple[str, int]] = set()

@@ -28,6 +28,9 @@ CUT_AFTER_S = 2.0
 REVIEW_EVERY_S = 10.0
 """What passes is asked about at each change, and besides so often; agents, who decide, ask every second."""
 
+DATABASE_AGENTS_TRIED = 3
+"""Of several that serve a database."""
+
 LINGER_S = 10.0
 """For a stranger to go when the Auth Service or the SSH server has ended its side."""
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 from pkgs.common.errors import AccessError
@@ -29,11 +29,13 @@ from pkgs.proxy.certificates import (
     OwnContexts,
     WebCertificates,
 )
+from pkgs.proxy.connections.databases import DatabaseDoor, database_in
 from pkgs.proxy.connections.dialgate import DialGate
 from pkgs.proxy.connections.tunnels import Tunnels
 from pkgs.proxy.web.server import WebServer
 
-_OWN = frozenset({ALPN_TUNNEL, ALPN_DATA, ALPN_DIAL, ALPN_SSH, *ALPN_WEB})
+_OURS = frozenset({ALPN_TUNNEL, ALPN_DATA, ALPN_DIAL, ALPN_SSH})
+_OWN = _OURS | frozenset(ALPN_WEB)
 
 
 class SshDoor(Protocol):
@@ -47,6 +49,12 @@ def choose_protocol(alpn: tuple[str, ...]) -> str:
     if not alpn:
         return ALPN_WEB[0]
     return next((offer for offer in alpn if offer in _OWN or offer.startswith(ALPN_AUTH)), "")
+
+
+def may_be_database(alpn: tuple[str, ...]) -> bool:
+    """Whether these offers are such as clients of databases make: theirs, the web's (there are databases that
+    speak it), or none; never one of our own protocols."""
+    return not any(offer in _OURS or offer.startswith(ALPN_AUTH) for offer in alpn)
 
 
 class Router:
@@ -63,6 +71,8 @@ class Router:
         tunnels: Tunnels,
         rpc: RpcServer,
         ssh: SshDoor,
+        databases: DatabaseDoor,
+        own_names: Collection[str],
         verify: Callable[[bytes, str], Identity],
         log: logging.Logger,
     ) -> None:
@@ -74,6 +84,8 @@ class Router:
         self._tunnels = tunnels
         self._rpc = rpc
         self._ssh = ssh
+        self._databases = databases
+        self._own_names = own_names
         self._verify = verify
         self._log = log
         self._sessions: set[asyncio.Task[None]] = set()
@@ -100,7 +112,13 @@ class Router:
         hello = accepted.hello
         assert hello is not None
         protocol = choose_protocol(hello.alpn)
-        if protocol in ALPN_WEB:
+        database = database_in(hello.sni, self._own_names) if may_be_database(hello.alpn) else ""
+        if database:
+            with self._session():
+                await self._databases.serve(accepted, database)
+        elif accepted.postgres:
+            accepted.sock.close()
+        elif protocol in ALPN_WEB:
             await self._web.serve(accepted, self._web_certificates.context_for(hello.sni))
         elif protocol.startswith(ALPN_AUTH):
             await self._auth.serve(accepted, protocol.removeprefix(ALPN_AUTH))

@@ -35,6 +35,7 @@ from pkgs.proxy import addresses, limits
 from pkgs.proxy.authrelay import AuthRelay
 from pkgs.proxy.certificates import OwnContexts, WebCertificates
 from pkgs.proxy.connections.connector import Connector
+from pkgs.proxy.connections.databases import DatabaseDoor
 from pkgs.proxy.connections.dialgate import DialGate
 from pkgs.proxy.connections.tunnels import Tunnels
 from pkgs.proxy.router import Router, SshDoor
@@ -164,6 +165,10 @@ class ProxyService:
             tunnels=self.tunnels,
             rpc=self._rpc,
             ssh=ssh,
+            databases=DatabaseDoor(
+                cache=self._member.cache, tunnels=self.tunnels, log=self._process.component_log("databases")
+            ),
+            own_names=addresses.own_names(self._config),
             verify=self.verify,
             log=self._process.component_log("router"),
         )
@@ -217,6 +222,7 @@ class ProxyService:
                 bind(addr),
                 router.serve_plain_ssh if plain_ssh else router.serve,
                 hello=not plain_ssh,
+                postgres=not plain_ssh,
                 limits=accept,
                 verify_proxy=check,
                 log=self._process.component_log("listener"),
@@ -314,7 +320,7 @@ class ProxyService:
             self._rpc.drop(
                 lambda caller: caller.identity is not None and self._lock_of(caller.identity) is not None
             )
-        if kind != "node":  # every heartbeat of an agent is one
+        if kind not in ("node", "db_server"):  # every heartbeat of an agent is one
             self._reviews.changed(kind)
 
     def _keep_doing(self, what: Coroutine[None, None, None], name: str) -> None:

@@ -25,6 +25,7 @@ AREAS = (
     "ansible",
     "mysql",
     "redis",
+    "postgres",
 )
 
 

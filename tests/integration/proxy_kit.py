@@ -46,6 +46,7 @@ from pkgs.common.pki.x509 import role_dns_name, sign_host_tls, sign_user_tls
 from pkgs.common.resources.kinds import (
     AuthPreference,
     CertAuthority,
+    DatabaseServer,
     Lock,
     NetworkingConfig,
     Node,
@@ -179,6 +180,7 @@ class FakeCache:
         }
         self.nodes: dict[str, Node] = {}
         self.proxies: dict[str, Proxy] = {}
+        self.database_servers: dict[str, tuple[DatabaseServer, ...]] = {}
         self.locks: tuple[Lock, ...] = ()
         self.auth_preference = AuthPreference(metadata=Metadata(name="p"))
         self.networking = NetworkingConfig(metadata=Metadata(name="n"))
@@ -275,10 +277,10 @@ class ProxyKit:
     def add(self, *nodes: Node) -> None:
         self.cache.nodes |= {one.metadata.name: one for one in nodes}
 
-    async def agent(self, host_id: str, **options: Any) -> Agent:
-        agent = Agent(self.addr, self.authorities.host_credentials(host_id), host_id, **options)
+    async def agent(self, host_id: str, role: SystemRole = SystemRole.NODE, **options: Any) -> Agent:
+        agent = Agent(self.addr, self.authorities.host_credentials(host_id, role), host_id, **options)
         await agent.start()
-        await until(lambda: self.service.tunnels.holds(host_id))
+        await until(lambda: self.service.tunnels.holds(host_id, role))
         return agent
 
     async def dial(

@@ -67,7 +67,7 @@ async def node(kit: Kit, hostname: str, **labels: str) -> str:
         metadata=Metadata(name=host.id, labels=labels),
         spec=ServerSpec(hostname=hostname, use_tunnel=True, version="0"),
     )
-    await kit.as_host(host).call(Heartbeat(server=server))
+    await kit.as_host(host).call(Heartbeat(server=server, ttl_s=3600))
     return host.id
 
 

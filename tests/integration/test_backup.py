@@ -22,7 +22,7 @@ SMALLEST = ROOT / "tests" / "unit" / "resources" / "smallest.yaml"
 PASSPHRASE = "a passphrase of the tests"
 NOT_BY_HAND = {
     *("cluster_name", "cert_authority", "proxy", "auth_server", "access_request"),
-    *("autoupdate_agent_rollout", "bot_instance"),
+    *("autoupdate_agent_rollout", "bot_instance", "db_server", "db_service"),
 }
 
 

@@ -40,7 +40,7 @@ def test_a_host_without_a_configuration_yet_gets_them_all_in_a_new_folder(tmp_pa
         pytest.skip("this host has a configuration of its own")
     out = tmp_path / "deep" / "units"
     run(BIN / "teleport", "install", "systemd", f"--output={out}", env=env).ok()
-    assert len(list(out.glob("*.service"))) == 3
+    assert len(list(out.glob("*.service"))) == 4
     only = tmp_path / "one"
     run(BIN / "teleport", "install", "systemd", "--service=ssh", f"--output={only}", env=env).ok()
     assert [unit.name for unit in only.iterdir()] == ["teleport-ssh.service"]

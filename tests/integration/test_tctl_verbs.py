@@ -18,6 +18,8 @@ from tests.integration.tctl_kit import tctl
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = ROOT / "tests" / "unit" / "resources" / "smallest.yaml"
 MADE_BY_THE_CLUSTER = {
+    "db_server",
+    "db_service",
     *("cluster_name", "cert_authority", "proxy", "auth_server", "access_request"),
     *("autoupdate_agent_rollout", "bot_instance", "recording_encryption"),
 }

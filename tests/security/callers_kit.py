@@ -18,7 +18,7 @@ from pkgs.common.api.requests import CreateAccessRequest
 from pkgs.common.api.resources import CreateToken, PutResource
 from pkgs.common.pki import x509
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
-from pkgs.common.pki.identity import SystemRole
+from pkgs.common.pki.identity import RouteToDatabase, SystemRole
 from pkgs.common.pki.keys import TlsKey, new_tls_key
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget
 from pkgs.common.resources.metadata import Metadata
@@ -35,6 +35,7 @@ EVERYTHING = (
     *("signer", "taker", "ender"),
 )
 """Roles with every power that a role can give."""
+ROUTE = RouteToDatabase(service="orders", protocol="postgres", user="alice")
 HOSTS = {role: f"host {role.value}" for role in SystemRole}
 
 
@@ -101,7 +102,7 @@ async def world(kit: Kit) -> World:
     await setup(kit)
     signs = Conditions(
         impersonate=Impersonate(users=["noor"], roles=["*"]),
-        rules=[Rule(resources=["host_cert"], verbs=["create"])],
+        rules=[Rule(resources=["host_cert", "database_certificate"], verbs=["create"])],
     )
     await kit.admin.call(PutResource(resource=role("signer", signs)))
     taken = Impersonate(roles=["deploy"])
@@ -156,6 +157,7 @@ async def _people(made: World) -> None:
         Peer("locked", "locked", _crafted(made, "locked")),
         Peer("gone", "gone", _crafted(made, "gone")),
         Peer("boss", "boss", _crafted(made, "boss")),
+        Peer("for a database", "boss", _crafted(made, "boss", route_to_database=ROUTE)),
         Peer("admin", "", kit.admin),
     ]
 

@@ -21,6 +21,7 @@ from pkgs.common.api import (
     accesslists,
     audit,
     bots,
+    databases,
     encryption,
     headless,
     join,
@@ -41,6 +42,7 @@ from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.sshcert import line_to_blob, sign_user_cert
 from pkgs.common.resources.kinds import (
     Bot,
+    DatabaseService,
     Lock,
     LockSpec,
     LockTarget,
@@ -59,19 +61,22 @@ from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions
 from pkgs.common.rpc.calls import StreamRequest, UploadRequest
 from tests.integration.auth_kit import PASSWORD, TOKEN, auth, chunks, event, new_keys, role, run
+from tests.integration.databases_kit import database_server
 from tests.integration.lists_kit import access_list, member
 from tests.security.callers_kit import CLUSTER, HOSTS, Peer, World, world
 from tests.security.openssh_kit import asking as asking_for
 from tests.security.openssh_kit import certificate, proof
 from tests.security.openssh_kit import server as openssh_server
 
-LOCKED_OUT = frozenset({"locked", "gone"})
+LOCKED_OUT = frozenset({"locked", "gone", "for a database"})
+"""The last holds a certificate that is good for that database, and so for no call (attacks A22, A34)."""
 PEOPLE = frozenset({"plain", "restricted", "impersonated", "boss"})
 MACHINES = frozenset({"bot", "bot's output"})
 USERS = PEOPLE | MACHINES
 HOST = frozenset(HOSTS.values())
 CACHING = HOST - {HOSTS[SystemRole.BOT], HOSTS[SystemRole.MDM]}
 NODE, PROXY = HOSTS[SystemRole.NODE], HOSTS[SystemRole.PROXY]
+DB = HOSTS[SystemRole.DB]
 ADMIN, NOBODY = frozenset({"admin"}), frozenset({"nobody"})
 EVERY_KIND = USERS | HOST | ADMIN | NOBODY | LOCKED_OUT
 BY_RULE = frozenset({"impersonated", "boss", "bot's output", "admin"})
@@ -304,6 +309,20 @@ async def without_agent(w: World, peer: Peer) -> Any:
     return openssh.PutOpensshServer(hostname="box9.example.com", addr="10.0.0.9:22")
 
 
+def announcing(w: World, peer: Peer) -> databases.AnnounceDatabases:
+    return databases.AnnounceDatabases(
+        service=DatabaseService(metadata=named(peer.name or str(uuid.uuid4())))
+    )
+
+
+async def database_cert(w: World, peer: Peer) -> Any:
+    """For a database that this very host has announced."""
+    await w.kit.service.store.put(database_server("orders", peer.name or str(uuid.uuid4())))
+    return databases.SignDatabaseCert(
+        database="orders", user="alice", public_key=new_keys()["tls_public_key"]
+    )
+
+
 def rehearsal(resource: Any, admitted: frozenset[str]) -> Row:
     return row(resources.PutResource(resource=resource, dry_run=True), admitted)
 
@@ -431,6 +450,17 @@ ROWS: list[Row] = [
     Row("IssueOpensshHostCert", standing_for, frozenset({PROXY})),
     Row("PutOpensshServer", without_agent, frozenset({NODE})),
     Row("AcquireLease", each(leasing), frozenset({NODE})),
+    Row("AnnounceDatabases", each(announcing), frozenset({DB})),
+    Row("SignDatabaseCert", database_cert, frozenset({DB})),
+    Row(
+        "SignDatabaseServerCert",
+        each(
+            lambda w, p: databases.SignDatabaseServerCert(
+                names=["db.example"], public_key=new_keys()["tls_public_key"], ttl_s=3600
+            )
+        ),
+        SELF | {"bot's output", "impersonated"},
+    ),
     row(semaphores.RenewLeases(leases=[]), frozenset({NODE})),
     row(semaphores.ReleaseLeases(leases=[]), frozenset({NODE})),
     Row(

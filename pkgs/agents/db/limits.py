@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-FACTS_PENDING_MAX = 64
+FACTS_PENDING_MAX = 256
 """Facts that the audit has not taken yet, at which a session's bytes are held back."""
+FACTS_GATHERED = 64
+FACTS_GATHER_S = 0.01
+"""Facts go to the audit when there are so many, or this long after the first of them."""
 FACTS_LAST_S = 30.0
 """How long the end of a session waits for the audit to take what is left."""
-HALF_CLOSED_S = 60.0
+HALF_CLOSED_S = 10.0
 """A client has ended and nothing moves: so long is the server's answer to its last words waited for."""
 MALFORMED_KEPT = 1024
 """Bytes of a broken message that go to the audit log."""
+
+CONNECTIONS = 4096
+"""At once, of all users; one more is closed at once."""
+CONNECTIONS_OF_USER = 1024
+"""Of those, of one user; one more is refused."""
+TLS_S = 15.0
+"""For a client's handshake."""
+LOGIN_S = 90.0
+"""From there until the session's bytes flow: both logins, the decision and dialling."""
+SERVER_DIAL_S = 60.0
+"""For name, TCP and, once more, TLS to a database."""
+AGENT_NAME_KEPT = 256
+"""Characters of what a client calls itself."""
+
+CREDENTIALS_REUSED_S = 5 * 60.0
+"""A certificate for a database user is shown again for so long; it lives longer (`auth`)."""
+CREDENTIALS_MAX = 4096
+"""Pairs of database and user that are remembered."""
+SIGN_CALL_S = 15.0
+ANNOUNCE_CALL_S = 20.0
+
+HEALTH_EVERY_S = 30.0
+HEALTH_TIMEOUT_S = 5.0
+HEALTH_TICK_S = 1.0
+"""No database is asked more often."""
+HEALTH_AT_ONCE = 16
+HEALTHY_AFTER = 2
+UNHEALTHY_AFTER = 1
+"""Checks in a row that change a database's state, where no health_check_config says otherwise."""

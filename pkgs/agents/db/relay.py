@@ -1,8 +1,8 @@
 """Moving a session's bytes between client and server through its conversation, and its facts to the audit.
 
 A side is read only when the other has taken what came before, when our own answers to it have been taken,
-and when the audit keeps up. So a slow reader holds back its sender by TCP itself, and memory per session is
-one read, one step and a few facts.
+when the audit keeps up, and when the conversation has not asked to hear the other side first. So a slow
+reader holds back its sender by TCP itself, and memory per session is one read, one step and a few facts.
 
 The relay ends when
 - the server has ended, or the client has and the server's last words are out,
@@ -42,9 +42,10 @@ class Ended:
 
 
 class _Way:
-    """One direction. `owed`: the source has to take an answer of ours before it is read again."""
+    """One direction. `owed`: the source has to take an answer of ours before it is read again; `held`: the
+    other side has to speak before that."""
 
-    __slots__ = ("ended", "moved", "owed", "passed_on", "reading", "said", "sink", "source")
+    __slots__ = ("ended", "held", "moved", "owed", "passed_on", "reading", "said", "sink", "source")
 
     def __init__(self, source: Stream, sink: Stream, said: Callable[[memoryview], Step]) -> None:
         self.source = source
@@ -53,6 +54,7 @@ class _Way:
         self.moved = 0
         self.reading = False
         self.owed = False
+        self.held = False
         self.ended = False
         self.passed_on = False
 
@@ -74,6 +76,7 @@ class Relay:
         self._told = asyncio.Event()
         self._over: asyncio.Future[BaseException | None] = self._loop.create_future()
         self._half_closed: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self.heard_at = self._loop.time()
         """Loop time of the client's last bytes, for whoever ends idle sessions."""
 
@@ -105,13 +108,16 @@ class Relay:
     # --- bytes
 
     def _pump(self, way: _Way) -> None:
+        source = way.source
         try:
-            while (count := way.source.fill(self._plain)) > 0:
+            while (count := source.fill(self._plain)) > 0:
                 way.moved += count
                 if way is self._up:
                     self.heard_at = self._loop.time()
                 if not self._take(way, self._plain[:count]):
                     break
+                if not source.holds_more:
+                    return
             if count == 0:
                 way.ended = True
         except (OSError, ssl.SSLError) as exc:
@@ -119,12 +125,16 @@ class Relay:
         self._settle()
 
     def _take(self, way: _Way, data: memoryview) -> bool:
-        """Give bytes to the conversation and do what follows. Whether there is more to read at once."""
+        """Give bytes to the conversation and do what follows. Whether nothing hinders reading on."""
         try:
             step = way.said(data)
         except ProtocolError as exc:
             self._note([Malformed(bytes(data[: limits.MALFORMED_KEPT]))])
             self._finish(self._conversation.refusal(exc.message), exc)
+            return False
+        except Exception as exc:
+            # A fault of ours: nothing that follows could be judged.
+            self._finish(self._conversation.refusal("internal error"), exc)
             return False
         if step.facts:
             self._note(step.facts)
@@ -134,7 +144,9 @@ class Relay:
         if step.over:
             self._finish(b"", None)
             return False
-        return taken and not way.owed and way.source.holds_more and not self._behind
+        other = self._down if way is self._up else self._up
+        way.held, released, other.held = step.hold, other.held, False
+        return taken and not (way.owed or way.held or released or self._behind)
 
     def _settle(self) -> None:
         """Read what may be read now, wait for writing where something is unsent."""
@@ -152,7 +164,7 @@ class Relay:
     def _settle_reading(self, way: _Way) -> None:
         if way.owed and not way.source.unsent:
             way.owed = False
-        wanted = not (way.ended or way.owed or way.sink.unsent or self._behind)
+        wanted = not (way.ended or way.owed or way.held or way.sink.unsent or self._behind)
         if wanted and not way.reading:
             self._loop.add_reader(way.source.fileno(), self._pump, way)
             way.reading = True
@@ -218,8 +230,9 @@ class Relay:
                 self._client.abort()
 
     def _let_go(self) -> None:
-        if self._half_closed is not None:
-            self._half_closed.cancel()
+        for timer in (self._half_closed, self._gathering):
+            if timer is not None:
+                timer.cancel()
         for way in (self._up, self._down):
             if way.reading:
                 self._loop.remove_reader(way.source.fileno())
@@ -236,19 +249,27 @@ class Relay:
 
     def _note(self, facts: Sequence[Fact]) -> None:
         self._facts += facts
+        if len(self._facts) >= limits.FACTS_GATHERED:
+            self._told.set()
+        elif self._gathering is None:
+            # A task that wakes up for each statement would cost more than the statement.
+            self._gathering = self._loop.call_later(limits.FACTS_GATHER_S, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
         self._told.set()
 
     async def _tell_on(self) -> None:
         """Until the end of the relay, and then once more for what is left."""
         try:
-            while self._facts or not self._over.done():
-                if not self._facts:
-                    self._told.clear()
+            while not self._over.done() or self._facts:
+                if not self._told.is_set():
                     await self._told.wait()
-                    continue
+                self._told.clear()
                 behind = self._behind
                 facts, self._facts = self._facts, []
-                await self._tell(facts)
+                if facts:
+                    await self._tell(facts)
                 if behind:
                     self._settle()
         except Exception as exc:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pkgs.common.membership.member import Member
 from pkgs.common.pki.signer import SshSigner
 from pkgs.common.pki.sshcert import line_to_blob
-from pkgs.common.recording.seal import Signed
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 
@@ -32,8 +31,3 @@ class HostKeys:
 
     def sign(self, algorithm: str, exchange_hash: bytes) -> bytes:
         return self._signer.sign(exchange_hash)
-
-    def seal(self, message: bytes) -> Signed:
-        """Sign the end of a recording."""
-        signer, certificate = self._signer, self._certificate
-        return Signed(certificate, signer.sign(message))

@@ -8,7 +8,8 @@ import socket
 from collections.abc import Callable, Mapping
 
 from pkgs.agents.base.labels import CommandLabels, LabelCommand
-from pkgs.agents.base.tunnel import Tunnels
+from pkgs.agents.base.links import WILDCARDS, Links
+from pkgs.agents.base.seal import Sealer
 from pkgs.agents.ssh.bounds.groups import Bounds, prepare
 from pkgs.agents.ssh.bounds.memory import protect_service
 from pkgs.agents.ssh.bounds.processes import processes_of_one_user
@@ -28,7 +29,6 @@ from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, InputError, NotFoundError
 from pkgs.common.membership.cache import KINDS_HOST
-from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.dial import split_host_port
@@ -36,7 +36,6 @@ from pkgs.common.net.listener import Accepted, Listener, bind
 from pkgs.common.net.proxyproto.signed import ProxyVerifier
 from pkgs.common.net.stream import Stream
 from pkgs.common.pki.identity import SystemRole
-from pkgs.common.pki.trust import Trust
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Node, ServerSpec, StaticHostUser
 from pkgs.common.resources.metadata import Metadata
@@ -50,23 +49,6 @@ from pkgs.common.ssh.service.gate import Gate
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 
-_WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound
-
-
-class _Membership:
-    """The view of the membership that tunnels take."""
-
-    def __init__(self, member: Member) -> None:
-        self._member = member
-
-    @property
-    def identity(self) -> HostIdentity:
-        return self._member.identity
-
-    @property
-    def trust(self) -> Trust:
-        return self._member.cache.trust
-
 
 class SshService:
     """A running SSH Service."""
@@ -78,8 +60,6 @@ class SshService:
         self._member = member
         self._log = process.log
         self._now = process.clock.now
-        self._uses_tunnels = uses_tunnels(config)
-        self._readiness = process.readiness.component("tunnels") if self._uses_tunnels else None
         self._node: Node | None = None
         self._labels = CommandLabels(
             [
@@ -96,7 +76,7 @@ class SshService:
             member.client,
             lambda: member.cache.recording_config.spec.mode,
             lambda: member.cache.recording_config.recipients,
-            self._keys.seal,
+            Sealer(member).seal,
             process.clock.monotonic,
             process.component_log("recordings"),
         )
@@ -162,14 +142,14 @@ class SshService:
             allow_ctr="aes256-ctr" in config.teleport.ciphers,
             places=self._groups,
         )
-        self._tunnels = Tunnels(
-            _Membership(member),
+        self._links = Links(
+            process,
+            member,
             ["ssh"],
             self._serve_tunnel,
-            self._now,
-            process.component_log("tunnel"),
-            self._tunnels_changed,
+            self._node_changed,
             self._divert_tunnel,
+            used=uses_tunnels(config),
         )
         self._desk = Desk(self._begin, lambda: member.identity.host_id, process.component_log("resumption"))
         self._listener: Listener | None = None
@@ -182,7 +162,7 @@ class SshService:
             await self._host_users.start()
         await self._unfinished.start()
         await asyncio.gather(self._pool.start(), self._labels.start())
-        if not self._uses_tunnels or self._config.ssh_service.force_listen:
+        if not self._links.used or self._config.ssh_service.force_listen:
             await self._listen()
         self._reviews.start()
         self._reporter.start()
@@ -210,8 +190,8 @@ class SshService:
                     addr="" if self._listener is None else self._advertised(),
                     public_addrs=list(section.public_addrs),
                     cmd_labels=self._labels.current(),
-                    use_tunnel=self._uses_tunnels,
-                    proxy_ids=self._tunnels.proxy_ids if self._uses_tunnels else [],
+                    use_tunnel=self._links.used,
+                    proxy_ids=self._links.proxy_ids,
                     version=VERSION,
                 ),
             )
@@ -225,7 +205,7 @@ class SshService:
     async def drain(self, timeout_s: float) -> None:
         if self._listener is not None:
             self._listener.stop_accepting()
-        await self._tunnels.stop_accepting()
+        await self._links.stop_accepting()
         await self._pool.drain(timeout_s)
 
     async def close(self) -> None:
@@ -242,7 +222,7 @@ class SshService:
         await self._reporter.close()
         if self._listener is not None:
             await self._listener.close()
-        await self._tunnels.close()
+        await self._links.close()
         await self._labels.close()
         await self._recorder.close()
         await self._leases.close()
@@ -313,29 +293,7 @@ class SshService:
             spec = cache.networking.spec
             self._pool.keep_alive_s = parse_duration(spec.keep_alive_interval)
             self._pool.keep_alive_count = spec.keep_alive_count_max
-        if self._uses_tunnels and kind in ("", "proxy"):
-            self._find_proxies()
-
-    def _find_proxies(self) -> None:
-        config, proxies = self._config, self._member.cache.proxies
-        configured = [config.proxy_addr] if config.proxy_addr else []
-        if not configured and config.proxy_service.enabled:
-            host, port = split_host_port(config.proxy_service.web_listen_addr, 3080)
-            configured = [f"{'127.0.0.1' if host in _WILDCARDS else host}:{port}"]
-        discovered = [
-            (proxy.name, next(iter(proxy.spec.public_addrs), proxy.spec.addr)) for proxy in proxies.values()
-        ]
-        self._tunnels.configure(configured, discovered)
-
-    def _tunnels_changed(self) -> None:
-        up = self._tunnels.proxy_ids
-        if self._readiness is not None:
-            if up:
-                self._readiness.ok()
-            else:
-                self._readiness.degraded("no tunnel to any proxy")
-        self._find_proxies()
-        self._node_changed()
+        self._links.changed(kind)
 
     def _node_changed(self) -> None:
         self._node = None
@@ -359,7 +317,7 @@ class SshService:
         host, port = split_host_port(self._listener.addresses[0])
         if self._config.teleport.advertise_ip:
             host = self._config.teleport.advertise_ip
-        elif host.strip("[]") in _WILDCARDS:
+        elif host.strip("[]") in WILDCARDS:
             host = _own_address()
         return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 

@@ -21,7 +21,8 @@ from pkgs.common.recording.ids import require_session_id
 from pkgs.common.resources.names import valid_host_id
 from pkgs.common.rpc.calls import Caller
 
-FROM_HOSTS = frozenset(
+_OF_DATABASES = frozenset(kind.event for kind in ALL_KINDS if kind.event.startswith("db.session."))
+FROM_HOSTS = _OF_DATABASES | frozenset(
     {
         "session.start",
         "session.join",
@@ -46,7 +47,7 @@ FROM_HOSTS = frozenset(
     }
 )
 """Names an agent or a proxy may tell; all others are the Auth Service's own to tell."""
-NEEDS_SESSION = frozenset(
+NEEDS_SESSION = _OF_DATABASES | frozenset(
     {
         "session.start",
         "session.join",

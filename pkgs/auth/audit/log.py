@@ -18,7 +18,15 @@ from pkgs.auth.backend.writer import SqliteFile
 from pkgs.common.api.audit import AuditVerdict, SearchEvents, StoredEvent
 from pkgs.common.errors import InputError, LimitExceededError, UnavailableError
 from pkgs.common.events import chain
-from pkgs.common.events.codes import RELAYED_TO, SESSION_DATA, SESSION_END, SESSION_START, UNKNOWN
+from pkgs.common.events.codes import (
+    DB_SESSION_END,
+    DB_SESSION_START,
+    RELAYED_TO,
+    SESSION_DATA,
+    SESSION_END,
+    SESSION_START,
+    UNKNOWN,
+)
 from pkgs.common.events.format import from_json, to_json, unix_time
 from pkgs.common.events.types import Event
 
@@ -39,7 +47,9 @@ CREATE INDEX IF NOT EXISTS sessions_started ON sessions (started);
 """
 
 
-_ONLY_BY_OWNER = frozenset({SESSION_START.event, SESSION_END.event, SESSION_DATA.event})
+_ONLY_BY_OWNER = frozenset(
+    {SESSION_START.event, SESSION_END.event, SESSION_DATA.event, DB_SESSION_START.event, DB_SESSION_END.event}
+)
 NOT_RECORDED = -1
 """As a size: no recording is stored."""
 
@@ -57,6 +67,8 @@ class SessionRow(msgspec.Struct, frozen=True):
     participants: list[str]
     command: str
     size: int
+    kind: str = "ssh"
+    """`ssh` or `db`."""
 
 
 class AuditLog:
@@ -159,14 +171,17 @@ class AuditLog:
 
 
 _SESSIONS = (
-    "SELECT sid, host_id, user, login, hostname, started, ended, participants, command, size FROM sessions"
+    "SELECT sid, host_id, user, login, hostname, started, ended, participants, command, size,"  # noqa: S608
+    " EXISTS (SELECT 1 FROM events WHERE events.sid = sessions.sid"
+    f" AND events.type = '{DB_SESSION_START.event}') FROM sessions"
 )
 
 
-def _session(row: tuple[str, str, str, str, str, float, float, str, str, int]) -> SessionRow:
-    sid, host_id, user, login, hostname, started, ended, participants, command, size = row
+def _session(row: tuple[str, str, str, str, str, float, float, str, str, int, int]) -> SessionRow:
+    sid, host_id, user, login, hostname, started, ended, participants, command, size, is_db = row
     people = msgspec.json.decode(participants, type=list[str])
-    return SessionRow(sid, host_id, user, login, hostname, started, ended, people, command, size)
+    kind = "db" if is_db else "ssh"
+    return SessionRow(sid, host_id, user, login, hostname, started, ended, people, command, size, kind)
 
 
 def _head(db: sqlite3.Connection) -> tuple[int, str]:
@@ -223,7 +238,8 @@ def _tell_session(db: sqlite3.Connection, event: Event, sid: str, host_id: str, 
         raise InputError(
             f"session {sid} belongs to another host", detail=f"told by {host_id}, owned by {row[0]}"
         )
-    if event.event == SESSION_START.event and row is None:
+    begins = event.event == SESSION_START.event or event.code == DB_SESSION_START.code
+    if begins and row is None:
         command = event.fields.get("initial_command")
         db.execute(
             "INSERT INTO sessions"
@@ -233,14 +249,14 @@ def _tell_session(db: sqlite3.Connection, event: Event, sid: str, host_id: str, 
                 sid,
                 host_id,
                 _text(event, "user"),
-                _text(event, "login"),
-                _text(event, "server_hostname"),
+                _text(event, "login") or _text(event, "db_user"),
+                _text(event, "db_service") or _text(event, "server_hostname"),
                 moment,
                 msgspec.json.encode([_text(event, "user")]).decode(),
                 " ".join(command) if isinstance(command, list) else str(command or ""),
             ),
         )
-    elif event.event == SESSION_END.event:
+    elif event.event in (SESSION_END.event, DB_SESSION_END.event):
         people = event.fields.get("participants")
         db.execute("UPDATE sessions SET ended = ? WHERE sid = ?", (moment, sid))
         if isinstance(people, list) and people:

@@ -235,7 +235,7 @@ class RecordingHandlers:
                     SESSION_RECORDING_ACCESS,
                     sid=sid,
                     user=self._journal.actor(caller),
-                    session_type="ssh",
+                    session_type=row.kind,
                 )
             )
             # Decrypted here, for who may play it: the private key stays, and what leaves is the recording.
@@ -303,7 +303,7 @@ def about(row: SessionRow, verb: str) -> UseRule:
 def info_of(row: SessionRow) -> RecordingInfo:
     return RecordingInfo(
         session_id=row.session_id,
-        kind="ssh",
+        kind=row.kind,
         participants=row.participants,
         hostname=row.hostname,
         login=row.login,

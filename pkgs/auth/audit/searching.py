@@ -68,7 +68,7 @@ class SearchHandlers:
                 SESSION_RECORDING_ACCESS,
                 sid=sid,
                 user=self._journal.actor(caller),
-                session_type="ssh",
+                session_type=row.kind,
                 format="search",
             )
         )

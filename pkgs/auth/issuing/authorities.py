@@ -54,6 +54,20 @@ class Authorities:
             raise UnavailableError("the openssh authority of this cluster has lost its key")
         return signer
 
+    def database_client(self) -> TlsSigner:
+        """For what databases know their users by."""
+        return self._tls("db_client")
+
+    def database_server(self) -> TlsSigner:
+        """For the databases themselves."""
+        return self._tls("db")
+
+    def _tls(self, ca_type: CaType) -> TlsSigner:
+        signer = signers_of(self._own(ca_type)).tls
+        if signer is None:
+            raise UnavailableError(f"the {ca_type} authority of this cluster has lost its key")
+        return signer
+
     def all(self) -> list[CertAuthority]:
         """Every authority with its public parts only."""
         return list(self._public)

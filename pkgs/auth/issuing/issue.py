@@ -43,7 +43,7 @@ from pkgs.common.events.format import rfc3339
 from pkgs.common.events.types import Event
 from pkgs.common.pki import sshcert, x509
 from pkgs.common.pki.certspec import NO_LOGIN_PREFIX, UserCertSpec, spec_from_identity
-from pkgs.common.pki.identity import Identity
+from pkgs.common.pki.identity import Identity, RouteToDatabase
 from pkgs.common.pki.keys import check_public_line, check_public_pem
 from pkgs.common.resources.kinds import AccessRequest
 from pkgs.common.resources.role import Role
@@ -64,6 +64,8 @@ class Order:
     max_ttl_s: float = limits.MAX_USER_TTL_S
     client_addr: str = ""
     mfa_device: str = ""
+    database: RouteToDatabase | None = None
+    """The one database that the certificate is to be good for."""
     previous: Identity | None = None
     """The verified certificate a reissue starts from."""
     actor: Identity | None = None
@@ -211,6 +213,10 @@ def set_requests(order: Order, spec: UserCertSpec) -> UserCertSpec:
     return msgspec.structs.replace(spec, active_requests=order.active_requests, allowed_resources=allowed)
 
 
+def set_database(order: Order, spec: UserCertSpec) -> UserCertSpec:
+    return msgspec.structs.replace(spec, route_to_database=order.database)
+
+
 MODIFIERS: tuple[Modifier, ...] = (
     set_lifetime,
     set_roles,
@@ -218,6 +224,7 @@ MODIFIERS: tuple[Modifier, ...] = (
     set_extensions,
     pin_source,
     set_requests,
+    set_database,
 )
 
 # Validators: each refuses one thing.
@@ -262,6 +269,8 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
     before = order.previous
     if before is None:
         return
+    if before.route_to_database is not None:
+        raise DeniedError("a certificate for one database cannot be renewed", hint="use that of your login")
     if before.disallow_reissue:
         raise DeniedError("this certificate cannot be renewed", hint="log in again")
     if order.machine is not None:
@@ -333,7 +342,12 @@ class UserIssuer:
         for validator in VALIDATORS:
             validator(order, spec)
         authorities = self._authorities
-        ssh_cert = sshcert.sign_user_cert(authorities.user_ssh, spec, check_public_line(ssh_public_key))
+        # Nothing that opens SSH is made for whoever asks for a database.
+        ssh_cert = (
+            sshcert.sign_user_cert(authorities.user_ssh, spec, check_public_line(ssh_public_key))
+            if spec.route_to_database is None
+            else ""
+        )
         tls_cert = x509.sign_user_tls(authorities.user_tls, spec, check_public_pem(tls_public_key))
         self._check_finished(order, spec, ssh_cert, tls_cert)
         await self._journal.write(*also, self._event(spec, user_agent))
@@ -351,13 +365,16 @@ class UserIssuer:
         trust = self._authorities.trust
         der = load_pem_x509_certificate(tls_cert.encode()).public_bytes(Encoding.DER)
         address = spec.source_addr or order.client_addr
-        ssh = sshcert.verify_user_cert(
-            sshcert.line_to_blob(ssh_cert), trust=trust, login=None, source_addr=address, now=order.now
-        )
         tls = x509.verify_peer(der, trust=trust, now=order.now)
-        for identity in (ssh, tls):
+        finished = [tls]
+        if ssh_cert or spec.route_to_database is None:
+            blob = sshcert.line_to_blob(ssh_cert)
+            finished.append(
+                sshcert.verify_user_cert(blob, trust=trust, login=None, source_addr=address, now=order.now)
+            )
+        for identity in finished:
             # The old SSH format leaves out roles and traits, so its holder can do nothing by them.
-            silent = spec.oldssh and identity is ssh
+            silent = spec.oldssh and identity is not tls
             as_meant = (
                 identity.name == spec.user
                 and identity.cluster == spec.cluster
@@ -375,6 +392,7 @@ class UserIssuer:
                 and identity.source_addr == spec.source_addr
                 and (silent or identity.active_requests == spec.active_requests)
                 and identity.allowed_resources == spec.allowed_resources
+                and identity.route_to_database == spec.route_to_database
             )
             if not as_meant:
                 raise InternalError("a certificate did not come out as meant and was withheld")
@@ -399,5 +417,18 @@ class UserIssuer:
                 "allowed_resource_ids": list(spec.allowed_resources or ()),
                 **machine_fields(spec),
             },
+            route_to_database=_route_fields(spec.route_to_database),
             user_agent=user_agent or None,
         )
+
+
+def _route_fields(route: RouteToDatabase | None) -> dict[str, str | list[str]] | None:
+    if route is None:
+        return None
+    return {
+        "service_name": route.service,
+        "protocol": route.protocol,
+        "username": route.user,
+        "database": route.database,
+        "roles": list(route.roles or ()),
+    }

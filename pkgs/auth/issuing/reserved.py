@@ -26,6 +26,8 @@ def check_principals(
         first = lowered.partition(".")[0]
         if valid_host_id(first) and first != own_host_id:
             raise InputError(f"{name!r} is the name of another host")
+        if any(lowered.endswith(f".db.{cluster}") for cluster in clusters):
+            raise InputError(f"{name!r} is reserved for the cluster's databases")
         if lowered in clusters or lowered in proxies:
             raise InputError(f"{name!r} is reserved for the cluster's proxies")
 

@@ -14,13 +14,14 @@ from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
 from pkgs.common.access.types import HostCert
 from pkgs.common.api.login import HostSshCert, ReissueUserCerts, SignHostCert, SignUserCerts, UserCerts
-from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.events.codes import CERT_CREATE
+from pkgs.common.pki.identity import RouteToDatabase
 from pkgs.common.pki.keys import check_public_line
 from pkgs.common.pki.sshcert import sign_openssh_host_cert
 from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.durations import format_duration, parse_duration
-from pkgs.common.resources.kinds import User
+from pkgs.common.resources.kinds import DatabaseServer, User
 from pkgs.common.rpc.calls import Caller
 
 HOST_CERT_TTL_MAX_S = 10 * 365 * 24 * 3600.0
@@ -56,6 +57,8 @@ class SigningHandlers:
             name: tuple(value for value in values if value in holding.traits.get(name, ()))
             for name, values in identity.traits.items()
         }
+        if request.route_to_database is not None:
+            self._check_route(caller, request.route_to_database)
         now = self._store.backend.clock()
         requests, dropped = elevation(self._store, identity, request.assume, request.drop, now)
         extra = sorted({name for found in requests for name in found.spec.roles} - set(held))
@@ -72,9 +75,27 @@ class SigningHandlers:
             requests=requests,
             standing=frozenset(holding.roles),
             dropped=dropped,
+            database=request.route_to_database,
         )
         broken = broken_events(self._journal, identity.name, holding.from_lists)
         return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
+
+    def _check_route(self, caller: Caller, route: RouteToDatabase) -> None:
+        """The database must be there to be seen; one that may not be answers like one that does not exist.
+        Whether it may be used, and as whom, is its agent's decision. That of a restriction to resources is
+        asked there too, with requests that are assumed at this moment."""
+        sees = self._permissions.filter(caller, "db_server")
+        for server in self._store.all("db_server"):
+            database = server.spec.database if isinstance(server, DatabaseServer) else None
+            if database is None or database.name != route.service:
+                continue
+            if sees is None or sees(server):
+                if database.spec.protocol != route.protocol:
+                    raise InputError(f"{route.service} speaks {database.spec.protocol}")
+                return
+        raise NotFoundError(
+            f"no database {route.service[:80]!r}, or you may not use it", hint="`tsh db ls` lists yours"
+        )
 
     async def sign_user(self, caller: Caller, request: SignUserCerts) -> UserCerts:
         """For the administrator, and for those whose roles let them impersonate that user (docs/adr/0075).

@@ -19,6 +19,7 @@ from pkgs.auth.requests.standing import (
     stored_request,
 )
 from pkgs.auth.resources.search import matcher
+from pkgs.auth.state.described import all_described
 from pkgs.auth.state.store import Store
 from pkgs.common.access.matching.resource_ids import format_id, parse
 from pkgs.common.access.options.login import MAX_CERT_TTL_S
@@ -284,7 +285,7 @@ class RequestHandlers:
         visible = self._reach.sees(user, (*user.roles, *(existing[name] for name in as_roles)), env)
         found = [
             without_secrets(resource)
-            for resource in self._store.all(kind)
+            for resource in all_described(self._store, kind)
             if visible(resource) and (may is None or may(resource)) and (wanted is None or wanted(resource))
         ]
         await self._journal.write(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from pkgs.auth.requests.standing import Standing
+from pkgs.auth.state.described import described
 from pkgs.auth.state.store import Store
 from pkgs.common.access.contexts.fields import name_of
 from pkgs.common.access.decide import decide
@@ -68,7 +69,7 @@ class Reach:
     def find(self, wanted: ResourceId) -> Resource | None:
         if wanted.cluster != self._cluster or wanted.kind not in REQUESTABLE:
             return None
-        return self._store.get(wanted.kind, wanted.name)
+        return described(self._store, wanted.kind, wanted.name)
 
     def names(
         self, ids: Sequence[ResourceId], user: Standing, roles: Sequence[Role], env: Environment

@@ -14,7 +14,7 @@ R = TypeVar("R", bound=Resource)
 LIST_DEADLINE_S = 120.0
 DEFAULT_PROXY = "<proxy address>"
 
-PROGRAMS = {"Node": "teleport-ssh", "Proxy": "teleport-proxy"}
+PROGRAMS = {"Node": "teleport-ssh", "Proxy": "teleport-proxy", "Db": "teleport-db"}
 """System role to the program that joins with it."""
 
 
@@ -55,7 +55,7 @@ def join_text(client: BlockingClient, token: str, roles: list[str], ttl_s: int) 
         program = PROGRAMS.get(role)
         if program is None:
             continue
-        address = f"--proxy-server={proxy}" if role == "Node" else "--auth-server=<auth address>"
+        address = f"--proxy-server={proxy}" if role in ("Node", "Db") else "--auth-server=<auth address>"
         text += (
             f"\nRun this on the new {role.lower()} to join the cluster:\n\n"
             f"> {program} \\\n   --token={token}{pins} \\\n   {address}\n"

@@ -66,6 +66,7 @@ TOOL = Tool(
                 "ls": Verb(_VERBS + "nodes.ls", "List the nodes of the cluster"),
             },
         ),
+        "db": Group("Databases.", {"ls": Verb(_VERBS + "db.ls", "List the databases that agents serve")}),
         "get": Verb(_VERBS + "resources.get", "Print resources"),
         "create": Verb(_VERBS + "resources.create", "Create resources from a file or standard input"),
         "apply": Verb(_VERBS + "resources.apply", "Make the cluster have what files say"),
@@ -86,7 +87,7 @@ TOOL = Tool(
         "auth": Group(
             "Certificate authorities and certificates.",
             {
-                "sign": Verb(_VERBS + "auth.sign", "Issue certificates for a user or a host"),
+                "sign": Verb(_VERBS + "auth.sign", "Issue certificates for a user, a host or a database"),
                 "export": Verb(_VERBS + "auth.export", "Print public keys of an authority"),
             },
         ),

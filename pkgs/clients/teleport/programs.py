@@ -12,6 +12,7 @@ _MODULES: Final[dict[Service, str]] = {
     "auth": "pkgs.auth.main",
     "proxy": "pkgs.proxy.main",
     "ssh": "pkgs.agents.ssh.main",
+    "db": "pkgs.agents.db.main",
 }
 
 

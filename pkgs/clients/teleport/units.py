@@ -16,12 +16,14 @@ _TITLES: Final[dict[Service, str]] = {
     "auth": "Teleport Auth Service: users, certificate authorities, audit log",
     "proxy": "Teleport Proxy Service: the one public port",
     "ssh": "Teleport SSH Service: recorded sessions on this host",
+    "db": "Teleport Database Service: databases of this network",
 }
 
 _AFTER: Final[dict[Service, str]] = {
     "auth": "network-online.target",
     "proxy": "network-online.target teleport-auth.service",
     "ssh": "network-online.target teleport-auth.service teleport-proxy.service",
+    "db": "network-online.target teleport-auth.service teleport-proxy.service",
 }
 
 _CONFINED: Final = """\

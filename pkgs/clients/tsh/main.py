@@ -49,8 +49,22 @@ TOOL = Tool(
             "Connect other programs through the proxy.",
             {
                 "ssh": Verb(_VERBS + "proxy_ssh", "Connect standard input and output to a server's SSH port"),
+                "db": Verb(_VERBS + "proxy_db", "Open a local port for a database"),
                 "ssh-multiplex": Verb(_VERBS + "proxy_ssh_multiplex", "Connect many ssh through one process"),
             },
+        ),
+        "db": Group(
+            "Databases.",
+            {
+                "ls": Verb(_VERBS + "db.ls", "List the databases you may reach"),
+                "connect": Verb(_VERBS + "db.connect", "Open a database with its own client"),
+                "login": Verb(_VERBS + "db.login", "Get a certificate for a database"),
+                "logout": Verb(_VERBS + "db.logout", "Delete certificates for databases"),
+                "config": Verb(_VERBS + "db.config", "Print addresses and files for other clients"),
+                "env": Verb(_VERBS + "db.env", "Print variables for native clients"),
+                "exec": Verb(_VERBS + "db.exec", "Run one statement on several databases"),
+            },
+            {"list": "ls"},
         ),
         "request": Group(
             "Access requests: more roles or single resources, for a while.",

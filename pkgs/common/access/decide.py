@@ -30,7 +30,7 @@ from pkgs.common.access.types import (
     resource_of,
 )
 from pkgs.common.errors import InputError
-from pkgs.common.pki.identity import Identity, PeerKind
+from pkgs.common.pki.identity import Identity, PeerKind, RouteToDatabase
 from pkgs.common.pki.source import same_address
 from pkgs.common.resources.kinds import DynamicWindowsDesktop, Node, RemoteCluster, WindowsDesktop
 
@@ -43,6 +43,7 @@ _ALONE = Decision(
 )
 _STALE = Decision(False, ("the view of the locks is too old for strict locking",), text=STALE_TEXT)
 _RESTRICTED = Decision(False, ("the certificate is restricted to other resources",))
+_ROUTED = Decision(False, ("the certificate is for one database only",))
 _CLUSTER_MFA = Decision(False, (NEEDS_MFA,), ("mfa",))
 _CLUSTER_DEVICE = Decision(False, (NEEDS_DEVICE,), ("device",))
 _NO_RULE = Decision(False, ("no role has a rule that allows this",))
@@ -79,12 +80,22 @@ def barred(subject: Subject, target: Target, env: Environment) -> Decision | Non
         return _NOT_YET
     if identity.source_addr and not same_address(identity.source_addr, env.source_addr):  # attack A12
         return _SOURCE
+    if identity.route_to_database is not None and not _is_routed_to(identity.route_to_database, target):
+        return _ROUTED
     refusal = _locked(subject, target, env)
     if refusal is not None or isinstance(target, UseRule):
         return refusal
     if identity.allowed_resources is not None and not _is_allowed_resource(identity, target, env):
         return _RESTRICTED
     return None
+
+
+def _is_routed_to(route: RouteToDatabase, target: Target) -> bool:
+    """A certificate for a database opens that database and nothing else (attack A22)."""
+    if not isinstance(target, ConnectDatabase):
+        return False
+    db = target.db
+    return (route.service, route.protocol) == (db.name, db.spec.protocol)
 
 
 def barred_access(identity: Identity, roles: RoleSet, target: Access, env: Environment) -> Decision | None:

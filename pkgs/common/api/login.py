@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pkgs.common.pki.identity import RouteToDatabase
 from pkgs.common.resources.kinds import CertAuthority
 from pkgs.common.rpc.calls import Request
 
@@ -50,6 +51,9 @@ class ReissueUserCerts(Request[UserCerts], frozen=True, kw_only=True):
     """Approved access requests of the caller to use from now on."""
     drop: list[str] = []
     """Access requests of the old certificate to give back; `*`: all of them."""
+    route_to_database: RouteToDatabase | None = None
+    """Make it a certificate for this database and for nothing else. It has no SSH form: `ssh_public_key` is
+    empty, and so is `ssh_cert` of the answer."""
 
 
 class SignUserCerts(Request[UserCerts], frozen=True, kw_only=True):

@@ -69,6 +69,41 @@ APP_DELETE = Kind("app.delete", "TAP05I")
 DB_CREATE = Kind("db.create", "TDB03I")
 DB_UPDATE = Kind("db.update", "TDB04I")
 DB_DELETE = Kind("db.delete", "TDB05I")
+DB_SESSION_START = Kind("db.session.start", "TDB00I")
+DB_SESSION_START_FAIL = Kind("db.session.start", "TDB00W")
+DB_SESSION_END = Kind("db.session.end", "TDB01I")
+DB_SESSION_QUERY = Kind("db.session.query", "TDB02I")
+DB_SESSION_QUERY_FAIL = Kind("db.session.query.failed", "TDB02W")
+DB_SESSION_MALFORMED = Kind("db.session.malformed_packet", "TDB06I")
+DB_SESSION_RESULT = Kind("db.session.result", "TDB10I")
+DB_SESSION_DETAILS = {
+    kind.event.removeprefix("db.session."): kind
+    for kind in (
+        Kind("db.session.permissions.update", "TDB07I"),
+        Kind("db.session.user.create", "TDB08I"),
+        Kind("db.session.user.deactivate", "TDB09I"),
+        Kind("db.session.postgres.statements.parse", "TPG00I"),
+        Kind("db.session.postgres.statements.bind", "TPG01I"),
+        Kind("db.session.postgres.statements.execute", "TPG02I"),
+        Kind("db.session.postgres.statements.close", "TPG03I"),
+        Kind("db.session.postgres.function", "TPG04I"),
+        Kind("db.session.mysql.statements.prepare", "TMY00I"),
+        Kind("db.session.mysql.statements.execute", "TMY01I"),
+        Kind("db.session.mysql.statements.send_long_data", "TMY02I"),
+        Kind("db.session.mysql.statements.close", "TMY03I"),
+        Kind("db.session.mysql.statements.reset", "TMY04I"),
+        Kind("db.session.mysql.statements.fetch", "TMY05I"),
+        Kind("db.session.mysql.statements.bulk_execute", "TMY06I"),
+        Kind("db.session.mysql.init_db", "TMY07I"),
+        Kind("db.session.mysql.create_db", "TMY08I"),
+        Kind("db.session.mysql.drop_db", "TMY09I"),
+        Kind("db.session.mysql.shut_down", "TMY10I"),
+        Kind("db.session.mysql.process_kill", "TMY11I"),
+        Kind("db.session.mysql.debug", "TMY12I"),
+        Kind("db.session.mysql.refresh", "TMY13I"),
+    )
+}
+"""Events of one protocol only, by their name without `db.session.`."""
 KUBE_CREATE = Kind("kube.create", "T3010I")
 KUBE_UPDATE = Kind("kube.update", "T3011I")
 KUBE_DELETE = Kind("kube.delete", "T3012I")
@@ -232,4 +267,6 @@ def sftp_kind(action: str, *, ok: bool) -> tuple[Kind, int]:
     return (good if ok else bad), number
 
 
-ALL_KINDS: frozenset[Kind] = frozenset(value for value in list(globals().values()) if isinstance(value, Kind))
+ALL_KINDS: frozenset[Kind] = frozenset(
+    value for value in list(globals().values()) if isinstance(value, Kind)
+) | frozenset(DB_SESSION_DETAILS.values())

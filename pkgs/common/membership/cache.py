@@ -27,6 +27,7 @@ from pkgs.common.resources.kinds import (
     AuthPreference,
     CertAuthority,
     ClusterName,
+    DatabaseServer,
     Lock,
     NetworkingConfig,
     Node,
@@ -52,9 +53,9 @@ KINDS_HOST = (
     "proxy",
 )
 """What an agent decides on, and the proxies it keeps tunnels to."""
-KINDS_PROXY = (*KINDS_HOST, "node")
+KINDS_PROXY = (*KINDS_HOST, "node", "db_server")
 
-_PRESENCE = frozenset({"node", "proxy", "auth_server"})
+_PRESENCE = frozenset({"node", "proxy", "auth_server", "db_server"})
 _Key = tuple[str, str]
 _Tables = dict[str, dict[_Key, Resource]]
 R = TypeVar("R")
@@ -191,6 +192,11 @@ class ClusterCache:
         return self._view("node", lambda: self._by_name("node", Node))
 
     @property
+    def database_servers(self) -> Mapping[str, tuple[DatabaseServer, ...]]:
+        """By the database's name in lower case, as it stands in host names."""
+        return self._view("db_server", self._servers_by_database)
+
+    @property
     def proxies(self) -> Mapping[str, Proxy]:
         """By host id."""
         return self._view("proxy", lambda: self._by_name("proxy", Proxy))
@@ -230,6 +236,13 @@ class ClusterCache:
         return MappingProxyType(
             {name: r for (_, name), r in self._table(kind).items() if isinstance(r, kind_type)}
         )
+
+    def _servers_by_database(self) -> Mapping[str, tuple[DatabaseServer, ...]]:
+        found: dict[str, list[DatabaseServer]] = {}
+        for server in self._table("db_server").values():
+            if isinstance(server, DatabaseServer):
+                found.setdefault(server.name.lower(), []).append(server)
+        return MappingProxyType({name: tuple(servers) for name, servers in found.items()})
 
     def _single(self, kind: str, kind_type: type[_S]) -> _S:
         for found in self._table(kind).values():

@@ -5,37 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
-from pkgs.common.api.resources import Heartbeat
 from pkgs.common.errors import AccessError
 from pkgs.common.membership import limits
-from pkgs.common.resources.kinds import Node, Proxy
-from pkgs.common.rpc.calls import AsyncClient
 from pkgs.common.runtime.backoff import Backoff
 from pkgs.common.runtime.clock import Clock
 from pkgs.common.runtime.debug.readiness import Component
 
+T = TypeVar("T")
 
-class Heart:
+
+class Heart(Generic[T]):
     """Beats until it is closed. Readiness follows whether the cluster hears it."""
 
     def __init__(
         self,
-        client: AsyncClient,
-        make_server: Callable[[], Node | Proxy],
+        make: Callable[[], T],
+        send: Callable[[T], Awaitable[None]],
         *,
         clock: Clock,
         log: logging.Logger,
         component: Component | None = None,
     ) -> None:
-        self._client = client
-        self._make_server = make_server
+        self._make = make
+        self._send = send
         self._clock = clock
         self._log = log
         self._component = component
         self._tick_s = limits.HEARTBEAT_TICK_S
-        self._told: Node | Proxy | None = None
+        self._told: T | None = None
         self._next_at = 0.0
         self._backoff = Backoff(self._tick_s, limits.HEARTBEAT_RETRY_LIMIT_S)
         self._hurry = asyncio.Event()
@@ -48,11 +48,9 @@ class Heart:
 
     async def beat(self) -> None:
         """One beat now; raises what the call raises."""
-        server = self._make_server()
-        await self._client.call(
-            Heartbeat(server=server, ttl_s=limits.HEARTBEAT_TTL_S), deadline_s=limits.HEARTBEAT_CALL_S
-        )
-        self._told = server
+        told = self._make()
+        await self._send(told)
+        self._told = told
         # Jitter: a thousand agents that came up together do not beat together for ever (fault F06).
         self._next_at = self._clock.monotonic() + limits.HEARTBEAT_EVERY_S * random.uniform(0.75, 1.25)  # noqa: S311
         self._backoff.reset()
@@ -67,7 +65,7 @@ class Heart:
         while True:
             pause = self._tick_s
             try:
-                if self._clock.monotonic() >= self._next_at or self._make_server() != self._told:
+                if self._clock.monotonic() >= self._next_at or self._make() != self._told:
                     await self.beat()
             except AccessError as error:
                 pause = self._backoff.next()

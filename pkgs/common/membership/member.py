@@ -7,12 +7,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from pkgs.common.api.audit import EmitEvents
 from pkgs.common.api.join import RenewHostCerts
+from pkgs.common.api.resources import Heartbeat
 from pkgs.common.errors import AccessError
 from pkgs.common.events.spool import SpoolEmitter
 from pkgs.common.events.types import Event
@@ -30,6 +32,7 @@ from pkgs.common.runtime.backoff import Backoff
 from pkgs.common.runtime.process import Process
 
 _CACHE_FILE = "cache.msgpack"
+T = TypeVar("T")
 
 
 class Member:
@@ -41,7 +44,7 @@ class Member:
         self._identity = identity
         self._log: logging.Logger = process.component_log("member")
         self._on_identity: list[Callable[[HostIdentity], None]] = []
-        self._heart: Heart | None = None
+        self._heart: Heart[Any] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._wanted_principals = tuple(identity.additional_principals)
         self.client = RpcClient(
@@ -146,11 +149,22 @@ class Member:
 
     def start_heartbeat(self, make_server: Callable[[], Node | Proxy]) -> None:
         """Tell the cluster of this host from now on; `make_server` is asked every few seconds."""
+
+        async def send(server: Node | Proxy) -> None:
+            await self.client.call(
+                Heartbeat(server=server, ttl_s=limits.HEARTBEAT_TTL_S), deadline_s=limits.HEARTBEAT_CALL_S
+            )
+
+        self.start_telling(make_server, send)
+
+    def start_telling(self, make: Callable[[], T], send: Callable[[T], Awaitable[None]]) -> None:
+        """The same for a service that tells something else of itself: `make` is asked every few seconds, and
+        `send` called when its answer changed, else now and then."""
         if self._heart is not None:
             raise ValueError("the heartbeat has been started already")
         self._heart = Heart(
-            self.client,
-            make_server,
+            make,
+            send,
             clock=self._process.clock,
             log=self._process.component_log("heartbeat"),
             component=self._process.readiness.component("heartbeat"),

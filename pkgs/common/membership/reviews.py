@@ -15,7 +15,7 @@ from typing import Protocol
 
 from pkgs.common.membership import limits
 
-DECISIVE = frozenset({"role", "lock", "cluster_auth_preference", "cert_authority", "node"})
+DECISIVE = frozenset({"role", "lock", "cluster_auth_preference", "cert_authority", "node", "db"})
 """Kinds of which a change may change an answer. Of `node` a service tells only of its own labels."""
 UNSURE = "access can no longer be checked"
 

@@ -27,6 +27,9 @@ from pkgs.common.net.penalties import Penalties, source_of
 from pkgs.common.net.proxyproto.header import V1_START, V2_START, Endpoint, header_length
 from pkgs.common.net.sockets import join_host_port, plain_ip, split_host_port, tune
 
+SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
+GSS_REQUEST = bytes.fromhex("00000008 04d21630")
+_REQUESTS = (SSL_REQUEST, GSS_REQUEST)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -40,6 +43,8 @@ class Accepted:
     hello: ClientHello | None
     via_proxy: bool = False
     """The address comes from a PROXY header that was believed."""
+    postgres: bool = False
+    """It began as PostgreSQL does: with a request for TLS, which was granted."""
 
     @property
     def remote_addr(self) -> str:
@@ -104,8 +109,10 @@ class Listener:
         limits: ListenerLimits | None = None,
         verify_proxy: HeaderCheck | None = None,
         penalties: Penalties | None = None,
+        postgres: bool = False,
         log: logging.Logger | None = None,
     ) -> None:
+        """With `postgres`, its clients' request for TLS may come before the hello."""
         self._sockets = list(sockets)
         self._on_connection = on_connection
         self._hello = hello
@@ -115,6 +122,7 @@ class Listener:
         self._per_source = min(self._limits.per_source, max(1, self._total // 2))
         self._verify_proxy = verify_proxy
         self._penalties = penalties
+        self._postgres = postgres
         self._log = log or logging.getLogger(__name__)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending: dict[asyncio.Task[None], str] = {}
@@ -281,8 +289,9 @@ class Listener:
 
     async def _identify(self, sock: socket.socket, ip: str, port: int) -> Accepted:
         source, via_proxy = await self._proxy_header(sock, ip, port)
+        postgres = self._hello and self._postgres and await self._grant_tls(sock)
         hello = await self._read_hello(sock) if self._hello else None
-        return Accepted(sock, source[0], source[1], hello, via_proxy)
+        return Accepted(sock, source[0], source[1], hello, via_proxy, postgres)
 
     async def _proxy_header(self, sock: socket.socket, ip: str, port: int) -> tuple[tuple[str, int], bool]:
         """Client address by a PROXY header that is believed, else by the socket. Attack A55."""
@@ -307,12 +316,31 @@ class Listener:
         """At least twelve bytes, which tells a PROXY header from anything else. When it is optional on a
         port where the server speaks first, a silent client is not waited for long."""
         if not optional:
-            return await peek(sock, len(V2_START), b"")
+            start = await peek(sock, len(SSL_REQUEST), b"")
+            # A client of PostgreSQL says no more than that before it is answered.
+            return start if start[: len(SSL_REQUEST)] in _REQUESTS else await peek(sock, len(V2_START), start)
         try:
             async with asyncio.timeout(limits.PROXY_HEADER_OPTIONAL_WAIT_S):
                 return await peek(sock, len(V2_START), b"")
         except TimeoutError:
             return b""
+
+    async def _grant_tls(self, sock: socket.socket) -> bool:
+        """Answer a client of PostgreSQL that asks for encryption (its protocol, "SSL Session Encryption" and
+        "GSSAPI Session Encryption"): yes to TLS, no to GSSAPI, after which it asks for TLS."""
+        for _ in range(len(_REQUESTS)):
+            start = await peek(sock, len(SSL_REQUEST), b"")
+            request = start[: len(SSL_REQUEST)]
+            if request not in _REQUESTS:
+                return False
+            if len(start) > len(request):
+                # Whoever put bytes behind it speaks for a client that is still waiting (CVE-2021-23222).
+                raise ProtocolError("a request for encryption with something behind it")
+            sock.recv(len(request))
+            sock.send(b"S" if request == SSL_REQUEST else b"N")
+            if request == SSL_REQUEST:
+                return True
+        return False
 
     async def _read_hello(self, sock: socket.socket) -> ClientHello:
         raw = await peek(sock, 5, b"")

@@ -158,6 +158,10 @@ class Stream:
                     self._read_closed = True
                     break
                 count += got  # type: ignore[operator]
+                if not self._inbound.pending and not self._inbound.eof and not self._tls.pending():
+                    # Saves asking for what is not there, which is answered by an exception.
+                    self._undecrypted = False
+                    break
         except ssl.SSLWantReadError:
             self._undecrypted = False
             if not count:

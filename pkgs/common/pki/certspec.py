@@ -10,7 +10,7 @@ import msgspec
 
 from pkgs.common.errors import InputError
 from pkgs.common.pki import limits
-from pkgs.common.pki.identity import Identity, PeerKind, SystemRole
+from pkgs.common.pki.identity import Identity, PeerKind, RouteToDatabase, SystemRole
 from pkgs.common.resources.names import (
     valid_extension_name,
     valid_extension_value,
@@ -38,6 +38,8 @@ class UserCertSpec(msgspec.Struct, frozen=True, kw_only=True):
     source_addr: str = ""
     login_ip: str = ""
     route_to_cluster: str = ""
+    route_to_database: RouteToDatabase | None = None
+    """TLS only: such a certificate has no SSH form."""
     previous_expires_at: float = 0.0
     mfa_device: str = ""
     impersonator: str = ""
@@ -101,9 +103,22 @@ def check_user_spec(spec: UserCertSpec) -> None:
     check_times(spec.valid_after, spec.valid_before)
     if math.isinf(spec.valid_before):
         raise InputError("a user certificate must expire")
+    if spec.route_to_database is not None:
+        _check_route(spec.route_to_database)
     for host in (spec.relayed_to, spec.relayed_by):
         if (spec.relayed_to or spec.relayed_by) and not valid_host_id(host):
             raise InputError("a relayed certificate names its server and its proxy")
+
+
+def _check_route(route: RouteToDatabase) -> None:
+    texts = (route.service, route.protocol, route.user, route.database, *(route.roles or ()))
+    if not route.service or not route.protocol:
+        raise InputError("a certificate for a database names the database and its protocol")
+    if len(route.roles or ()) > limits.MAX_DATABASE_ROLES:
+        raise InputError(f"more than {limits.MAX_DATABASE_ROLES} database roles in one certificate")
+    for text in texts:
+        if len(text) > limits.MAX_DATABASE_TEXT or not text.isprintable():
+            raise InputError(f"{text[:100]!r} is not fit for a certificate", hint="a printable, shorter name")
 
 
 def _check_extensions(spec: UserCertSpec) -> None:
@@ -150,6 +165,8 @@ def spec_from_identity(identity: Identity, *, valid_after: float, **changes: Any
         raise InputError("only a user's certificates can be reissued")
     if identity.relayed_by:
         raise InputError("a certificate for passing a user on is not reissued")
+    if identity.route_to_database is not None:
+        raise InputError("a certificate for one database is not reissued", hint="use that of your login")
     spec = UserCertSpec(
         user=identity.name,
         cluster=identity.cluster,

@@ -31,6 +31,20 @@ class SystemRole(StrEnum):
     MDM = "MDM"
 
 
+class RouteToDatabase(msgspec.Struct, frozen=True, kw_only=True):
+    """The one database that a certificate is for."""
+
+    service: str
+    """Name of the database as the cluster knows it."""
+    protocol: str
+    user: str = ""
+    """Database user where the client names none; empty: it must name one."""
+    database: str = ""
+    """Inside the server, where the client names none."""
+    roles: tuple[str, ...] | None = None
+    """Database roles wanted for a user that is made on demand; None: all that are granted."""
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """A verified holder of a certificate of this cluster (or of a trusted one)."""
 
@@ -55,6 +69,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     login_ip: str = ""
     """Where the login came from; a fact for the audit log, no restriction."""
     route_to_cluster: str = ""
+    route_to_database: RouteToDatabase | None = None
+    """When set, the certificate is good for connecting to this database and for nothing else."""
     previous_expires_at: float = 0.0
     """Expiry of the certificate that an MFA-verified one was derived from; 0: none."""
     mfa_device: str = ""

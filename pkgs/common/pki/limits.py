@@ -15,6 +15,9 @@ MAX_OPTIONS = 64
 MAX_CUSTOM_EXTENSIONS = 32
 """Of those, what roles may add."""
 MAX_SOURCE_NETWORKS = 32
+MAX_DATABASE_TEXT = 256
+"""Characters of each name in a route to a database."""
+MAX_DATABASE_ROLES = 32
 MAX_IDENTITY_FILE_BYTES = 256 * 1024
 
 MIN_RSA_BITS = 2048

@@ -180,6 +180,8 @@ def _check_time(cert: UnverifiedCert, now: float) -> None:
 def sign_user_cert(signer: SshSigner, spec: UserCertSpec, public_line: str) -> str:
     """A user certificate for the given plain public key, in `authorized_keys` form."""
     certspec.check_user_spec(spec)
+    if spec.route_to_database is not None:
+        raise InputError("a certificate for one database has no SSH form")
     critical: dict[str, str] = {}
     if spec.force_command:
         critical["force-command"] = spec.force_command

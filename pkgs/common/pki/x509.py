@@ -78,6 +78,9 @@ def sign_host_tls(signer: TlsSigner, spec: HostCertSpec, public_pem: str) -> str
     its system roles."""
     certspec.check_host_spec(spec)
     names = [*spec.principals(), *(role_dns_name(role) for role in spec.system_roles)]
+    if SystemRole.DB in spec.system_roles:
+        # Clients name the database in the host name they connect to, and check it (docs/adr/0110).
+        names += [f"*.{role_dns_name(SystemRole.DB)}", f"*.db.{spec.cluster}"]
     builder = _leaf(
         signer,
         x509name.host_name(spec),
@@ -101,6 +104,31 @@ def sign_web_tls(
     subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, names[0])])
     key = keys.load_public_pem(public_pem)
     builder = _leaf(signer, subject, key, valid_after, valid_before, 0, _SERVER)
+    return _pem(signer.sign(builder.add_extension(_alternative_names(names), critical=False)))
+
+
+def sign_database_client(
+    signer: TlsSigner, user: str, public_pem: str, *, valid_after: float, valid_before: float
+) -> str:
+    """What a database knows its user by: a client certificate whose common name is the database user."""
+    certspec.check_times(valid_after, valid_before)
+    subject = x509name.database_client_name(user)
+    key = keys.load_public_pem(public_pem)
+    return _pem(signer.sign(_leaf(signer, subject, key, valid_after, valid_before, 0, _CLIENT)))
+
+
+def sign_database_server(
+    signer: TlsSigner, names: Sequence[str], public_pem: str, *, valid_after: float, valid_before: float
+) -> str:
+    """A database's own certificate for these names, of use to both ends: members of a cluster of databases
+    show it to one another as well."""
+    if not names:
+        raise InputError("a database's certificate needs at least one name")
+    certspec.check_host_principals(names)
+    certspec.check_times(valid_after, valid_before)
+    subject = x509name.database_client_name(names[0][:64])
+    key = keys.load_public_pem(public_pem)
+    builder = _leaf(signer, subject, key, valid_after, valid_before, 0, _BOTH)
     return _pem(signer.sign(builder.add_extension(_alternative_names(names), critical=False)))
 
 

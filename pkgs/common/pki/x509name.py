@@ -12,8 +12,9 @@ import msgspec
 from cryptography import x509
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
-from pkgs.common.errors import TrustError
+from pkgs.common.errors import InputError, TrustError
 from pkgs.common.pki.certspec import HostCertSpec, UserCertSpec
+from pkgs.common.pki.identity import RouteToDatabase
 from pkgs.common.pki.ssh import ext as sshext
 
 RENEWABLE = ObjectIdentifier("1.3.9999.1.13")
@@ -21,6 +22,11 @@ GENERATION = ObjectIdentifier("1.3.9999.1.14")
 HOME_CLUSTER = ObjectIdentifier("1.3.9999.1.7")
 MFA_DEVICE = ObjectIdentifier("1.3.9999.1.8")
 LOGIN_IP = ObjectIdentifier("1.3.9999.1.9")
+DB_SERVICE = ObjectIdentifier("1.3.9999.2.1")
+DB_PROTOCOL = ObjectIdentifier("1.3.9999.2.2")
+DB_USER = ObjectIdentifier("1.3.9999.2.3")
+DB_NAME = ObjectIdentifier("1.3.9999.2.4")
+DB_ROLES = ObjectIdentifier("1.3.9999.2.19")
 IMPERSONATOR = ObjectIdentifier("1.3.9999.2.7")
 ACTIVE_REQUEST = ObjectIdentifier("1.3.9999.2.8")
 DISALLOW_REISSUE = ObjectIdentifier("1.3.9999.2.9")
@@ -70,7 +76,23 @@ def user_name(spec: UserCertSpec) -> x509.Name:
         pairs.append((ALLOWED_RESOURCES, _encode(spec.allowed_resources).decode()))
     if spec.previous_expires_at:
         pairs.append((PREVIOUS_EXPIRY, sshext.write_time(spec.previous_expires_at)))
+    if (route := spec.route_to_database) is not None:
+        pairs += [
+            (DB_SERVICE, route.service),
+            (DB_PROTOCOL, route.protocol),
+            (DB_USER, route.user),
+            (DB_NAME, route.database),
+            (DB_ROLES, "" if route.roles is None else _encode(route.roles).decode()),
+        ]
     return _name(pairs)
+
+
+def database_client_name(user: str) -> x509.Name:
+    """The subject by which a database knows its user: a common name and nothing else, as the documentation of
+    database servers has it (`REQUIRE SUBJECT '/CN=alice'`)."""
+    if not 0 < len(user.encode()) <= _COMMON_NAME_BYTES or not user.isprintable():
+        raise InputError("the database user's name does not fit into a certificate", hint="1 to 64 bytes")
+    return _name([(NameOID.COMMON_NAME, user)])
 
 
 def host_name(spec: HostCertSpec) -> x509.Name:
@@ -129,6 +151,8 @@ def user_facts(fields: SubjectFields) -> sshext.UserFacts:
             optional["previous_expires_at"] = sshext.read_time(previous)
         if generation := fields.one(GENERATION):
             optional["generation"] = sshext.read_generation(generation)
+        if fields.has(DB_SERVICE, DB_PROTOCOL, DB_USER, DB_NAME, DB_ROLES):
+            optional["route_to_database"] = _route(fields)
     except (msgspec.MsgspecError, ValueError) as error:
         raise TrustError(
             "certificate is not accepted", detail="a subject attribute does not parse"
@@ -148,4 +172,18 @@ def user_facts(fields: SubjectFields) -> sshext.UserFacts:
         join_token=fields.one(JOIN_TOKEN),
         renewable=fields.one(RENEWABLE) == "true",
         **optional,
+    )
+
+
+def _route(fields: SubjectFields) -> RouteToDatabase:
+    """Whatever names a part of a route restricts to one: half a route raises ValueError."""
+    service, protocol, roles = fields.one(DB_SERVICE), fields.one(DB_PROTOCOL), fields.one(DB_ROLES)
+    if not service or not protocol:
+        raise ValueError("a route to a database without its name or protocol")
+    return RouteToDatabase(
+        service=service,
+        protocol=protocol,
+        user=fields.one(DB_USER),
+        database=fields.one(DB_NAME),
+        roles=_strings.decode(roles) if roles else None,
     )

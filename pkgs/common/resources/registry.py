@@ -36,7 +36,7 @@ DEFAULTED = ("cluster_auth_preference", "cluster_networking_config", "session_re
 
 OWN = frozenset({"cluster_name", "cert_authority"})
 """What a cluster is: made at its first start, never restored into another one by hand."""
-PRESENCE = frozenset({"node", "proxy", "auth_server", "bot_instance"})
+PRESENCE = frozenset({"node", "proxy", "auth_server", "bot_instance", "db_server", "db_service"})
 """What heartbeats and joins make; only servers without an agent are made by people."""
 
 IN_ORDER: tuple[str, ...] = (
@@ -50,7 +50,7 @@ IN_ORDER: tuple[str, ...] = (
     *("workload_identity_x509_revocation", "workload_identity_x509_issuer_override", "spiffe_federation"),
     *("app", "db", "kube_cluster", "windows_desktop", "dynamic_windows_desktop", "db_object_import_rule"),
     *("health_check_config", "discovery_config", "server_info", "static_host_user", "crown_jewel"),
-    *("auth_server", "proxy", "node", "bot_instance", "lock"),
+    *("auth_server", "proxy", "node", "db_server", "db_service", "bot_instance", "lock"),
 )
 """Every kind, after those it refers to: a user after roles, a lock last so that it locks nobody's restore."""
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -61,7 +61,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 NOT_KEPT: dict[str, str] = {
     **dict.fromkeys(
-        ("app_server", "db_server", "kube_server", "windows_desktop_service", "db_service", "instance"),
+        ("app_server", "kube_server", "windows_desktop_service", "instance"),
         "presence of a service that does not exist yet",
     ),
     "db_object": "made by the import of database objects, which does not exist yet",

@@ -56,6 +56,7 @@ class Callers(Flag):
     HOST = auto()
     """Any host of this cluster, whatever its system roles."""
     NODE = auto()
+    DB = auto()
     PROXY = auto()
     AUTH = auto()
     ADMIN = auto()
@@ -64,6 +65,7 @@ class Callers(Flag):
 
 _HOST_ROLES = {
     Callers.NODE: SystemRole.NODE,
+    Callers.DB: SystemRole.DB,
     Callers.PROXY: SystemRole.PROXY,
     Callers.AUTH: SystemRole.AUTH,
 }

@@ -48,9 +48,10 @@ def spool_dir(data_dir: Path, service: str) -> Path:
     return data_dir / "spool" / f"events-{service}"
 
 
-def upload_dir(data_dir: Path) -> Path:
-    """Recordings of an agent, until they are uploaded."""
-    return data_dir / "log" / "upload"
+def upload_dir(data_dir: Path, service: str = "ssh") -> Path:
+    """Recordings of an agent, until they are uploaded. One process's own: what it finds there at its start
+    was left by an earlier one."""
+    return data_dir / "log" / ("upload" if service == "ssh" else f"upload-{service}")
 
 
 def host_users_dir(data_dir: Path) -> Path:
@@ -58,6 +59,6 @@ def host_users_dir(data_dir: Path) -> Path:
     return data_dir / "host-users"
 
 
-def open_sessions_dir(data_dir: Path) -> Path:
-    """Which sessions an agent has open, for its next start should it be killed."""
-    return data_dir / "log" / "open"
+def open_sessions_dir(data_dir: Path, service: str = "ssh") -> Path:
+    """Which sessions an agent has open, for its next start should it be killed; one process's own."""
+    return data_dir / "log" / ("open" if service == "ssh" else f"open-{service}")

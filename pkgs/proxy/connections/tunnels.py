@@ -16,6 +16,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
 
 from pkgs.common.api.tunnel import DataHello, DialRequest, OpenTunnel
 from pkgs.common.errors import (
@@ -30,6 +31,25 @@ from pkgs.common.pki.identity import Identity, SystemRole
 from pkgs.common.rpc.calls import Caller, Callers
 from pkgs.common.rpc.registry import Registry
 from pkgs.proxy import limits
+
+AGENT_ROLES = (SystemRole.NODE, SystemRole.DB)
+"""System roles of those who may hold tunnels. A host may run a service of each; every one joins for itself,
+so that its certificate names one."""
+
+
+class Agent(NamedTuple):
+    """A service of a host."""
+
+    host_id: str
+    role: SystemRole
+
+
+def _agent(identity: Identity) -> Agent:
+    """Raises DeniedError."""
+    for role in AGENT_ROLES:
+        if identity.is_host(role):
+            return Agent(identity.host_id, role)
+    raise DeniedError("data connections are for agents")
 
 
 class _Control:
@@ -68,13 +88,13 @@ class Tunnels:
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
-        self._hosts: dict[str, _Host] = {}
-        self._waiting: dict[str, tuple[str, asyncio.Future[Stream]]] = {}
+        self._hosts: dict[Agent, _Host] = {}
+        self._waiting: dict[str, tuple[Agent, asyncio.Future[Stream]]] = {}
         self._draining = False
         self._on_change: Callable[[], None] = lambda: None
 
     def register(self, registry: Registry) -> None:
-        registry.register(OpenTunnel, self.open_tunnel, callers=Callers.NODE)
+        registry.register(OpenTunnel, self.open_tunnel, callers=Callers.NODE | Callers.DB)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call when an agent comes or goes."""
@@ -88,16 +108,16 @@ class Tunnels:
     def spares(self) -> int:
         return sum(len(host.spares) for host in self._hosts.values())
 
-    def holds(self, host_id: str) -> bool:
-        return host_id in self._hosts
+    def holds(self, host_id: str, role: SystemRole = SystemRole.NODE) -> bool:
+        return Agent(host_id, role) in self._hosts
 
     # --- control connections
 
     async def open_tunnel(self, caller: Caller, request: OpenTunnel) -> AsyncIterator[DialRequest]:
         """Serve one control connection: dial requests as they are needed, and a sign of life between them."""
-        host_id = caller.host().host_id
+        agent = _agent(caller.host())
         control = _Control(caller, self._now())
-        self._open(host_id, control)
+        self._open(agent, control)
         try:
             while not control.closing:
                 try:
@@ -105,50 +125,52 @@ class Tunnels:
                         item = await control.queue.get()
                 except TimeoutError:
                     item = DialRequest(ping=True)
-                    self._top_up(host_id, control, forget_asked=True)
+                    self._top_up(agent, control, forget_asked=True)
                 if item is None:
                     break
                 yield item
                 control.taken_at = self._now()
         finally:
-            self._closed(host_id, control)
+            self._closed(agent, control)
 
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
 
-    def _open(self, host_id: str, control: _Control) -> None:
+    def _open(self, agent: Agent, control: _Control) -> None:
         if self._draining:
             raise UnavailableError("this proxy is shutting down")
-        host = self._hosts.get(host_id)
+        host = self._hosts.get(agent)
         if host is not None and len(host.controls) >= limits.TUNNELS_PER_HOST:
             raise LimitExceededError(f"more than {limits.TUNNELS_PER_HOST} tunnels of one host")
         if host is None:
-            host = self._hosts[host_id] = _Host()
-            self._log.info("agent connected", extra={"host_id": host_id, "addr": control.caller.remote_addr})
+            host = self._hosts[agent] = _Host()
+            self._log.info(
+                "agent connected", extra={"host_id": agent.host_id, "addr": control.caller.remote_addr}
+            )
             self._on_change()
         host.controls.append(control)
         # An agent has one tunnel to a proxy. A second one means that the first was cut, though TCP may not
         # know it yet, and what it left would make users wait.
         _discard_all(host)
-        self._top_up(host_id, control, forget_asked=True)
+        self._top_up(agent, control, forget_asked=True)
 
-    def _closed(self, host_id: str, control: _Control) -> None:
-        host = self._hosts.get(host_id)
+    def _closed(self, agent: Agent, control: _Control) -> None:
+        host = self._hosts.get(agent)
         if host is None or control not in host.controls:
             return
         host.controls.remove(control)
         if host.controls:
             return
-        del self._hosts[host_id]
+        del self._hosts[agent]
         _discard_all(host)
-        self._log.info("agent disconnected", extra={"host_id": host_id})
+        self._log.info("agent disconnected", extra={"host_id": agent.host_id})
         self._on_change()
 
-    def _top_up(self, host_id: str, control: _Control, *, forget_asked: bool = False) -> None:
+    def _top_up(self, agent: Agent, control: _Control, *, forget_asked: bool = False) -> None:
         """Ask for as many spare connections as are missing. What was asked for and never came is
         forgotten with the next sign of life."""
-        host = self._hosts.get(host_id)
+        host = self._hosts.get(agent)
         if host is None or self._draining:
             return
         if forget_asked:
@@ -179,45 +201,45 @@ class Tunnels:
 
     async def serve_data(self, stream: Stream, identity: Identity) -> None:
         """Serve a data connection from its hello until it is over. The peer is known to be `identity`."""
-        if not identity.is_host(SystemRole.NODE):
-            raise DeniedError("data connections are for agents")
+        agent = _agent(identity)
         async with asyncio.timeout(limits.DATA_HELLO_S):
             hello = await read_frame(stream, DataHello)
         if hello.dial_id:
-            self._answer(hello.dial_id, identity.host_id, stream)
+            self._answer(hello.dial_id, agent, stream)
         else:
-            self._keep(identity.host_id, stream)
+            self._keep(agent, stream)
         await stream.wait_closed()
 
-    def _answer(self, dial_id: str, host_id: str, stream: Stream) -> None:
+    def _answer(self, dial_id: str, agent: Agent, stream: Stream) -> None:
         # Only the agent that was asked may answer (attack A39).
         expected, waiting = self._waiting.get(dial_id, ("", None))
-        if waiting is None or expected != host_id or waiting.done():
+        if waiting is None or expected != agent or waiting.done():
             raise NotFoundError("nobody waits for this data connection")
         waiting.set_result(stream)
 
-    def _keep(self, host_id: str, stream: Stream) -> None:
-        host = self._hosts.get(host_id)
+    def _keep(self, agent: Agent, stream: Stream) -> None:
+        host = self._hosts.get(agent)
         if host is None or self._draining:
             raise NotFoundError("a data connection needs a control connection")
         if len(host.spares) >= limits.SPARES_MAX:
             raise LimitExceededError(f"more than {limits.SPARES_MAX} spare connections")
         host.asked = max(0, host.asked - 1)
         host.spares.append(stream)
-        stream.watch_idle(lambda: self._disturbed(host_id, stream))
+        stream.watch_idle(lambda: self._disturbed(agent, stream))
 
-    def _disturbed(self, host_id: str, stream: Stream) -> None:
-        host = self._hosts.get(host_id)
+    def _disturbed(self, agent: Agent, stream: Stream) -> None:
+        host = self._hosts.get(agent)
         if host is not None:
             with contextlib.suppress(ValueError):
                 host.spares.remove(stream)
             if host.controls:
-                self._top_up(host_id, host.controls[-1])
+                self._top_up(agent, host.controls[-1])
         stream.abort()
 
-    async def take(self, host_id: str) -> Stream:
+    async def take(self, host_id: str, role: SystemRole = SystemRole.NODE) -> Stream:
         """A data connection to this agent: a spare one, else one dialled now. Raises UnavailableError."""
-        host = self._hosts.get(host_id)
+        agent = Agent(host_id, role)
+        host = self._hosts.get(agent)
         if host is None or not host.controls:
             raise UnavailableError("the server holds no tunnel to this proxy")
         newest = host.controls[-1]
@@ -227,14 +249,14 @@ class Tunnels:
             if stream.peek_closed():
                 stream.abort()
                 continue
-            self._top_up(host_id, newest)
+            self._top_up(agent, newest)
             return stream
-        return await self._dial(host_id, newest)
+        return await self._dial(agent, newest)
 
-    async def _dial(self, host_id: str, control: _Control) -> Stream:
+    async def _dial(self, agent: Agent, control: _Control) -> Stream:
         dial_id = secrets.token_hex(16)
         waiting: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
-        self._waiting[dial_id] = (host_id, waiting)
+        self._waiting[dial_id] = (agent, waiting)
         try:
             if not control.ask(DialRequest(dial_id=dial_id)):
                 raise UnavailableError("the server's tunnel is overloaded")

@@ -186,7 +186,7 @@ class WebApi:
             "proxy": {
                 "kube": {"enabled": False, "listen_addr": ""},
                 "ssh": ssh,
-                "db": {"postgres_listen_addr": "", "mysql_listen_addr": ""},
+                "db": {"postgres_listen_addr": addresses.web_listen, "mysql_listen_addr": ""},
                 "tls_routing_enabled": True,
             },
             "server_version": VERSION,

@@ -17,6 +17,7 @@ from pkgs.common.api import (
     accesslists,
     audit,
     bots,
+    databases,
     encryption,
     headless,
     join,
@@ -130,7 +131,9 @@ def test_every_call_of_the_api_has_a_handler() -> None:
     calls = {
         value.__name__
         for module in (
+            databases,
             *(access, accesslists, system, login, join, bots, resources, audit, recordings, requests),
+            databases,
             encryption,
             headless,
             sessions,

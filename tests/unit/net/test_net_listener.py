@@ -16,7 +16,7 @@ from pkgs.common.net import listener as listener_module
 from pkgs.common.net.dial import dial_tcp
 from pkgs.common.net.handshake import accept_tls, start_tls
 from pkgs.common.net.limits import ListenerLimits
-from pkgs.common.net.listener import Accepted, Listener, bind
+from pkgs.common.net.listener import GSS_REQUEST, SSL_REQUEST, Accepted, Listener, bind
 from pkgs.common.net.penalties import Penalties, PenaltyLimits
 from pkgs.common.net.proxyproto.header import PlainHeaderReader
 from pkgs.common.net.sockets import join_host_port, split_host_port
@@ -267,6 +267,40 @@ def test_a_balancers_header_is_required_where_configured() -> None:
                 assert accepted.sock.recv(65_536) == HELLO
             with await dial_tcp(addr) as sock:
                 sock.send(HELLO)
+                assert await ended(sock)
+
+    run(body())
+
+
+def test_a_client_of_postgresql_is_granted_tls() -> None:
+    """Its request is all that it says before it is answered; GSSAPI is refused, and then it asks for TLS."""
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        async with listening(postgres=True) as (_, arrivals, addr):
+            with await dial_tcp(addr) as sock:
+                sock.send(GSS_REQUEST)
+                assert await loop.sock_recv(sock, 10) == b"N"
+                sock.send(SSL_REQUEST[:3])
+                await asyncio.sleep(0)
+                sock.send(SSL_REQUEST[3:])
+                assert await loop.sock_recv(sock, 10) == b"S"
+                sock.send(HELLO)
+                accepted = await arrivals.queue.get()
+                assert accepted.postgres and accepted.hello is not None
+                assert accepted.hello.sni == "proxy.example.com"
+                assert accepted.sock.recv(65_536) == HELLO
+            with await dial_tcp(addr) as sock:
+                sock.send(HELLO)
+                assert not (await arrivals.queue.get()).postgres
+            # Something behind the request, which its client would take for said under TLS (CVE-2021-23222).
+            for bad in (SSL_REQUEST + b"x", SSL_REQUEST + HELLO, GSS_REQUEST * 2, bytes(12)):
+                with await dial_tcp(addr) as sock:
+                    sock.send(bad)
+                    assert await ended(sock), bad
+        async with listening() as (_, arrivals, addr):
+            with await dial_tcp(addr) as sock:
+                sock.send(SSL_REQUEST + bytes(8))
                 assert await ended(sock)
 
     run(body())

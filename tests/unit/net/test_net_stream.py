@@ -17,6 +17,7 @@ from pkgs.common.net import relay as relay_module
 from pkgs.common.net.dial import dial_tcp, dial_tls, dial_transport
 from pkgs.common.net.framing import encode_frame, read_frame
 from pkgs.common.net.handshake import accept_tls, start_tls
+from pkgs.common.net.nested import NestedStream, accept_tls_over
 from pkgs.common.net.relay import RelayCounts, relay
 from pkgs.common.net.sockets import join_host_port
 from pkgs.common.net.stream import Stream, adopt
@@ -372,3 +373,59 @@ def test_a_writer_that_never_drains_is_cut_off() -> None:
         server.abort()
 
     run(body())
+
+
+@on_each_loop
+def test_tls_within_tls_carries_everything_both_ways(loop: str) -> None:
+    """Both ends are streams on streams; a slow reader, bytes that wait in the lower one, a half-close."""
+
+    async def body() -> None:
+        outer = await tls_pair()
+        client = NestedStream(outer[0])
+        server, _ = await asyncio.gather(
+            accept_tls_over(outer[1], certs.server(mutual=True)),
+            client.handshake(
+                certs.client(name="client.test"), server=False, server_hostname=certs.SERVER_NAME
+            ),
+        )
+        assert server.peer_der is not None and server.peer_ip == "127.0.0.1"
+        data = os.urandom(3_000_000)
+
+        async def send(stream: Stream) -> None:
+            for start in range(0, len(data), 70_001):
+                stream.write(data[start : start + 70_001])
+                await stream.drain()
+            stream.write_eof()
+            await stream.drain()
+
+        async def receive(stream: Stream) -> bytes:
+            got = await stream.read_exactly(5)
+            await asyncio.sleep(0.05)
+            while more := await stream.read_some():
+                got += more
+            return got
+
+        _, _, up, down = await asyncio.gather(send(client), send(server), receive(server), receive(client))
+        assert up == data and down == data
+        await asyncio.gather(client.close(), server.close())
+        assert all(stream.closed for stream in outer)
+
+    run(body(), loop)
+
+
+@on_each_loop
+def test_tls_within_tls_is_refused_like_any_other(loop: str) -> None:
+    async def body() -> None:
+        outer = await tls_pair()
+        outer[0].write(b"this is not a hello of TLS, only some bytes")
+        with pytest.raises(ProtocolError):
+            await accept_tls_over(outer[1], certs.server())
+        assert outer[1].closed
+        outer[0].abort()
+        silent = await tls_pair()
+        with pytest.raises(UnavailableError, match="took too long"):
+            await accept_tls_over(silent[1], certs.server(), deadline_s=0.05)
+        assert silent[1].closed
+        silent[0].abort()
+
+    run(body(), loop)

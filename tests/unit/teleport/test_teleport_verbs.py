@@ -114,7 +114,7 @@ def test_units(service: Service) -> None:
     assert ("NoNewPrivileges" in unit) == (service != "ssh")
     assert (
         unit.get("CapabilityBoundingSet", "none")
-        == {"auth": "", "proxy": "CAP_NET_BIND_SERVICE", "ssh": "none"}[service]
+        == {"auth": "", "proxy": "CAP_NET_BIND_SERVICE", "ssh": "none", "db": ""}[service]
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 
-_SERVICES = ("auth", "proxy", "ssh", "openssh")
+_SERVICES = ("auth", "proxy", "ssh", "db", "openssh")
 
 SPEC = Spec(
     "Write a hardened systemd unit for each service: those named, else those that the configuration enables;"

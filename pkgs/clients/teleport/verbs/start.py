@@ -10,7 +10,7 @@ SPEC = Spec(
     " started again; SIGTERM ends them in order; SIGHUP makes them reload.",
     Flag(
         "roles",
-        "Only these of the enabled services: auth, proxy, node",
+        "Only these of the enabled services: auth, proxy, node, db",
         short="r",
         metavar="ROLE,...",
     ),
@@ -19,7 +19,7 @@ SPEC = Spec(
     Flag("no-debug-service", "Do not open the debug sockets", is_bool=True),
 )
 
-_ROLES = {"auth": "auth", "proxy": "proxy", "node": "ssh", "ssh": "ssh"}
+_ROLES = {"auth": "auth", "proxy": "proxy", "node": "ssh", "ssh": "ssh", "db": "db"}
 
 
 def run(args: Parsed) -> int:
@@ -54,7 +54,7 @@ def _wanted(text: str) -> set[str]:
     roles = [role.strip().lower() for role in text.split(",") if role.strip()]
     for role in roles:
         if role not in _ROLES:
-            raise InputError(f"--roles: {role[:40]!r} is not one of auth, proxy, node")
+            raise InputError(f"--roles: {role[:40]!r} is not one of auth, proxy, node, db")
     return {_ROLES[role] for role in roles}
 
 

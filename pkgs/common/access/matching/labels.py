@@ -9,7 +9,16 @@ from typing import Any
 from pkgs.common.access.matching import patterns
 from pkgs.common.access.matching.traits import Traits, expand
 from pkgs.common.errors import InputError
-from pkgs.common.resources.kinds import App, AuthServer, Database, KubeCluster, Node, Proxy, Resource
+from pkgs.common.resources.kinds import (
+    App,
+    AuthServer,
+    Database,
+    DatabaseServer,
+    KubeCluster,
+    Node,
+    Proxy,
+    Resource,
+)
 from pkgs.common.resources.role import Labels
 
 WILDCARD = "*"
@@ -99,6 +108,8 @@ def _value_matcher(values: Iterable[str], traits: Traits, deny: bool) -> ValueMa
 def labels_of(resource: Resource) -> Mapping[str, str]:
     """Static labels and the results of command labels; where both have a key, the command's wins (attack
     A23)."""
+    if isinstance(resource, DatabaseServer):
+        return labels_of(resource.spec.database)
     if isinstance(resource, Node | Proxy | AuthServer):
         commands = resource.spec.cmd_labels
     elif isinstance(resource, App | Database | KubeCluster):

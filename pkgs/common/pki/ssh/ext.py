@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from pkgs.common.pki.certspec import UserCertSpec
-from pkgs.common.pki.identity import Identity, PeerKind
+from pkgs.common.pki.identity import Identity, PeerKind, RouteToDatabase
 from pkgs.common.pki.ssh.wire import WireError
 
 _GENERATION_DIGITS = 12
@@ -45,6 +45,8 @@ class UserFacts(msgspec.Struct, frozen=True, kw_only=True):
     traits: dict[str, tuple[str, ...]] = {}
     login_ip: str = ""
     route_to_cluster: str = ""
+    route_to_database: RouteToDatabase | None = None
+    """Never of an SSH certificate."""
     previous_expires_at: float = 0.0
     mfa_device: str = ""
     impersonator: str = ""

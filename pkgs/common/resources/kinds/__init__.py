@@ -20,9 +20,16 @@ from pkgs.common.resources.kinds.discovery import CrownJewel, DbObjectImportRule
 from pkgs.common.resources.kinds.infrastructure import (
     App,
     Database,
+    DatabaseMatcher,
+    DatabaseServer,
+    DatabaseServerSpec,
+    DatabaseService,
+    DatabaseServiceSpec,
+    DatabaseSpec,
     DynamicWindowsDesktop,
     HealthCheckConfig,
     KubeCluster,
+    TargetHealth,
     WindowsDesktop,
 )
 from pkgs.common.resources.kinds.machines import (
@@ -90,6 +97,8 @@ Resource = (
     | CrownJewel
     | App
     | Database
+    | DatabaseServer
+    | DatabaseService
     | KubeCluster
     | DynamicWindowsDesktop
     | WindowsDesktop
@@ -153,6 +162,12 @@ __all__ = [
     "CommandLabel",
     "CrownJewel",
     "Database",
+    "DatabaseMatcher",
+    "DatabaseServer",
+    "DatabaseServerSpec",
+    "DatabaseService",
+    "DatabaseServiceSpec",
+    "DatabaseSpec",
     "DbObjectImportRule",
     "Device",
     "DiscoveryConfig",
@@ -191,6 +206,7 @@ __all__ = [
     "SpiffeFederation",
     "SshKeyPair",
     "StaticHostUser",
+    "TargetHealth",
     "TlsKeyPair",
     "Token",
     "TokenSpec",

@@ -1,4 +1,4 @@
-"""What is protected beside servers: `app`, `db`, `kube_cluster` and desktops. No service serves them yet."""
+"""What is protected beside servers: `app`, `db`, `kube_cluster` and desktops, and which agents serve it."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,7 @@ import msgspec
 
 from pkgs.common.resources.kinds.servers import CommandLabel
 from pkgs.common.resources.metadata import Base, Spec
-from pkgs.common.resources.role import LabelValues
+from pkgs.common.resources.role import Labels, LabelValues
 
 
 class Header(Spec, frozen=True, kw_only=True):
@@ -185,6 +185,50 @@ class DatabaseSpec(Spec, frozen=True, kw_only=True):
 class Database(Base, frozen=True, kw_only=True, tag="db"):
     version: str = "v3"
     spec: DatabaseSpec
+
+
+class TargetHealth(Spec, frozen=True, kw_only=True):
+    """What an agent's last health check of a server came to."""
+
+    status: Literal["", "unknown", "healthy", "unhealthy"] = ""
+    message: str = ""
+    """Why; for an unhealthy one."""
+
+
+class DatabaseServerSpec(Spec, frozen=True, kw_only=True):
+    version: str = ""
+    """Of the agent."""
+    hostname: str = ""
+    host_id: str
+    database: Database
+    proxy_ids: list[str] = []
+    target_health: TargetHealth = TargetHealth()
+
+
+class DatabaseServer(Base, frozen=True, kw_only=True, tag="db_server"):
+    """An agent serving a database: presence with a TTL. `sub_kind` is the agent's host id, for several agents
+    may serve databases of one name; the name is the database's."""
+
+    version: str = "v3"
+    spec: DatabaseServerSpec
+
+
+class DatabaseMatcher(Spec, frozen=True, kw_only=True):
+    labels: Labels = {}
+
+
+class DatabaseServiceSpec(Spec, frozen=True, kw_only=True):
+    resources: list[DatabaseMatcher] = []
+    """Which dynamic databases the agent takes."""
+    hostname: str = ""
+    version: str = ""
+
+
+class DatabaseService(Base, frozen=True, kw_only=True, tag="db_service"):
+    """A Database Service that runs; the name is its host id."""
+
+    version: str = "v1"
+    spec: DatabaseServiceSpec = DatabaseServiceSpec()
 
 
 class KubeAzure(Spec, frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ _WITH_SUB_KIND = (
     kinds.Integration,
     kinds.ServerInfo,
     kinds.BotInstance,
+    kinds.DatabaseServer,
 )
 _CHECKS: dict[type[Base], Callable[[Any, str], None]] = {
     Role: roles.check_role,
@@ -57,6 +58,7 @@ _CHECKS: dict[type[Base], Callable[[Any, str], None]] = {
     kinds.KubeCluster: targets.check_kube,
     kinds.WindowsDesktop: targets.check_desktop,
     kinds.DynamicWindowsDesktop: targets.check_desktop,
+    kinds.DatabaseServer: targets.check_database_server,
     kinds.HealthCheckConfig: targets.check_health,
     kinds.Lock: governance.check_lock,
     kinds.AccessRequest: governance.check_request,

@@ -11,6 +11,7 @@ from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import (
     App,
     Database,
+    DatabaseServer,
     DynamicWindowsDesktop,
     HealthCheckConfig,
     KubeCluster,
@@ -18,11 +19,12 @@ from pkgs.common.resources.kinds import (
     WindowsDesktop,
 )
 from pkgs.common.resources.kinds.servers import OPENSSH
-from pkgs.common.resources.names import valid_host_name
+from pkgs.common.resources.names import valid_host_id, valid_host_name
 from pkgs.common.resources.validate import words
 
 _APP_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-_DB_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?", re.ASCII)
+_DB_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+"""A label of a host name: clients connect to `<name>.db.<anything>`."""
 _KUBE_NAME = re.compile(r"[a-zA-Z0-9._-]+", re.ASCII)
 _PROTOCOL = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 _APP_SCHEMES = ("http", "https", "tcp", "cloud", "mcp+stdio", "mcp+http", "mcp+https", "mcp+sse+http",
@@ -81,7 +83,7 @@ def check_database(database: Database, where: str) -> None:
     if not _DB_NAME.fullmatch(database.name):
         raise InputError(
             f"{where}: metadata.name: not the name of a database",
-            hint="letters, digits and hyphens, a letter first",
+            hint="up to 63 letters, digits and hyphens, a letter first",
         )
     if not _PROTOCOL.fullmatch(spec.protocol):
         raise InputError(
@@ -91,6 +93,16 @@ def check_database(database: Database, where: str) -> None:
     if any(c.isspace() or not c.isprintable() for c in spec.uri):
         raise InputError(f"{where}: spec.uri: {words.short(spec.uri)!r} is not an address")
     words.commands(spec.dynamic_labels, f"{where}: spec.dynamic_labels")
+
+
+def check_database_server(server: DatabaseServer, where: str) -> None:
+    """The database inside is as a dynamic one would be, and the agent's own id leads to it."""
+    database = server.spec.database
+    check_database(database, f"{where}: spec.database")
+    if server.name != database.name:
+        raise InputError(f"{where}: metadata.name: expected the name of its database")
+    if not valid_host_id(server.spec.host_id) or server.sub_kind != server.spec.host_id:
+        raise InputError(f"{where}: sub_kind: expected the agent's host id (a UUID)")
 
 
 def check_kube(cluster: KubeCluster, where: str) -> None:

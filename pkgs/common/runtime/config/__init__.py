@@ -7,6 +7,7 @@ wrong type or not allowed is one line: file, line, dotted path, what was found, 
 from __future__ import annotations
 
 from pkgs.common.runtime.config.auth import Authentication, AuthService
+from pkgs.common.runtime.config.db import DbService
 from pkgs.common.runtime.config.file import Config, DebugService, StaticToken, load_config, parse_config
 from pkgs.common.runtime.config.instance import DEFAULT_DATA_DIR, Instance, JoinParams, Storage
 from pkgs.common.runtime.config.overlay import config_for
@@ -19,6 +20,7 @@ __all__ = [
     "Authentication",
     "CommandLabel",
     "Config",
+    "DbService",
     "DebugService",
     "Instance",
     "JoinParams",

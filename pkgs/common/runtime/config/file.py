@@ -15,6 +15,7 @@ from pkgs.common.errors import InputError
 from pkgs.common.resources.strict import line_of, load_yaml_strict
 from pkgs.common.runtime.config import checks
 from pkgs.common.runtime.config.auth import AuthService
+from pkgs.common.runtime.config.db import DbService
 from pkgs.common.runtime.config.instance import Instance
 from pkgs.common.runtime.config.proxy import ProxyService
 from pkgs.common.runtime.config.ssh import SshService
@@ -73,10 +74,11 @@ class File(Section, frozen=True, kw_only=True):
     """The one public port."""
     ssh_service: SshService = msgspec.field(default_factory=SshService)
     """Sessions on this host."""
+    db_service: DbService = msgspec.field(default_factory=DbService)
+    """Databases of this network."""
     debug_service: DebugService = DebugService()
     """The diagnostics socket of every process."""
     app_service: Unbuilt = Unbuilt()
-    db_service: Unbuilt = Unbuilt()
     kubernetes_service: Unbuilt = Unbuilt()
     windows_desktop_service: Unbuilt = Unbuilt()
     discovery_service: Unbuilt = Unbuilt()
@@ -108,7 +110,7 @@ class File(Section, frozen=True, kw_only=True):
             yield Problem("teleport.auth_servers", "a list", "in version v3 auth_server or proxy_server")
         if instance.auth_server and instance.proxy_server:
             yield Problem("teleport.proxy_server", "auth_server as well", "exactly one of the two")
-        joins = self.proxy_service.enabled or self.ssh_service.enabled
+        joins = self.proxy_service.enabled or self.ssh_service.enabled or self.db_service.enabled
         if joins and not (self.auth_service.enabled or instance.auth_server or instance.proxy_server):
             yield Problem("teleport", "neither auth_server nor proxy_server", "exactly one of the two")
 
@@ -134,6 +136,7 @@ class Config:
     auth_service: AuthService
     proxy_service: ProxyService
     ssh_service: SshService
+    db_service: DbService
     debug_service: DebugService
     insecure: bool = False
     """Flag only: do not verify the proxy's web certificate."""
@@ -170,7 +173,7 @@ class Config:
 
     def is_enabled(self, service: Service) -> bool:
         """Whether this configuration runs the service."""
-        section: AuthService | ProxyService | SshService = getattr(self, f"{service}_service")
+        section: AuthService | ProxyService | SshService | DbService = getattr(self, f"{service}_service")
         return section.enabled
 
     def token(self) -> str:
@@ -239,6 +242,7 @@ def alone(service: Service) -> Config:
         auth_service=AuthService(enabled=service == "auth"),
         proxy_service=ProxyService(enabled=service == "proxy"),
         ssh_service=SshService(enabled=service == "ssh"),
+        db_service=DbService(enabled=service == "db"),
     )
     return _from_file(file, "")
 
@@ -258,6 +262,7 @@ def _from_file(file: File, source: str) -> Config:
         auth_service=file.auth_service,
         proxy_service=proxy,
         ssh_service=file.ssh_service,
+        db_service=file.db_service,
         debug_service=file.debug_service,
         without_effect=tuple(path for path in WITHOUT_EFFECT if _is_set(file, path)),
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pkgs.clients.tctl.connect import connect
 from pkgs.clients.tctl.flags import commas, duration
+from pkgs.clients.tctl.verbs.auth import databases
 from pkgs.common.api.login import SignHostCert, SignUserCerts, UserCerts
-from pkgs.common.errors import AlreadyExistsError, InputError
+from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.pki.identityfile import IdentityFile, write_identity_file
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key, public_line_of
@@ -17,13 +18,16 @@ from pkgs.common.runtime.atomicfile import write_atomic
 
 SPEC = Spec(
     "Issue certificates: for a user as one identity file (file), an OpenSSH key pair (openssh) or TLS files"
-    " (tls); for a host's OpenSSH server with --host and --format=openssh. The private key is made here.",
+    " (tls); for a host's OpenSSH server with --host and --format=openssh; for a database server with --host"
+    " and --format=db, or its product's name, which says what to configure there too. The private key is made"
+    " here.",
     Flag("user", "User the certificates are for", metavar="NAME"),
     Flag("host", "Host names and addresses the certificate is for, comma separated", metavar="NAMES"),
     Flag("out", "File to write, or the first part of several names (required)", short="o", metavar="FILE"),
-    Flag("format", "Form of the output", default="file", choices=("file", "openssh", "tls"),
-         metavar="FORMAT"),
-    Flag("ttl", "How long the certificates are valid; capped by the user's roles", default="12h",
+    Flag("format", "Form of the output", default="file",
+         choices=("file", "openssh", "tls", *databases.FORMATS), metavar="FORMAT"),
+    Flag("ttl", "How long the certificates are valid; capped by the user's roles; of a database 2190h where"
+         " none is given", default="12h",
          metavar="DURATION"),
     Flag("overwrite", "Replace files that exist", is_bool=True),
 )  # fmt: skip
@@ -35,17 +39,17 @@ def run(args: Parsed) -> int:
         raise InputError("--user or --host must be specified", hint="one of them")
     if not args.text("out"):
         raise InputError("--out is required")
+    if args.text("format") in databases.FORMATS:
+        return databases.run(args)
     if args.text("host") and args.text("format") != "openssh":
-        raise InputError("--host needs --format=openssh")
+        raise InputError("--host needs --format=openssh, or that of a database")
     out = Path(args.text("out"))
     names = {
         "file": [out],
         "openssh": [out, out.with_name(out.name + "-cert.pub")],
         "tls": [out.with_name(out.name + ending) for ending in (".key", ".crt", ".cas")],
     }[args.text("format")]
-    existing = [path for path in names if path.exists()]
-    if existing and not args.on("overwrite"):
-        raise AlreadyExistsError(f"{existing[0]} exists", hint="add --overwrite")
+    databases.check_free(names, args)
     contents = _host(args) if args.text("host") else _user(args)
     for path, data in zip(names, contents, strict=True):
         write_atomic(path, data)

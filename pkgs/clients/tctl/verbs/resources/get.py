@@ -119,6 +119,12 @@ def _fetch(client: BlockingClient, ref: Ref, *, secrets: bool) -> list[Resource]
         # `cert_authority/user`: the type is what people name.
         every = fetch_all(client, ref.kind, with_secrets=secrets)
         return [ca for ca in every if ref.name in (ca.sub_kind, ca.name)]
+    if ref.kind == "db_server" and not ref.sub_kind:
+        # Several agents may serve databases of one name.
+        servers = [server for server in fetch_all(client, ref.kind) if server.name == ref.name]
+        if not servers:
+            raise NotFoundError(f'{ref.kind} "{ref.name}" not found')
+        return servers
     request = GetResource(
         kind=ref.kind, name=ref.name or SINGLETONS[ref.kind], sub_kind=ref.sub_kind, with_secrets=secrets
     )

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 from pkgs.clients.tsh.servers.nodes import all_labels, label_text
 from pkgs.common.access.locks import set_fields
+from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.output import times
 from pkgs.common.output.table import render
 from pkgs.common.resources.kinds import (
     AuthServer,
     CertAuthority,
+    DatabaseServer,
     Lock,
     Node,
     Proxy,
@@ -72,6 +74,23 @@ def _authority(resource: Resource) -> Row:
     return (resource.spec.cluster_name, resource.spec.type, ",".join(kinds), resource.spec.rotation.state)
 
 
+def _database(resource: Resource) -> Row:
+    assert isinstance(resource, DatabaseServer)
+    spec = resource.spec
+    database = spec.database
+    labels = label_text(dict(labels_of(database)))
+    health = spec.target_health.status or "unknown"
+    return (
+        spec.hostname,
+        resource.name,
+        database.spec.protocol,
+        database.spec.uri,
+        labels,
+        health,
+        spec.version,
+    )
+
+
 def _lock(resource: Resource) -> Row:
     assert isinstance(resource, Lock)
     target = resource.spec.target
@@ -96,5 +115,6 @@ _COLUMNS: dict[str, tuple[Sequence[str], Callable[[Resource], Row]]] = {
     "auth_server": (_SERVER, _server),
     "token": (("Token", "Type", "Labels", "Expiry Time (UTC)"), _token),
     "cert_authority": (("Cluster Name", "CA Type", "Keys", "Rotation"), _authority),
+    "db_server": (("Host", "Name", "Protocol", "URI", "Labels", "Health", "Version"), _database),
     "lock": (("ID", "Target", "Message", "Expires", "Created By"), _lock),
 }

@@ -1,0 +1,115 @@
+"""Certificates for databases beside the login they were made with, and the port that was last used for each.
+
+~/.tsh/keys/<proxy>/<user>-db/<cluster>/<database>.crt, .key, .port
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pkgs.clients.tsh.profile import home
+from pkgs.clients.tsh.profile.login import Login
+from pkgs.common.errors import InputError
+from pkgs.common.runtime.atomicfile import make_private_dir, write_atomic
+
+
+class Held:
+    """A certificate for one database, as it is stored. Shown and used, never believed: agents do that."""
+
+    __slots__ = ("cert", "database", "expires_at", "key", "protocol", "roles", "service", "user")
+
+    def __init__(
+        self,
+        *,
+        cert: Path,
+        key: Path,
+        service: str,
+        protocol: str,
+        user: str,
+        database: str,
+        roles: tuple[str, ...],
+        expires_at: float,
+    ) -> None:
+        self.cert = cert
+        self.key = key
+        self.service = service
+        self.protocol = protocol
+        self.user = user
+        self.database = database
+        self.roles = roles
+        self.expires_at = expires_at
+
+
+def folder(login: Login) -> Path:
+    """Where the certificates of one login are."""
+    return Path(f"{login.home}/keys/{login.profile_name}/{login.user}-db/{login.cluster}")
+
+
+def write(login: Login, name: str, cert_pem: str, key_pem: bytes) -> None:
+    """Key and certificate of a database, private from their first byte."""
+    where = folder(login)
+    for path in (where.parent, where):
+        make_private_dir(path)
+    write_atomic(where / f"{name}.key", key_pem)
+    write_atomic(where / f"{name}.crt", cert_pem.encode())
+
+
+def read(login: Login, name: str) -> Held | None:
+    """What is held for a database, expired or not; None: nothing."""
+    cert, key = folder(login) / f"{name}.crt", folder(login) / f"{name}.key"
+    try:
+        text = home.read_text(str(cert))
+        home.read_text(str(key))
+    except FileNotFoundError:
+        return None
+    from cryptography import x509
+
+    from pkgs.common.pki.x509name import SubjectFields, user_facts
+
+    try:
+        parsed = x509.load_pem_x509_certificate(text.encode())
+        route = user_facts(SubjectFields(parsed.subject)).route_to_database
+    except ValueError as problem:
+        raise InputError(f"{cert} is no certificate", hint=f"run 'tsh db login {name}'") from problem
+    if route is None or route.service != name:
+        raise InputError(f"{cert} is not for database {name}", hint=f"run 'tsh db login {name}'")
+    return Held(
+        cert=cert,
+        key=key,
+        service=route.service,
+        protocol=route.protocol,
+        user=route.user,
+        database=route.database,
+        roles=route.roles or (),
+        expires_at=parsed.not_valid_after_utc.timestamp(),
+    )
+
+
+def names(login: Login) -> list[str]:
+    """Databases for which something is held."""
+    return sorted(path.stem for path in folder(login).glob("*.crt"))
+
+
+def forget(login: Login, name: str) -> bool:
+    """Delete what is held for a database, its port too; whether there was a certificate."""
+    where = folder(login)
+    found = (where / f"{name}.crt").exists()
+    for ending in ("key", "crt", "port"):
+        (where / f"{name}.{ending}").unlink(missing_ok=True)
+    return found
+
+
+def port_of(login: Login, name: str) -> int:
+    """The local port that was last used for a database; 0: none was."""
+    try:
+        text = home.read_text(str(folder(login) / f"{name}.port")).strip()
+    except FileNotFoundError:
+        return 0
+    return int(text) if text.isascii() and text.isdecimal() and int(text) < 65536 else 0
+
+
+def keep_port(login: Login, name: str, port: int) -> None:
+    where = folder(login)
+    for path in (where.parent, where):
+        make_private_dir(path)
+    write_atomic(where / f"{name}.port", f"{port}\n".encode())

@@ -1,0 +1,37 @@
+"""`tsh db login`."""
+
+from __future__ import annotations
+
+import sys
+
+from pkgs.clients.tsh.databases import listing
+from pkgs.clients.tsh.flags import CLUSTER
+from pkgs.clients.tsh.profile.login import current
+from pkgs.common.output.argv import Parsed, Spec
+from pkgs.common.output.sanitize import inert
+
+SPEC = Spec(
+    "Get a certificate for one database. It opens that database and nothing else, and ends with your login.",
+    *listing.AS_WHOM,
+    *listing.SELECTORS,
+    CLUSTER,
+    usage="[DATABASE]",
+    most=1,
+)
+
+
+def run(args: Parsed) -> int:
+    """Have it made, keep it, say how to go on."""
+    from pkgs.clients.tsh.databases.certificates import obtain
+
+    login = current(args)
+    database = listing.the_one(login, args)
+    held = obtain(login, database, args)
+    name = inert(database.name)
+    sys.stdout.write(
+        f"You hold a certificate for database {name} ({inert(held.protocol)}).\n\n"
+        f"  tsh db connect {name}           open it with its own client\n"
+        f"  tsh proxy db --tunnel {name}    a local port for any client\n"
+        f"  tsh db config {name}            files and addresses for TLS of your own\n"
+    )
+    return 0

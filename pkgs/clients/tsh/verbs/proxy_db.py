@@ -1,0 +1,105 @@
+"""`tsh proxy db`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from pkgs.clients.tsh.databases import listing
+from pkgs.clients.tsh.flags import CLUSTER
+from pkgs.clients.tsh.profile.login import Login, current
+from pkgs.common.errors import InputError
+from pkgs.common.output.argv import Flag, Parsed, Spec
+from pkgs.common.output.sanitize import inert
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Only for the type checker; see `common/errors`.
+    from pkgs.clients.tsh.databases.files import Held
+    from pkgs.common.resources.kinds import Database
+
+SPEC = Spec(
+    "Open a local port for a database, until interrupted. With --tunnel any client connects without TLS and"
+    " without credentials, as you: keep the port to yourself. Without it the port leads to the proxy, and the"
+    " client does its own TLS with the files of 'tsh db config'. The same port is taken the next time.",
+    *listing.AS_WHOM,
+    Flag("tunnel", "Connect with your certificate, so that the client needs none", is_bool=True),
+    Flag("port", "Port to listen on; default: the one of the last time", short="p", metavar="PORT"),
+    Flag("listen", "Address to listen on", default="127.0.0.1", metavar="ADDR"),
+    *listing.SELECTORS,
+    CLUSTER,
+    usage="[DATABASE]",
+    most=1,
+)
+
+
+def run(args: Parsed) -> int:
+    """Listen until a signal comes."""
+    import asyncio
+
+    if args.on("tunnel") and not _is_loopback(args.text("listen")):
+        raise InputError(
+            "with --tunnel whoever reaches the port is you", hint="listen on 127.0.0.1 or ::1 only"
+        )
+    login = current(args)
+    database = listing.the_one(login, args)
+    try:
+        return asyncio.run(_serve(login, database, args))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _is_loopback(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _serve(login: Login, database: Database, args: Parsed) -> int:
+    import asyncio
+    import signal
+
+    from pkgs.clients.tsh.databases import files
+    from pkgs.clients.tsh.databases.certificates import held_or_obtained
+    from pkgs.clients.tsh.databases.port import LocalPort
+
+    held = held_or_obtained(login, database, args)
+    tunnel = args.on("tunnel")
+    # What a new login or `tsh db login` writes meanwhile is used by the next connection.
+    port = LocalPort(
+        login, database.name, (lambda: files.read(login, database.name) or held) if tunnel else None
+    )
+    port.open(args.text("listen"), args.whole("port"), remembered=files.port_of(login, database.name))
+    files.keep_port(login, database.name, port.port)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        sys.stdout.write(_told(login, held, args.text("listen"), port.port, tunnel=tunnel))
+        sys.stdout.flush()
+        await stop.wait()
+    finally:
+        await port.close()
+    return 0
+
+
+def _told(login: Login, held: Held, listen: str, port: int, *, tunnel: bool) -> str:
+    from pkgs.clients.tsh.databases import clients
+    from pkgs.clients.tsh.databases.direct import Direct
+
+    name = inert(held.service)
+    text = f"Database {name} is at {listen}:{port} until this is interrupted.\n"
+    if not tunnel:
+        direct = Direct(login, held)
+        return text + (
+            f"\nThe client does its own TLS, as host {direct.host}, with\n"
+            f"  ca={inert(direct.ca)}\n  cert={inert(str(held.cert))}\n  key={inert(str(held.key))}\n"
+        )
+    if held.protocol in clients.PROGRAMS:
+        user = held.user or login.user
+        words = clients.command(held.protocol, port, user, held.database, installed=False)
+        text += f"\n  {inert(shlex.join(words))}\n"
+    return text

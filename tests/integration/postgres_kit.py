@@ -1,0 +1,266 @@
+"""A real PostgreSQL that lets in by certificate alone, and a Database Service without a cluster before it.
+
+The service's port is what a user's client sees of proxy and agent together: an SSLRequest is answered `S` and
+followed by TLS with a client certificate, and a client that begins without stands for the local tunnel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvloop
+
+from pkgs.agents.db.engine import Asked, Conversation, Fact, Granted
+from pkgs.agents.db.policy import EVERYTHING, Policy
+from pkgs.agents.db.postgres.engine import PostgresEngine
+from pkgs.agents.db.relay import Relay
+from pkgs.common.dbwire.postgres.startup import EncryptionRequest
+from pkgs.common.errors import AccessError, DeniedError
+from pkgs.common.net.dial import dial_tcp
+from pkgs.common.net.stream import Stream, adopt
+from pkgs.common.net.tls import load_chain
+from pkgs.common.resources.kinds import Database
+from pkgs.common.resources.kinds.infrastructure import DatabaseSpec
+from pkgs.common.resources.metadata import Metadata
+from tests.harness.ports import free_port
+from tests.harness.wait import wait_for
+from tests.unit.net import certs
+
+PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/lib/postgresql"))
+"""Debian keeps the server's own programs out of PATH."""
+SETUP = """
+CREATE ROLE alice LOGIN;
+CREATE ROLE guarded LOGIN PASSWORD 'a password';
+CREATE DATABASE shop OWNER alice;
+\\c shop
+SET ROLE alice;
+CREATE TABLE customers (id int PRIMARY KEY, name text, email text, born date, balance numeric);
+INSERT INTO customers SELECT n, 'name ' || n, 'mail' || n || '@example.com', date '2000-01-01' + n, n * 1.5
+  FROM generate_series(1, 100) n;
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    folder: Path
+
+    def admin(self, sql: str, database: str = "shop") -> str:
+        """Run SQL as the superuser, past the Database Service."""
+        return subprocess.run(
+            (
+                *("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-p", str(self.port)),
+                *("-U", "postgres", "-d", database, "-f", "-"),
+            ),
+            input=sql,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout
+
+
+@contextlib.contextmanager
+def postgres(settings: Sequence[str] = (), files: dict[str, str] | None = None) -> Iterator[Server]:
+    """Started anew; as the user `postgres` when we are root, for it refuses to be that. `files`: its
+    `server.pem`, `server.key` and `ca.pem` for clients, where they are not those of the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+    identity = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
+    server = Server(free_port(), folder)
+    mine = certs.pair(certs.SERVER_NAME)
+    files = files or {"ca.pem": certs.roots(), "server.pem": mine.cert, "server.key": mine.key.decode()}
+    for name, text in files.items():
+        path = folder / name
+        path.touch(0o600)
+        path.write_text(text)
+    (folder / "hba.conf").write_text(
+        "local all postgres trust\nhostssl all guarded all scram-sha-256\nhostssl all all all cert\n"
+    )
+    if owner is not None:
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+    data = folder / "data"
+    run = (str(PROGRAMS / "initdb"), "-D", str(data), "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")
+    subprocess.run(run, check=True, capture_output=True, cwd=folder, timeout=120, **identity)  # type: ignore[call-overload]
+    options = (
+        *("ssl=on", f"ssl_ca_file={folder}/ca.pem", f"ssl_cert_file={folder}/server.pem"),
+        *(f"ssl_key_file={folder}/server.key", f"hba_file={folder}/hba.conf", "fsync=off"),
+        *(
+            f"unix_socket_directories={folder}",
+            f"port={server.port}",
+            "listen_addresses=127.0.0.1",
+            *settings,
+        ),
+    )
+    command = [str(PROGRAMS / "postgres"), "-D", str(data)]
+    for option in options:
+        command += ["-c", option]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **identity
+        )  # type: ignore[call-overload]
+    try:
+        ready = ("pg_isready", "-q", "-h", str(folder), "-p", str(server.port))
+        wait_for(
+            lambda: process.poll() is not None or subprocess.run(ready).returncode == 0,
+            what="PostgreSQL",
+            deadline_s=60,
+        )
+        assert process.poll() is None, (folder / "log").read_text()
+        server.admin(SETUP, "postgres")
+        yield server
+    finally:
+        process.send_signal(2)  # fast shutdown: sessions are ended
+        process.wait(60)
+        shutil.rmtree(folder)
+
+
+@dataclass
+class Service:
+    """What the Database Service decides, and what it was told."""
+
+    port: int
+    uri: str
+    policy: Policy = EVERYTHING
+    users: tuple[str, ...] = ("alice", "guarded", "nobody")
+    databases: tuple[str, ...] = ("shop", "postgres")
+    asked: list[Asked] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    errors: list[AccessError] = field(default_factory=list)
+    relays: list[Relay] = field(default_factory=list)
+    open: int = 0
+
+    def dsn(self, **more: object) -> str:
+        """Of a client behind the local tunnel."""
+        fields: dict[str, object] = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "user": "alice",
+            "dbname": "shop",
+        }
+        return " ".join(f"{name}='{value}'" for name, value in (fields | more).items())
+
+    def settle(self) -> None:
+        """Wait until every session is over, and has told what it knew."""
+        wait_for(lambda: self.open == 0, what="the sessions to end")
+
+    def forget(self) -> None:
+        self.asked.clear()
+        self.facts.clear()
+        self.errors.clear()
+        self.relays.clear()
+
+
+class _Session:
+    def __init__(self, service: Service, user: str) -> None:
+        self._service = service
+        self._granted = ""
+        self.user = user
+        self.database = Database(
+            metadata=Metadata(name="db"), spec=DatabaseSpec(protocol="postgres", uri=service.uri)
+        )
+
+    async def authorize(self, asked: Asked) -> Granted:
+        self._service.asked.append(asked)
+        if asked.user not in self._service.users or asked.database not in self._service.databases:
+            raise DeniedError(f'you may not be "{asked.user}" in "{asked.database}"')
+        self._granted = asked.user
+        return Granted(asked.user, asked.database, policy=self._service.policy)
+
+    async def dial(self) -> Stream:
+        return await adopt(await dial_tcp(self._service.uri))
+
+    async def secure(self, stream: Stream) -> Stream:
+        context = ssl.create_default_context(cadata=certs.roots())
+        mine = certs.pair(self._granted)
+        load_chain(context, mine.cert, mine.key)
+        await stream.handshake(context, server=False, server_hostname=certs.SERVER_NAME)
+        return stream
+
+    async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
+        async def tell(facts: Sequence[Fact]) -> None:
+            self._service.facts += facts
+
+        relay = Relay(client, server, conversation, tell)
+        self._service.relays.append(relay)
+        await relay.run()
+
+
+class _Running:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._engine = PostgresEngine()
+        self._context = certs.server(mutual=True)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def _connection(self, client: Stream) -> None:
+        self._service.open += 1
+        user = "tunnel"
+        try:
+            first = EncryptionRequest().encode()
+            if await client.peek(len(first)) == first:
+                await client.read_exactly(len(first))
+                client.write(b"S")
+                await client.drain()
+                await client.handshake(self._context, server=True)
+                user = "certificate"
+            await self._engine.serve(client, _Session(self._service, user))
+        except AccessError as exc:
+            self._service.errors.append(exc)
+        finally:
+            client.abort()
+            self._service.open -= 1
+
+    async def run(self, ready: threading.Event, stop: threading.Event) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", self._service.port)) as listener:
+            listener.setblocking(False)
+            stopped = asyncio.create_task(asyncio.to_thread(stop.wait))
+            ready.set()
+            while not stopped.done():
+                accept = asyncio.create_task(loop.sock_accept(listener))
+                await asyncio.wait((accept, stopped), return_when=asyncio.FIRST_COMPLETED)
+                if not accept.done():
+                    accept.cancel()
+                    break
+                task = asyncio.create_task(self._connection(await adopt(accept.result()[0])))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def serving(uri: str, policy: Policy = EVERYTHING) -> Iterator[Service]:
+    """In a thread of its own, so that tests may use blocking clients."""
+    service = Service(free_port(), uri, policy)
+    ready, stop = threading.Event(), threading.Event()
+
+    def run() -> None:
+        async def main() -> None:
+            await _Running(service).run(ready, stop)
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+
+    thread = threading.Thread(target=run, name="database service")
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield service
+    finally:
+        stop.set()
+        thread.join(60)

@@ -1,0 +1,66 @@
+"""Certificates for databases in the wrong place (attacks A22, A34). Other places are tested where they are:
+`test_redteam_every_caller` for the Auth API, `tests/integration/test_databases` for the agent and its SNI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pkgs.common.access.joining import JOIN_LOGIN
+from pkgs.common.api.login import ReissueUserCerts
+from pkgs.common.errors import AccessError
+from pkgs.common.pki.identity import RouteToDatabase
+from pkgs.common.pki.keys import new_ssh_key, new_tls_key
+from tests.integration.auth_kit import auth
+from tests.integration.auth_kit import run as run_auth
+from tests.integration.databases_kit import databases
+from tests.integration.proxy_kit import node, proxy, run
+
+N1 = "11111111-1111-4111-8111-111111111111"
+ROUTE = RouteToDatabase(service="orders", protocol="postgres", user="alice")
+
+
+def test_a22_a_certificate_for_a_database_reaches_no_server(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with proxy(tmp_path) as kit:
+            kit.add(node(N1, "web-1"))
+            agent = await kit.agent(N1)
+            routed = kit.authorities.user(route_to_database=ROUTE)
+            for target in ("web-1", N1):
+                for login in ("root", "", JOIN_LOGIN):
+                    reply = await kit.refused(target, routed, login=login)
+                    assert not reply.host_id
+            reply, stream = await kit.dial("web-1")
+            assert reply.host_id == N1
+            stream.abort()
+            await agent.close()
+
+    run(body())
+
+
+def test_a34_a_certificate_for_a_database_is_not_renewed(short_tmp: Path) -> None:
+    """Neither for SSH, nor for another database, nor at all; and it ends no later than the login."""
+
+    async def main() -> None:
+        async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db") as db:
+            ann = await kit.user("ann", "dba")
+            assert ann.certs is not None
+            certs, key = await db.certs(ann)
+            assert certs.ssh_cert == "" and certs.expires_at <= ann.certs.expires_at
+            client = kit.client(certs.tls_cert, key)
+            public = new_tls_key().public_pem
+            for request in (
+                ReissueUserCerts(ssh_public_key=new_ssh_key().public_line, tls_public_key=public),
+                ReissueUserCerts(
+                    ssh_public_key="",
+                    tls_public_key=public,
+                    route_to_database=RouteToDatabase(service="orders", protocol="echo"),
+                ),
+            ):
+                with pytest.raises(AccessError, match="for one database"):
+                    await client.call(request)
+            with pytest.raises(AccessError, match="speaks echo"):
+                await db.certs(ann, protocol="postgres")
+
+    run_auth(main)

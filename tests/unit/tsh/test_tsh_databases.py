@@ -1,0 +1,70 @@
+"""What native clients are told: words and variables in which no name can pose as something else."""
+
+from __future__ import annotations
+
+import shutil
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pkgs.clients.tsh.databases import clients
+from pkgs.clients.tsh.verbs.db.config import _quoted
+from pkgs.common.errors import InputError, NotFoundError
+
+
+@given(user=st.text(min_size=1, max_size=20), name=st.text(max_size=20))
+def test_a26_names_stay_names_in_an_address(user: str, name: str) -> None:
+    try:
+        user.encode(), name.encode()
+    except UnicodeEncodeError:
+        return
+    parts = urlsplit(clients.url("postgres", 5432, user, name))
+    assert (parts.hostname, parts.port) == ("127.0.0.1", 5432)
+    assert (unquote(parts.username or ""), unquote(parts.path[1:])) == (user, name)
+    assert parts.query == "sslmode=disable&gssencmode=disable"
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [
+        ("app", "'app'"),
+        ("app host=evil sslmode=disable", "'app host=evil sslmode=disable'"),
+        ("it's", "'it\\'s'"),
+        ("back\\slash'", "'back\\\\slash\\''"),
+        ("", "''"),
+    ],
+)
+def test_a26_a_value_of_a_connection_string_is_one_value(value: str, quoted: str) -> None:
+    assert _quoted(value) == quoted
+
+
+def test_the_words_of_each_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert clients.command("postgres", 5, "u", "d", "select 1") == [
+        "psql",
+        "postgresql://u@127.0.0.1:5/d?sslmode=disable&gssencmode=disable",
+        "-c",
+        "select 1",
+    ]
+    assert clients.command("mysql", 5, "u", "d") == [
+        *("mariadb", "--host=127.0.0.1", "--port=5", "--protocol=TCP", "--skip-ssl", "--user=u", "d")
+    ]
+    assert clients.command("redis", 5, "u", "", "get 'a b'") == [
+        *("redis-cli", "-h", "127.0.0.1", "-p", "5", "get", "a b")
+    ]
+    with pytest.raises(InputError, match="knows no client"):
+        clients.command("snowflake", 5, "u", "d")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(NotFoundError, match="mariadb or mysql is not installed"):
+        clients.command("mysql", 5, "u", "d")
+    assert clients.command("mysql", 5, "u", "d", installed=False)[0] == "mariadb"
+
+
+def test_variables_are_for_clients_that_know_them() -> None:
+    where = {"host": "orders.db.demo", "port": 443, "ca": "/ca", "cert": "/crt", "key": "/key"}
+    found = clients.environment("postgres", user="u", database="", **where)  # type: ignore[arg-type]
+    assert found["PGSSLMODE"] == "verify-full" and "PGDATABASE" not in found
+    with pytest.raises(InputError):
+        clients.environment("redis", user="u", database="", **where)  # type: ignore[arg-type]
