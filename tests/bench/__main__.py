@@ -23,6 +23,8 @@ AREAS = (
     "ssh",
     "sftp",
     "ansible",
+    "mysql",
+    "redis",
     "postgres",
 )
 

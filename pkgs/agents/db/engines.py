@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pkgs.agents.db.clickhouse.engine import ClickhouseEngine
 from pkgs.agents.db.engine import Engine
+from pkgs.agents.db.mysql.engine import MysqlEngine
 from pkgs.agents.db.postgres.engine import PostgresEngine
+from pkgs.agents.db.redis.engine import RedisEngine
 
 
 def built_in() -> tuple[Engine, ...]:
     """Every engine of this room."""
-    return (PostgresEngine(),)
+    return (PostgresEngine(), MysqlEngine(), RedisEngine(), ClickhouseEngine())
 
 
 def by_protocol(engines: Iterable[Engine]) -> Mapping[str, Engine]:
