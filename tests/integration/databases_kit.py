@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pkgs.agents.db.engine import Engine
 from pkgs.agents.db.service import DbServer, start
 from pkgs.common.api.databases import SignDatabaseServerCert
 from pkgs.common.api.login import ReissueUserCerts, UserCerts
@@ -105,22 +106,30 @@ async def line(stream: Stream) -> str:
     return got.decode().rstrip("\n")
 
 
-@asynccontextmanager
-async def databases(kit: Kit, folder: Path, *, more: str = "") -> AsyncIterator[DatabaseKit]:
-    """A service with the database `orders` (label env=prod), which allows alice, and whatever `more` adds to
-    its section."""
-    await kit.admin.call(PutResource(resource=role("dba", DBA)))
+async def server_files(kit: Kit) -> dict[str, str]:
+    """What `tctl auth sign` makes for a database server on this host, by the names that `db_servers` uses."""
     key = new_tls_key()
     signed = await kit.admin.call(
         SignDatabaseServerCert(names=["127.0.0.1"], public_key=key.public_pem, ttl_s=3600)
     )
+    return {
+        "server.key": key.private_pem.decode(),
+        "server.pem": signed.cert,
+        "ca.pem": signed.client_authorities,
+    }
+
+
+@asynccontextmanager
+async def databases(
+    kit: Kit, folder: Path, *, more: str = "", engines: Sequence[Engine] = ()
+) -> AsyncIterator[DatabaseKit]:
+    """A service with the database `orders` (label env=prod), which allows alice, and whatever `more` adds to
+    its section. Beside the echo's it has these engines; one for `echo` takes its place."""
+    await kit.admin.call(PutResource(resource=role("dba", DBA)))
     folder.mkdir(mode=0o700)
-    for ending, data in (
-        ("key", key.private_pem.decode()),
-        ("crt", signed.cert),
-        ("cas", signed.client_authorities),
-    ):
-        (folder / f"server.{ending}").write_text(data)
+    files = await server_files(kit)
+    for ending, name in (("key", "server.key"), ("crt", "server.pem"), ("cas", "ca.pem")):
+        (folder / f"server.{ending}").write_text(files[name])
     server = EchoServer(folder, "server")
     port = await server.start()
     token = (await kit.admin.call(CreateToken(roles=["Db"]))).resource.name
@@ -147,7 +156,7 @@ db_service:
         config=config, name="db", data_dir=folder / "data", log=logging.getLogger("db"), clock=kit.clock
     )
     (folder / "data").mkdir(mode=0o700)
-    service = await start(process, [EchoEngine()])
+    service = await start(process, [EchoEngine(), *engines])
     try:
         await service._member.heartbeat_now()
         made = DatabaseKit(kit, service, server, port)

@@ -66,6 +66,10 @@ class DbSession:
         self._relay: Relay | None = None
         self._dialled: list[Stream] = []
         """Whatever an engine forgets of them ends with the session."""
+        self._relayed = False
+        """Its bytes have ceased to flow: an engine may dial once more, to end what runs on at the server."""
+        self._clearing = False
+        self._cleared_by: Stream | None = None
         self._deadline: asyncio.Timeout | None = None
         self._idle_timeout_s = 0.0
         self._why = ""
@@ -80,7 +84,7 @@ class DbSession:
             async with asyncio.timeout(limits.LOGIN_S) as self._deadline:
                 await engine.serve(client, self)
         except TimeoutError:
-            self._note("the login took too long")
+            self._note("" if self._relayed else "the login took too long")
         except AccessError as problem:
             self._note(problem.message)
             log.info(
@@ -150,7 +154,11 @@ class DbSession:
         )
 
     async def dial(self) -> Stream:
-        self._check()
+        clearing = self._relayed and not self._clearing
+        if clearing:
+            self._clearing = True
+        else:
+            self._check()
         host, port = address_of(self._database)
         addr = join_host_port(host, port)
         try:
@@ -164,10 +172,13 @@ class DbSession:
             ) from problem
         stream = await adopt(sock)
         self._dialled = [one for one in self._dialled if not one.closed] + [stream]
+        if clearing:
+            self._cleared_by = stream
         return stream
 
     async def secure(self, stream: Stream) -> Stream:
-        self._check()
+        if stream is not self._cleared_by:
+            self._check()
         assert self._granted is not None
         name = self._database.name
         context = await self._shared.credentials.context(self._database, self._granted.user)
@@ -198,8 +209,13 @@ class DbSession:
         if self._deadline is not None:
             self._deadline.reschedule(None)
         self._relay = Relay(client, server, conversation, self._record.tell)
-        self._ended = await self._relay.run()
-        self._note(self._ended.broken)
+        try:
+            self._ended = await self._relay.run()
+            self._note(self._ended.broken)
+        finally:
+            self._relayed = True
+            if self._deadline is not None:
+                self._deadline.reschedule(asyncio.get_running_loop().time() + limits.CLEAR_AWAY_S)
 
     # While it lasts.
 
@@ -235,9 +251,8 @@ class DbSession:
             self._relay.end(text)
 
     def _check(self) -> None:
-        """Before each step of the login: it may have been ended meanwhile. Afterwards an engine may have
-        something to clear away at the server."""
-        if self._why and self._relay is None:
+        """Before each step towards the server: it may have ended meanwhile."""
+        if self._why or self._relayed:
             raise DeniedError(self._text or NO_LONGER)
 
     def _note(self, why: str) -> None:

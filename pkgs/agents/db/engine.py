@@ -139,7 +139,8 @@ class Session(Protocol):
 
     async def dial(self) -> Stream:
         """A plain stream to the database's address. Raises UnavailableError naming the hop. Again, with
-        `secure`, for a connection beside the session's own: a cancel request."""
+        `secure`, for a connection beside the session's own: a cancel request. When `relay` is over, however
+        it ended: once, and soon. Raises DeniedError when the session is no longer allowed."""
 
     async def secure(self, stream: Stream) -> Stream:
         """TLS on it as the database's `tls` says, showing the certificate for the granted user. Raises

@@ -22,6 +22,8 @@ TLS_S = 15.0
 """For a client's handshake."""
 LOGIN_S = 90.0
 """From there until the session's bytes flow: both logins, the decision and dialling."""
+CLEAR_AWAY_S = 15.0
+"""For an engine whose session's bytes have ceased to flow, to end what runs on at the server."""
 SERVER_DIAL_S = 60.0
 """For name, TCP and, once more, TLS to a database."""
 AGENT_NAME_KEPT = 256
