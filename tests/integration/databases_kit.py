@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pkgs.agents.db.engine import Engine
 from pkgs.agents.db.service import DbServer, start
 from pkgs.common.api.databases import SignDatabaseServerCert
 from pkgs.common.api.login import ReissueUserCerts, UserCerts
@@ -106,7 +107,9 @@ async def line(stream: Stream) -> str:
 
 
 @asynccontextmanager
-async def databases(kit: Kit, folder: Path, *, more: str = "") -> AsyncIterator[DatabaseKit]:
+async def databases(
+    kit: Kit, folder: Path, *, more: str = "", engines: Sequence[Engine] = (EchoEngine(),)
+) -> AsyncIterator[DatabaseKit]:
     """A service with the database `orders` (label env=prod), which allows alice, and whatever `more` adds to
     its section."""
     await kit.admin.call(PutResource(resource=role("dba", DBA)))
@@ -147,7 +150,7 @@ db_service:
         config=config, name="db", data_dir=folder / "data", log=logging.getLogger("db"), clock=kit.clock
     )
     (folder / "data").mkdir(mode=0o700)
-    service = await start(process, [EchoEngine()])
+    service = await start(process, engines)
     try:
         await service._member.heartbeat_now()
         made = DatabaseKit(kit, service, server, port)
