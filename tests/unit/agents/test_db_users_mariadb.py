@@ -11,7 +11,8 @@ from pkgs.agents.db.users.mysql import State, activation, deactivation, identifi
 from pkgs.common.errors import DeniedError, InputError
 
 OWN = f"`{own_role('ann')}`"
-OURS = State(True, False, frozenset({"reader"}))
+DIRECT = frozenset({MARK, own_role("ann")})
+OURS = State(DIRECT, False, frozenset({"reader"}))
 
 
 def test_a_user_is_let_in_by_the_last_statement_only() -> None:
@@ -24,7 +25,7 @@ def test_a_user_is_let_in_by_the_last_statement_only() -> None:
         f"SET DEFAULT ROLE {OWN} FOR `ann`@`%`",
         "ALTER USER `ann`@`%` REQUIRE SUBJECT '/CN=ann' ACCOUNT UNLOCK",
     ]
-    assert deactivation("ann", drop=True) == [
+    assert deactivation("ann", OURS, drop=True) == [
         "ALTER USER `ann`@`%` ACCOUNT LOCK",
         f"DROP ROLE IF EXISTS {OWN}",
         "DROP USER `ann`@`%`",
@@ -33,10 +34,13 @@ def test_a_user_is_let_in_by_the_last_statement_only() -> None:
 
 def test_a_user_in_use_or_of_somebody_else_is_not_changed() -> None:
     assert f"REVOKE `reader` FROM {OWN}" in activation("ann", OURS, [])
+    more = State(DIRECT | {"dba"}, False, OURS.roles)
+    assert activation("ann", more, ["reader"])[0] == "REVOKE `dba` FROM `ann`@`%`"
+    assert deactivation("ann", more, drop=False)[-1] == "REVOKE `dba` FROM `ann`@`%`"
     with pytest.raises(OtherRolesError):
-        activation("ann", State(True, True, OURS.roles), [])
+        activation("ann", State(DIRECT, True, OURS.roles), [])
     with pytest.raises(DeniedError, match="has not the role"):
-        activation("root", State(False, False, frozenset()), [])
+        activation("root", State(frozenset({"dba"}), False, frozenset()), [])
     with pytest.raises(DeniedError, match="marks users"):
         activation("ann", None, [MARK])
 

@@ -45,7 +45,7 @@ _LOCK = f"SELECT GET_LOCK('{MARK}', 20)"
 
 _IS_ROLE = "SELECT 1 FROM mysql.user WHERE is_role = 'Y' AND User = {}"
 _HOSTS = "SELECT Host FROM mysql.user WHERE User = {}"
-_MARKS = "SELECT 1 FROM mysql.roles_mapping WHERE User = {} AND Host = '%' AND Role = {}"
+_DIRECT = "SELECT Role FROM mysql.roles_mapping WHERE User = {} AND Host = '%'"
 _ROLES = "SELECT Role FROM mysql.roles_mapping WHERE User = {} AND Host = ''"
 _SESSIONS = "SELECT 1 FROM information_schema.PROCESSLIST WHERE USER = {} LIMIT 1"
 
@@ -54,11 +54,17 @@ _SESSIONS = "SELECT 1 FROM information_schema.PROCESSLIST WHERE USER = {} LIMIT 
 class State:
     """A user of the server that exists."""
 
-    marked: bool
+    direct: frozenset[str]
+    """Roles of its account: the mark, its own, and what else somebody granted it. None when the name has
+    another account than that of every host."""
     in_use: bool
     """It has sessions, of whatever agent."""
     roles: frozenset[str]
     """Those that its own role has."""
+
+    @property
+    def marked(self) -> bool:
+        return MARK in self.direct
 
 
 def identifier(name: str) -> str:
@@ -94,6 +100,7 @@ def activation(user: str, state: State | None, roles: Iterable[str]) -> list[str
         made += [f"GRANT {identifier(MARK)} TO {account}"]
     else:
         has = state.roles
+        made += _stripped(user, state)
         if not state.marked:
             raise DeniedError(
                 f"the database has a user of that name who has not the role {MARK}",
@@ -115,10 +122,19 @@ def activation(user: str, state: State | None, roles: Iterable[str]) -> list[str
     ]
 
 
-def deactivation(user: str, *, drop: bool) -> list[str]:
+def _stripped(user: str, state: State) -> list[str]:
+    others = state.direct - {MARK, own_role(user)}
+    return [f"REVOKE {identifier(role)} FROM {identifier(user)}@`%`" for role in sorted(others)]
+
+
+def deactivation(user: str, state: State, *, drop: bool) -> list[str]:
     """Statements after which nobody gets in as that user, and it has no role but the mark."""
     account = f"{identifier(user)}@`%`"
-    locked = [f"ALTER USER {account} ACCOUNT LOCK", f"DROP ROLE IF EXISTS {identifier(own_role(user))}"]
+    locked = [
+        f"ALTER USER {account} ACCOUNT LOCK",
+        f"DROP ROLE IF EXISTS {identifier(own_role(user))}",
+        *_stripped(user, state),
+    ]
     return [*locked, f"DROP USER {account}"] if drop else locked
 
 
@@ -158,7 +174,7 @@ class MariadbAccounts:
         for statement in statements:
             await self.ask(statement)
         after = await self._state(user)
-        if after is None or after.roles != frozenset(roles):
+        if after is None or after.direct != {MARK, own_role(user)} or after.roles != frozenset(roles):
             raise UnavailableError("the user has not exactly its roles: did somebody else change them?")
 
     async def deactivate(self, user: str, *, drop: bool) -> Finished:
@@ -169,7 +185,7 @@ class MariadbAccounts:
             return Finished.ABSENT
         if state.in_use:
             return Finished.IN_USE
-        for statement in deactivation(user, drop=drop):
+        for statement in deactivation(user, state, drop=drop):
             await self.ask(statement)
         return Finished.DROPPED if drop else Finished.LOCKED
 
@@ -182,10 +198,10 @@ class MariadbAccounts:
         hosts = await self.ask(_HOSTS, user)
         if not hosts:
             return None
-        marks = await self.ask(_MARKS, user, MARK)
+        direct = await self.ask(_DIRECT, user) if hosts == ["%"] else []
         used = await self.ask(_SESSIONS, user)
         roles = await self.ask(_ROLES, own_role(user))
-        return State(hosts == ["%"] and bool(marks), bool(used), frozenset(roles))
+        return State(frozenset(direct), bool(used), frozenset(roles))
 
     async def ask(self, text: str, *names: str) -> list[str]:
         """The first column of the rows of one statement; names stand where it has `{}`. Raises
