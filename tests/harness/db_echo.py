@@ -44,7 +44,7 @@ class EchoConversation:
 
 
 class EchoEngine:
-    protocols = ("echo",)
+    protocols: tuple[str, ...] = ("echo",)
 
     async def serve(self, client: Stream, session: Session) -> None:
         words = (await _line(client)).split(" ")

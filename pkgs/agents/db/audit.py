@@ -13,7 +13,7 @@ import base64
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -45,6 +45,11 @@ class Keeping:
     cluster_name: str
     host_id: str
     hostname: str
+
+    async def emit(self, kind: Kind, fields: Mapping[str, FieldValue]) -> None:
+        """What comes after a session's end. Raises AccessError when it cannot be kept."""
+        event = new_event(kind, cluster_name=self.cluster_name, now=self.now(), ei=LAST_INDEX, **fields)
+        await self.emitter.emit(event)
 
 
 class SessionRecord:
@@ -103,6 +108,22 @@ class SessionRecord:
                 self._recording.abandon(discard=True)
             raise
         self._begun = True
+
+    @property
+    def parties(self) -> dict[str, FieldValue]:
+        """Fields of every event, from the start on."""
+        return dict(self._fixed)
+
+    async def user_made(self, username: str, roles: Sequence[str], error: str = "") -> None:
+        """The database user is ready, or with an `error` is not. Raises AccessError when that cannot be
+        kept."""
+        await self._emit(
+            codes.DB_SESSION_USER_CREATE_FAIL if error else codes.DB_SESSION_USER_CREATE,
+            username=username,
+            roles=list(roles),
+            success=not error,
+            error=error or None,
+        )
 
     async def tell(self, facts: Sequence[Fact]) -> None:
         """What happened, in its order. Raises AccessError when it cannot be kept."""

@@ -1,28 +1,28 @@
 """One user's connection to one database: everything an engine asks of the service, in its order.
 
-authorize (decided, audited) -> dial -> secure -> relay (reviewed) -> end
+authorize (decided, audited; the user made, where roles say so) -> dial -> secure -> relay (reviewed) -> end
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pkgs.agents.db import limits
 from pkgs.agents.db.audit import Keeping, SessionRecord
-from pkgs.agents.db.credentials import Credentials, server_name
 from pkgs.agents.db.engine import Asked, Conversation, Engine, Granted
 from pkgs.agents.db.gate import NO_LONGER, Gate
-from pkgs.agents.db.registry import address_of
 from pkgs.agents.db.relay import Ended, Relay
+from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.users.journal import Entry
+from pkgs.agents.db.users.keeper import DatabaseUsers
 from pkgs.common.access.types import ConnectDatabase
-from pkgs.common.errors import AccessError, DeniedError, ProtocolError, TrustError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
 from pkgs.common.membership.reviews import Reviews
-from pkgs.common.net.dial import dial_resolved, resolve
-from pkgs.common.net.sockets import join_host_port, split_host_port
-from pkgs.common.net.stream import Stream, adopt
+from pkgs.common.net.sockets import split_host_port
+from pkgs.common.net.stream import Stream
+from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import Database
 
@@ -33,7 +33,8 @@ class Shared:
 
     gate: Gate
     keeping: Keeping
-    credentials: Credentials
+    servers: Servers
+    users: DatabaseUsers
     reviews: Reviews
     current: Callable[[str], Database | None]
     """A database as it is now: its labels change."""
@@ -63,6 +64,8 @@ class DbSession:
         self._record = SessionRecord(shared.keeping, identity, database, client_addr)
         self._target: ConnectDatabase | None = None
         self._granted: Granted | None = None
+        self._made = False
+        """The database user was made for this, with the roles granted."""
         self._relay: Relay | None = None
         self._dialled: list[Stream] = []
         """Whatever an engine forgets of them ends with the session."""
@@ -104,6 +107,7 @@ class DbSession:
             self._shared.reviews.discard(self)
             for stream in (client, *self._dialled):
                 stream.abort()
+            self._shared.users.release(self, self._database.name, self._identity.name)
             try:
                 await self._record.end(self._ended.sent, self._ended.received, self._why)
             except AccessError as problem:
@@ -133,8 +137,8 @@ class DbSession:
             text = decision.text or gate.denied(self._identity, target, self._source)
             await self._record.refused(asked, "; ".join(decision.reasons), text)
             raise DeniedError(text, reasons=decision.reasons)
-        made = decision.principals.get("create_db_user_mode", ("off",))[0] != "off"
-        user = self._identity.name if made else target.user
+        mode = decision.principals.get("create_db_user_mode", ("off",))[0]
+        user = target.user if mode == "off" else self._identity.name
         granted = Granted(user, target.name, decision.principals.get("db_roles", ()))
         options = gate.options(self._identity, self._source)
         self._idle_timeout_s = options.client_idle_timeout_s
@@ -142,7 +146,25 @@ class DbSession:
         self._target = ConnectDatabase(target.db, user, target.name, target.roles)
         self._granted = granted
         self._shared.reviews.add(self)
+        if mode != "off":
+            self._made = True
+            await self._make_user(granted, drop=mode == "best_effort_drop")
         return granted
+
+    async def _make_user(self, granted: Granted, *, drop: bool) -> None:
+        user = granted.user
+        entry = Entry(database=self._database.name, user=user, drop=drop, fields=self._record.parties)
+        try:
+            await self._shared.users.claim(self, self._database, entry, granted.roles)
+        except AccessError as problem:
+            text = (
+                "your Teleport role requires automatic database user provisioning but an attempt to activate "
+                f'database user "{inert(user)}" failed due to the following error: {problem.message}'
+            )
+            await self._record.user_made(user, granted.roles, error=problem.message)
+            kind = DeniedError if isinstance(problem, DeniedError) else UnavailableError
+            raise kind(text, detail=problem.detail, hint=problem.hint) from problem
+        await self._record.user_made(user, granted.roles)
 
     def _asked_for(self, asked: Asked) -> ConnectDatabase:
         """The names of the protocol's login; where it has none, those of the certificate. Compared by the
@@ -159,18 +181,7 @@ class DbSession:
             self._clearing = True
         else:
             self._check()
-        host, port = address_of(self._database)
-        addr = join_host_port(host, port)
-        try:
-            addresses = await resolve(host, port, deadline_s=limits.SERVER_DIAL_S)
-            sock = await dial_resolved(addresses, addr, deadline_s=limits.SERVER_DIAL_S)
-        except UnavailableError as problem:
-            raise UnavailableError(
-                f"the agent cannot connect to database {self._database.name} at {addr}",
-                detail=f"{problem.message} {problem.detail}".strip(),
-                hint="check that it runs and that the agent's host may reach it",
-            ) from problem
-        stream = await adopt(sock)
+        stream = await self._shared.servers.dial(self._database)
         self._dialled = [one for one in self._dialled if not one.closed] + [stream]
         if clearing:
             self._cleared_by = stream
@@ -180,25 +191,7 @@ class DbSession:
         if stream is not self._cleared_by:
             self._check()
         assert self._granted is not None
-        name = self._database.name
-        context = await self._shared.credentials.context(self._database, self._granted.user)
-        try:
-            async with asyncio.timeout(limits.SERVER_DIAL_S):
-                await stream.handshake(context, server=False, server_hostname=server_name(self._database))
-        except TimeoutError:
-            raise UnavailableError(f"database {name} does not answer the agent's TLS handshake") from None
-        except TrustError as problem:
-            raise TrustError(
-                f"the agent does not trust database {name}: {problem.message}",
-                hint="`tctl auth sign --format=db` makes certificates; or name its authority in tls.ca_cert",
-            ) from problem
-        except (ProtocolError, ssl.SSLError) as problem:
-            raise UnavailableError(
-                f"database {name} refused the agent's TLS",
-                detail=str(getattr(problem, "detail", "") or problem),
-                hint="it must speak TLS, and believe the clients of `tctl auth sign --format=db`",
-            ) from problem
-        return stream
+        return await self._shared.servers.secure(stream, self._database, self._granted.user)
 
     async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
         try:
@@ -234,10 +227,17 @@ class DbSession:
         if not decision:
             self._cut("; ".join(decision.reasons), decision.text or NO_LONGER)
             return
+        if self._made and decision.principals.get("db_roles", ()) != self._granted_roles:
+            self._cut("the database roles of the user are others now", NO_LONGER)
+            return
         if self._relay is not None and self._idle_timeout_s:
             idle_s = asyncio.get_running_loop().time() - self._relay.heard_at
             if idle_s >= self._idle_timeout_s:
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
+
+    @property
+    def _granted_roles(self) -> tuple[str, ...]:
+        return self._granted.roles if self._granted is not None else ()
 
     def end(self, text: str) -> None:
         """End it; the text is for the user."""

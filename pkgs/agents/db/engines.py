@@ -9,6 +9,11 @@ from pkgs.agents.db.engine import Engine
 from pkgs.agents.db.mysql.engine import MysqlEngine
 from pkgs.agents.db.postgres.engine import PostgresEngine
 from pkgs.agents.db.redis.engine import RedisEngine
+from pkgs.agents.db.users import mysql, postgres
+from pkgs.agents.db.users.accounts import Administer
+
+ADMINISTRATORS: Mapping[str, Administer] = {"postgres": postgres.administer, "mysql": mysql.administer}
+"""By `spec.protocol`: those in which users can be made on demand."""
 
 
 def built_in() -> tuple[Engine, ...]:

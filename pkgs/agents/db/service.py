@@ -16,10 +16,13 @@ from pkgs.agents.db.audit import Keeping
 from pkgs.agents.db.connection import DbSession, Shared
 from pkgs.agents.db.credentials import Credentials
 from pkgs.agents.db.engine import Engine
-from pkgs.agents.db.engines import built_in, by_protocol
+from pkgs.agents.db.engines import ADMINISTRATORS, built_in, by_protocol
 from pkgs.agents.db.gate import Gate
 from pkgs.agents.db.health import Health
 from pkgs.agents.db.registry import Registry
+from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.users.journal import Journal
+from pkgs.agents.db.users.keeper import DatabaseUsers
 from pkgs.common.api.databases import ANNOUNCED_AT_ONCE, AnnounceDatabases
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, DeniedError, InputError, LimitExceededError, NotFoundError
@@ -97,19 +100,31 @@ class DbServer:
         )
         self._reviews = Reviews(process.component_log("sessions"), process.clock.monotonic)
         host_id = member.identity.host_id
+        keeping = Keeping(
+            emitter=member.emitter,
+            recorder=self._recorder,
+            unfinished=self._unfinished,
+            log=process.component_log("sessions"),
+            now=now,
+            cluster_name=cache.cluster_name,
+            host_id=host_id,
+            hostname=process.config.nodename,
+        )
+        servers = Servers(Credentials(member.client, lambda: cache.trust, process.clock.monotonic))
+        users_log = process.component_log("users")
+        self._users = DatabaseUsers(
+            Journal(paths.database_users_dir(process.data_dir), users_log),
+            servers,
+            ADMINISTRATORS,
+            self._registry.get,
+            keeping.emit,
+            users_log,
+        )
         self._shared = Shared(
             gate=Gate(cache, host_id, now),
-            keeping=Keeping(
-                emitter=member.emitter,
-                recorder=self._recorder,
-                unfinished=self._unfinished,
-                log=process.component_log("sessions"),
-                now=now,
-                cluster_name=cache.cluster_name,
-                host_id=host_id,
-                hostname=process.config.nodename,
-            ),
-            credentials=Credentials(member.client, lambda: cache.trust, process.clock.monotonic),
+            keeping=keeping,
+            servers=servers,
+            users=self._users,
             reviews=self._reviews,
             current=self._registry.get,
         )
@@ -123,6 +138,7 @@ class DbServer:
         self._recorder.start()
         await self._unfinished.start()
         await self._registry.start()
+        self._users.start()
         self._reviews.start()
         self._health.start()
         self._links.changed("")
@@ -197,6 +213,7 @@ class DbServer:
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._users.close()
         await self._reviews.close()
         await self._links.close()
         await self._registry.close()

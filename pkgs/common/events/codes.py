@@ -76,12 +76,14 @@ DB_SESSION_QUERY = Kind("db.session.query", "TDB02I")
 DB_SESSION_QUERY_FAIL = Kind("db.session.query.failed", "TDB02W")
 DB_SESSION_MALFORMED = Kind("db.session.malformed_packet", "TDB06I")
 DB_SESSION_RESULT = Kind("db.session.result", "TDB10I")
+DB_SESSION_USER_CREATE = Kind("db.session.user.create", "TDB08I")
+DB_SESSION_USER_CREATE_FAIL = Kind("db.session.user.create", "TDB08W")
+DB_SESSION_USER_DEACTIVATE = Kind("db.session.user.deactivate", "TDB09I")
+DB_SESSION_USER_DEACTIVATE_FAIL = Kind("db.session.user.deactivate", "TDB09W")
 DB_SESSION_DETAILS = {
     kind.event.removeprefix("db.session."): kind
     for kind in (
         Kind("db.session.permissions.update", "TDB07I"),
-        Kind("db.session.user.create", "TDB08I"),
-        Kind("db.session.user.deactivate", "TDB09I"),
         Kind("db.session.postgres.statements.parse", "TPG00I"),
         Kind("db.session.postgres.statements.bind", "TPG01I"),
         Kind("db.session.postgres.statements.execute", "TPG02I"),

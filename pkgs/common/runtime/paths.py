@@ -59,6 +59,11 @@ def host_users_dir(data_dir: Path) -> Path:
     return data_dir / "host-users"
 
 
+def database_users_dir(data_dir: Path) -> Path:
+    """Notes of the database users that the Database Service has active."""
+    return data_dir / "db-users"
+
+
 def open_sessions_dir(data_dir: Path, service: str = "ssh") -> Path:
     """Which sessions an agent has open, for its next start should it be killed; one process's own."""
     return data_dir / "log" / ("open" if service == "ssh" else f"open-{service}")

@@ -96,7 +96,7 @@ async def log_in(server: Stream, packet: Startup, *, read_only: bool) -> Login:
     said: list[bytes] = []
     pid, key = 0, b""
     settings: dict[str, str] = {}
-    async for raw in _messages(server, limits.LOGIN_BYTES_MAX):
+    async for raw in messages(server, limits.LOGIN_BYTES_MAX):
         view = memoryview(raw)
         match raw[0]:
             case backend.AUTHENTICATION:
@@ -138,7 +138,7 @@ async def rows_of(server: Stream, text: str) -> list[list[bytes | None]]:
     server.write(query(text))
     await server.drain()
     found: list[list[bytes | None]] = []
-    async for raw in _messages(server, limits.CATALOG_BYTES_MAX):
+    async for raw in messages(server, limits.CATALOG_BYTES_MAX):
         if raw[0] == backend.ERROR:
             raise ServerError(raw)
         if raw[0] == backend.DATA_ROW:
@@ -146,8 +146,9 @@ async def rows_of(server: Stream, text: str) -> list[list[bytes | None]]:
     return found
 
 
-async def _messages(server: Stream, most: int) -> AsyncIterator[bytes]:
-    """Whole messages up to ReadyForQuery, which is the last."""
+async def messages(server: Stream, most: int) -> AsyncIterator[bytes]:
+    """Whole messages up to ReadyForQuery, which is the last; `most` bytes of them. Raises ProtocolError,
+    LimitExceededError."""
     while True:
         header = await server.read_exactly(HEADER)
         length = int.from_bytes(header[1:], "big")

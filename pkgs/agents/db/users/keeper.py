@@ -1,0 +1,219 @@
+"""Who has sessions as which user that we made, and what follows from it.
+
+    nobody --claim--> active --claim, release--> active --last release--> deactivated, with patience
+
+Sessions are counted here, and the server is asked as well, for other agents may serve the same database: a
+user that has sessions there is left alone, and looked at again until it has none. Whatever happens to this
+process, the journal names the users to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from pkgs.agents.db.deadlines import within
+from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.users import limits
+from pkgs.agents.db.users.accounts import Accounts, Administer, Finished, OtherRolesError
+from pkgs.agents.db.users.journal import Entry, Journal
+from pkgs.common.errors import AccessError, DeniedError, InputError, UnavailableError
+from pkgs.common.events.codes import DB_SESSION_USER_DEACTIVATE, DB_SESSION_USER_DEACTIVATE_FAIL, Kind
+from pkgs.common.events.types import FieldValue
+from pkgs.common.resources.kinds import Database
+
+Emit = Callable[[Kind, Mapping[str, FieldValue]], Awaitable[None]]
+_Work = Callable[[Accounts], Awaitable[Finished | None]]
+
+
+@dataclass(slots=True)
+class _Active:
+    """One user of one database; what is done to it is done one after the other."""
+
+    entry: Entry | None = None
+    made: bool = False
+    """It has been active, as far as is known."""
+    roles: frozenset[str] = frozenset()
+    sessions: set[object] = field(default_factory=set)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class DatabaseUsers:
+    """`start` it before the first claim."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        servers: Servers,
+        administer: Mapping[str, Administer],
+        current: Callable[[str], Database | None],
+        emit: Emit,
+        log: logging.Logger,
+    ) -> None:
+        """`administer`: by `spec.protocol`."""
+        self._journal = journal
+        self._servers = servers
+        self._administer = administer
+        self._current = current
+        self._emit = emit
+        self._log = log
+        self._active: dict[tuple[str, str], _Active] = {}
+        self._finishing: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to deactivate what an earlier process left."""
+        for entry in self._journal.open():
+            key = (entry.database, entry.user)
+            self._active[key] = _Active(entry, made=True)
+            self._finish_later(key)
+
+    async def close(self) -> None:
+        """After the last session. What does not end in time is left to the next start."""
+        if self._finishing:
+            await asyncio.wait(set(self._finishing), timeout=limits.CLOSE_S)
+        for task in self._finishing:
+            task.cancel()
+        await asyncio.gather(*self._finishing, return_exceptions=True)
+
+    async def claim(self, session: object, database: Database, entry: Entry, roles: tuple[str, ...]) -> None:
+        """The entry's user is active with exactly these roles when this returns. To be released in any case.
+        Raises DeniedError while it is in use with other roles, or is none of ours; UnavailableError."""
+        if len(roles) > limits.ROLES_MAX:
+            raise DeniedError(f"a database user may have {limits.ROLES_MAX} roles")
+        key, wanted = (entry.database, entry.user), frozenset(roles)
+        while True:
+            active = self._active.setdefault(key, _Active())
+            async with active.lock:
+                if self._active.get(key) is not active:
+                    continue  # it ended while we waited
+                if active.sessions and active.roles != wanted:
+                    raise OtherRolesError(
+                        "the user has sessions with other database roles now",
+                        hint="end them, or connect with the same roles",
+                    )
+                self._journal.keep(entry)
+                untouched = active.entry is None
+                active.entry, active.roles = entry, wanted
+                active.sessions.add(session)
+                try:
+                    await self._activate(database, entry.user, roles)
+                except (DeniedError, InputError):
+                    if untouched:  # and so it is still: there is nothing to clean up
+                        self._forget(key, entry)
+                    raise
+                active.made = True
+                return
+
+    def release(self, session: object, database: str, user: str) -> None:
+        """That session is over, and its connection to the server closed."""
+        active = self._active.get((database, user))
+        if active is not None and session in active.sessions:
+            active.sessions.discard(session)
+            if not active.sessions:
+                self._finish_later((database, user))
+
+    async def _activate(self, database: Database, user: str, roles: tuple[str, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + limits.OTHERS_LEAVE_S
+
+        async def work(accounts: Accounts) -> None:
+            while True:
+                try:
+                    await accounts.activate(user, roles)
+                    return
+                except OtherRolesError:
+                    # Servers notice the end of a session a moment after it.
+                    if loop.time() >= until:
+                        raise
+                await asyncio.sleep(limits.OTHERS_LOOK_S)
+
+        await self._as_admin(database, user, work)
+
+    async def _as_admin(self, database: Database, user: str, work: _Work) -> Finished | None:
+        admin, administer = database.spec.admin_user, self._administer.get(database.spec.protocol)
+        if administer is None:
+            raise InputError(f"users of {database.spec.protocol} databases cannot be made on demand")
+        if admin is None or not admin.name:
+            raise InputError(
+                "this database has no admin user", hint="name one in the database's admin_user.name"
+            )
+        if user == admin.name:
+            raise DeniedError("that is the admin user, who is none of those made on demand")
+        async with (
+            within(limits.ADMIN_S, "the database's admin user was not done"),
+            administer(self._servers, database, admin) as accounts,
+        ):
+            return await work(accounts)
+
+    # The end of a user's last session.
+
+    def _finish_later(self, key: tuple[str, str]) -> None:
+        task = asyncio.create_task(self._finish(key, self._active[key]))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
+    async def _finish(self, key: tuple[str, str], active: _Active) -> None:
+        """Until it is done, or somebody has a session as that user again."""
+        delay_s, told = limits.FINISH_FIRST_S, False
+        while True:
+            async with active.lock:
+                if active.sessions or active.entry is None or self._active.get(key) is not active:
+                    return
+                try:
+                    finished = await self._deactivate(active.entry)
+                except AccessError as problem:
+                    if active.made and not told:
+                        told = True
+                        await self._tell_failure(active.entry, problem)
+                else:
+                    if finished is not Finished.IN_USE and await self._tell(active.entry, finished):
+                        self._forget(key, active.entry)
+                        return
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, limits.FINISH_LAST_S)
+
+    def _forget(self, key: tuple[str, str], entry: Entry) -> None:
+        self._journal.forget(entry)
+        del self._active[key]
+
+    async def _deactivate(self, entry: Entry) -> Finished:
+        database = self._current(entry.database)
+        if database is None:
+            raise UnavailableError("the database is not served here any more")
+        finished = await self._as_admin(
+            database, entry.user, lambda accounts: accounts.deactivate(entry.user, drop=entry.drop)
+        )
+        assert finished is not None
+        return finished
+
+    async def _tell(self, entry: Entry, finished: Finished) -> bool:
+        """Whether the audit has it."""
+        if finished is Finished.ABSENT:
+            return True
+        dropped = finished is Finished.DROPPED
+        about: dict[str, FieldValue] = {"username": entry.user, "delete": dropped, "success": True}
+        try:
+            await self._emit(DB_SESSION_USER_DEACTIVATE, {**entry.fields, **about})
+        except AccessError as problem:
+            self._log.error("the end of a database user is not audited yet: %s", problem)
+            return False
+        return True
+
+    async def _tell_failure(self, entry: Entry, problem: AccessError) -> None:
+        self._log.error(
+            "a database user is not deactivated yet: %s",
+            problem,
+            extra={"db_user": entry.user, "database": entry.database, "detail": problem.detail},
+        )
+        about: dict[str, FieldValue] = {
+            "username": entry.user,
+            "delete": entry.drop,
+            "success": False,
+            "error": problem.message,
+        }
+        try:
+            await self._emit(DB_SESSION_USER_DEACTIVATE_FAIL, {**entry.fields, **about})
+        except AccessError as lost:
+            self._log.error("that a database user stays active is not audited: %s", lost)

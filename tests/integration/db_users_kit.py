@@ -1,0 +1,132 @@
+"""Users made on demand without a cluster: the keeper before a real server, with certificates of the tests.
+
+Run as a program it makes a user active, says so, and waits to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from pkgs.agents.db.credentials import Credentials
+from pkgs.agents.db.engines import ADMINISTRATORS
+from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.users.journal import Entry, Journal
+from pkgs.agents.db.users.keeper import DatabaseUsers
+from pkgs.common.events.codes import Kind
+from pkgs.common.events.types import FieldValue
+from pkgs.common.net.tls import load_chain
+from pkgs.common.resources.kinds import Database
+from pkgs.common.resources.kinds.infrastructure import DatabaseSpec, DbAdmin, DbTls
+from pkgs.common.resources.metadata import Metadata
+from tests.unit.net import certs
+
+ADMIN = "the admin"
+
+
+class _Certificates:
+    def __init__(self, roots: str, cert: str, key: bytes) -> None:
+        self._context = ssl.create_default_context(cadata=roots)
+        load_chain(self._context, cert, key)
+
+    async def context(self, database: Database, user: str) -> ssl.SSLContext:
+        assert user == ADMIN
+        return self._context
+
+
+@dataclass
+class Told:
+    kind: Kind
+    fields: Mapping[str, FieldValue]
+
+
+@dataclass
+class Agent:
+    """One agent's keeper."""
+
+    database: Database
+    folder: Path
+    roots: str
+    cert: str
+    key: bytes
+    told: list[Told] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        async def emit(kind: Kind, fields: Mapping[str, FieldValue]) -> None:
+            self.told.append(Told(kind, fields))
+
+        log = logging.getLogger("users")
+        self.users = DatabaseUsers(
+            Journal(self.folder, log),
+            Servers(cast(Credentials, _Certificates(self.roots, self.cert, self.key))),
+            ADMINISTRATORS,
+            lambda name: self.database,
+            emit,
+            log,
+        )
+
+    @property
+    def notes(self) -> list[Path]:
+        return list(self.folder.glob("*"))
+
+    async def claim(self, session: object, user: str, *roles: str, drop: bool = False) -> None:
+        entry = Entry(database="db", user=user, drop=drop, fields={"sid": "of-the-session"})
+        try:
+            await self.users.claim(session, self.database, entry, roles)
+        except BaseException:
+            self.release(session, user)
+            raise
+
+    def release(self, session: object, user: str) -> None:
+        self.users.release(session, "db", user)
+
+
+def agent(protocol: str, uri: str, folder: Path) -> Agent:
+    spec = DatabaseSpec(
+        protocol=protocol,
+        uri=uri,
+        tls=DbTls(server_name=certs.SERVER_NAME),
+        admin_user=DbAdmin(name=ADMIN),
+    )
+    mine = certs.pair(ADMIN)
+    return Agent(
+        Database(metadata=Metadata(name="db"), spec=spec), folder, certs.roots(), mine.cert, mine.key
+    )
+
+
+class Order(msgspec.Struct):
+    """For the program."""
+
+    database: Database
+    folder: str
+    roots: str
+    cert: str
+    key: bytes
+    user: str
+    roles: list[str]
+
+
+def order(one: Agent, user: str, *roles: str) -> bytes:
+    return msgspec.json.encode(
+        Order(one.database, str(one.folder), one.roots, one.cert, one.key, user, list(roles))
+    )
+
+
+async def _main() -> None:
+    told = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
+    one = Agent(told.database, Path(told.folder), told.roots, told.cert, told.key)
+    one.users.start()
+    await one.claim("session", told.user, *told.roles)
+    print("active", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())

@@ -1,0 +1,100 @@
+"""Users made on demand by a whole Database Service in a cluster, at a real PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pkgs.agents.db.engines import built_in
+from pkgs.agents.db.postgres.login import ServerError, log_in, rows_of
+from pkgs.common.api.databases import SignDatabaseServerCert
+from pkgs.common.api.resources import PutResource
+from pkgs.common.dbwire.postgres.startup import VERSION_3_0, Startup
+from pkgs.common.net.stream import Stream
+from pkgs.common.pki.keys import new_tls_key
+from pkgs.common.resources.role import Conditions
+from tests.integration.auth_kit import Kit, User, auth, events, role, run
+from tests.integration.databases_kit import DatabaseKit, databases, until
+from tests.integration.db_users_kit import ADMIN
+from tests.integration.postgres_kit import Server, postgres
+from tests.integration.test_db_users import SETUP, state
+
+pytestmark = pytest.mark.needs("psql", "pg_isready")
+
+
+@contextlib.asynccontextmanager
+async def believing(kit: Kit) -> AsyncIterator[Server]:
+    """A PostgreSQL set up by `tctl auth sign`."""
+    key = new_tls_key()
+    signed = await kit.admin.call(
+        SignDatabaseServerCert(names=["127.0.0.1"], public_key=key.public_pem, ttl_s=3600)
+    )
+    files = {
+        "ca.pem": signed.client_authorities,
+        "server.pem": signed.cert,
+        "server.key": key.private_pem.decode(),
+    }
+    with postgres(files=files) as server:
+        server.admin(SETUP, "postgres")
+        yield server
+
+
+async def connect(db: DatabaseKit, user: User, service: str, *roles: str) -> Stream:
+    fields = {"protocol": "postgres", "database": "postgres", **({"roles": roles} if roles else {})}
+    certs, key = await db.certs(user, service, **fields)
+    stream = await db.dial(certs.tls_cert, key, service)
+    told = ((b"user", user.name.encode()), (b"database", b"postgres"))
+    await log_in(stream, Startup(VERSION_3_0, told), read_only=False)
+    return stream
+
+
+def test_a_user_of_ones_own_for_as_long_as_one_is_connected(short_tmp: Path) -> None:
+    async def main() -> None:
+        async with auth(short_tmp / "auth") as kit, believing(kit) as server:
+            allow = Conditions(db_labels={"pg": "yes"}, db_names=["postgres"], db_roles=["reader", "writer"])
+            made = role("made", allow, create_db_user_mode="best_effort_drop")
+            await kit.admin.call(PutResource(resource=made))
+            where = f'protocol: postgres, uri: "127.0.0.1:{server.port}", static_labels: {{pg: "yes"}}'
+            more = f'  - {{name: pg, {where}, admin_user: {{name: "{ADMIN}"}}}}\n  - {{name: bare, {where}}}'
+            async with databases(kit, short_tmp / "db", more=more, engines=built_in()) as db:
+                ann, taken = await kit.user("ann", "made"), await kit.user("taken", "made")
+                first = await connect(db, ann, "pg")
+                assert await rows_of(first, "SELECT current_user") == [[b"ann"]]
+                assert state(server, "ann") == 't|"teleport-auto-user" reader writer'
+                second = await connect(db, ann, "pg")
+                with pytest.raises(ServerError, match="other database roles"):
+                    await connect(db, ann, "pg", "reader")
+                shape = "your Teleport role requires automatic database user provisioning but an attempt to"
+                with pytest.raises(ServerError, match=f'{shape} activate database user "taken" failed due'):
+                    await connect(db, taken, "pg")
+                with pytest.raises(ServerError, match="this database has no admin user"):
+                    await connect(db, ann, "bare")
+                await first.close()
+                assert await rows_of(second, "SELECT 1") == [[b"1"]]
+                await second.close()
+                await until(lambda: state(server, "ann") == "", "the user to be dropped")
+                # What a role allows no longer is taken away at once: the session ends.
+                third = await connect(db, ann, "pg")
+                less = Conditions(db_labels={"pg": "yes"}, db_names=["postgres"], db_roles=["reader"])
+                fewer = role("made", less, create_db_user_mode="best_effort_drop")
+                await kit.admin.call(PutResource(resource=fewer, mode="upsert"))
+                assert b"access is no longer allowed" in await third.read_some()
+                await until(lambda: state(server, "ann") == "", "the user to be dropped")
+
+                async def deactivated() -> bool:
+                    return len(await events(kit, "db.session.user.deactivate")) == 2
+
+                await until(deactivated, "the events to arrive")
+                created = await events(kit, "db.session.user.create")
+                assert [event["code"] for event in created].count("TDB08I") == 3
+                assert [event["code"] for event in created].count("TDB08W") == 3
+                assert created[0]["roles"] == ["reader", "writer"]
+                ended = (await events(kit, "db.session.user.deactivate"))[0]
+                assert (ended["code"], ended["username"], ended["delete"]) == ("TDB09I", "ann", True)
+                assert ended["sid"] in {event["sid"] for event in created}
+                assert not list((short_tmp / "db" / "data" / "db-users").iterdir())
+
+    run(main)
