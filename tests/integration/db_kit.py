@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 import uvloop
 
 from pkgs.agents.db.engine import Asked, Conversation, Engine, Fact, Granted
-from pkgs.agents.db.policy import EVERYTHING
-from pkgs.agents.db.policy import Policy as Restrictions
 from pkgs.agents.db.relay import Relay
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.net.dial import dial_tcp
@@ -26,6 +24,8 @@ from pkgs.common.net.tls import load_chain
 from pkgs.common.resources.kinds import Database
 from pkgs.common.resources.kinds.infrastructure import DatabaseSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.role import UNRESTRICTED
+from pkgs.common.resources.role import DbConditions as Restrictions
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
 from tests.unit.net import certs
@@ -37,7 +37,7 @@ class Policy:
 
     database: Database
     users: frozenset[str] = frozenset(("alice",))
-    restrictions: Restrictions = EVERYTHING
+    restrictions: Restrictions = UNRESTRICTED
     default_user: str = "alice"
     """Whom the certificate names."""
     asked: list[Asked] = field(default_factory=list)

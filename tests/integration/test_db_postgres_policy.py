@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pkgs.agents.db.engine import Failed
-from pkgs.agents.db.policy import EVERYTHING, Mask, Policy
+from pkgs.common.resources.role import UNRESTRICTED, DbConditions, DbMask
 from tests.integration.postgres_kit import Server, Service, postgres, serving
 
 pytestmark = pytest.mark.needs("psql", "pg_isready")
@@ -44,16 +44,16 @@ def running(server: Server) -> Iterator[Service]:
 def service(running: Service) -> Iterator[Service]:
     running.forget()
     yield running
-    running.policy = EVERYTHING
+    running.policy = UNRESTRICTED
     running.settle()
 
 
-def connect(service: Service, policy: Policy, **more: object) -> psycopg.Connection[tuple[object, ...]]:
+def connect(service: Service, policy: DbConditions, **more: object) -> psycopg.Connection[tuple[object, ...]]:
     service.policy = policy
     return psycopg.connect(service.dsn(sslmode="disable", **more), autocommit=True)
 
 
-READ_ONLY = Policy(read_only=True)
+READ_ONLY = DbConditions(read_only=True)
 
 
 def test_a_session_that_may_only_read_reads(service: Service) -> None:
@@ -119,7 +119,7 @@ def test_pg_dump_and_psql_work_in_a_session_that_may_only_read(service: Service,
     assert "email|text" in listed.stdout and "may only read: DROP" in listed.stderr
 
 
-MASKED = Policy(masks=(Mask("email", "customers"), Mask("b*")))
+MASKED = DbConditions(mask=(DbMask(column="email", table="customers"), DbMask(column="b*")))
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -165,7 +165,7 @@ def test_what_masks_do_not_promise(service: Service) -> None:
         assert connection.execute("SELECT email FROM by_name WHERE name = 'name 1'").fetchone() == (
             "mail1@example.com",
         )
-    with connect(service, Policy(masks=MASKED.masks, mask_computed=True)) as connection:
+    with connect(service, DbConditions(mask=MASKED.mask, mask_computed=True)) as connection:
         text = "SELECT upper(email), count(*), row(c.*)::text FROM customers c WHERE id = 1 GROUP BY c.id"
         assert connection.execute(text).fetchone() == ("***", 1, "***")
 
@@ -181,7 +181,7 @@ def test_operators_of_the_clients_own_do_not_change_what_is_masked(service: Serv
 
 
 def test_rows_and_bytes_of_an_answer_are_limited(service: Service) -> None:
-    with connect(service, Policy(rows_max=1000)) as connection:
+    with connect(service, DbConditions(rows_max=1000)) as connection:
         for _ in range(3):
             with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match="more than 1000 rows"):
                 connection.execute("SELECT generate_series(1, 1000000000)")
@@ -191,7 +191,7 @@ def test_rows_and_bytes_of_an_answer_are_limited(service: Service) -> None:
         with limited, connection.cursor().copy(copy) as copying:
             list(copying)
         assert len(connection.execute("SELECT generate_series(1, 1000)").fetchall()) == 1000
-    with connect(service, Policy(bytes_max=100_000)) as connection:
+    with connect(service, DbConditions(bytes_max=100_000)) as connection:
         with pytest.raises(psycopg.errors.ConfigurationLimitExceeded, match="more than 100000 bytes"):
             connection.execute("SELECT repeat('x', 10000000)")
         assert connection.execute("SELECT 1").fetchone() == (1,)

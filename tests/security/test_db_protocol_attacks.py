@@ -14,13 +14,13 @@ import pytest
 
 from pkgs.agents.db.engine import Engine
 from pkgs.agents.db.mysql.engine import MysqlEngine
-from pkgs.agents.db.policy import Policy as Restrictions
 from pkgs.agents.db.redis.engine import RedisEngine
 from pkgs.common.dbwire.mysql import answers, handshake
 from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.dbwire.redis.build import request
 from pkgs.common.errors import DeniedError, ProtocolError
+from pkgs.common.resources.role import DbConditions as Restrictions
 from tests.integration.db_kit import Policy, serving
 from tests.unit.net import certs
 

@@ -139,7 +139,8 @@ class DbSession:
             raise DeniedError(text, reasons=decision.reasons)
         mode = decision.principals.get("create_db_user_mode", ("off",))[0]
         user = target.user if mode == "off" else self._identity.name
-        granted = Granted(user, target.name, decision.principals.get("db_roles", ()))
+        roles = decision.principals.get("db_roles", ())
+        granted = Granted(user, target.name, roles, decision.restrictions)
         options = gate.options(self._identity, self._source)
         self._idle_timeout_s = options.client_idle_timeout_s
         await self._record.begin(asked, granted, strict=options.record_strict_default, give_up=self.end)
@@ -229,6 +230,9 @@ class DbSession:
             return
         if self._made and decision.principals.get("db_roles", ()) != self._granted_roles:
             self._cut("the database roles of the user are others now", NO_LONGER)
+            return
+        if self._granted is not None and decision.restrictions != self._granted.policy:
+            self._cut("what the session may do is something else now", NO_LONGER)
             return
         if self._relay is not None and self._idle_timeout_s:
             idle_s = asyncio.get_running_loop().time() - self._relay.heard_at

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pkgs.agents.db.policy import EVERYTHING, Policy
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
+from pkgs.common.resources.role import UNRESTRICTED, DbConditions
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Granted:
     database: str
     roles: tuple[str, ...] = ()
     """Database roles of a user that is made on demand."""
-    policy: Policy = EVERYTHING
-    """An engine that cannot hold to it refuses the session."""
+    policy: DbConditions = UNRESTRICTED
+    """What the session is held to. An engine that cannot do that refuses the session (`unrestricted`)."""
 
 
 @dataclass(frozen=True, slots=True)
