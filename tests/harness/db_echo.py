@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from pkgs.agents.db.engine import Asked, Failed, Outcome, Session, Statement, Step
+from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.net.stream import Stream
 from pkgs.common.net.tls import server_context
@@ -49,7 +50,8 @@ class EchoEngine:
     async def serve(self, client: Stream, session: Session) -> None:
         words = (await _line(client)).split(" ")
         try:
-            await session.authorize(Asked(words[1], words[2], "echo client"))
+            granted = await session.authorize(Asked(words[1], words[2], "echo client"))
+            check_unrestricted(granted, "echo")
             server = await session.secure(await session.dial())
         except AccessError as problem:
             client.write(EchoConversation().refusal(problem.message))

@@ -27,10 +27,10 @@ from pkgs.common.resources.kinds import (
     LockTarget,
 )
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions, RequestConditions
+from pkgs.common.resources.role import Conditions, DbConditions, RequestConditions
 from tests.harness.ports import free_port
 from tests.integration.auth_kit import Kit, auth, downloaded, events, listed, recordings, role, run
-from tests.integration.databases_kit import database, databases, line, until
+from tests.integration.databases_kit import DBA, database, databases, line, until
 
 
 async def told(kit: Kit, kind: str, count: int) -> list[dict[str, object]]:
@@ -128,7 +128,7 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
 
     async def main() -> None:
         async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db", more=DYNAMIC) as db:
-            ann = await kit.user("ann", "dba", "dyn") if False else await kit.user("ann", "dba")
+            ann = await kit.user("ann", "dba")
             bob = await kit.user("bob", "dba")
 
             async def opened(user, name="orders"):  # type: ignore[no-untyped-def]
@@ -148,6 +148,20 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
             assert "gone home" in await line(stream)
             assert await line(stream) == ""
             stream = await opened(bob)
+            # What the session may do; a session that begins now would be held to it, where that is possible.
+            held = DbConditions(read_only=True, rows_max=9)
+            await kit.admin.call(
+                PutResource(resource=role("dba", msgspec.structs.replace(DBA, db=held)), mode="upsert")
+            )
+            assert await line(stream) == "error access is no longer allowed"
+            stream = await db.open(bob)
+            assert await line(stream) == (
+                "error your roles restrict this session by db.read_only, db.rows_max, which is not possible"
+                " with echo"
+            )
+            await kit.admin.call(PutResource(resource=role("dba", DBA), mode="upsert"))
+            await until(lambda: db.service._member.cache.role("dba").spec.allow.db is None, "the role")
+            stream = await opened(bob)
             await kit.admin.call(
                 PutResource(resource=role("dba", Conditions(db_labels={"env": "test"})), mode="upsert")
             )
@@ -164,8 +178,10 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
             closed = database("late", f"127.0.0.1:{db.port}", env="dynamic", open="no")
             await kit.admin.call(PutResource(resource=closed, mode="upsert"))
             assert await line(stream) == "error access is no longer allowed"
-            ends = [event["reason"] for event in await told(kit, "db.session.end", 4)]
+            ends = [event["reason"] for event in await told(kit, "db.session.end", 6)]
             assert ends[0] == "internal error" and "gone home" in str(ends[1])
+            assert ends[2] == "what the session may do is something else now"
+            assert "db.read_only, db.rows_max, which is not possible with echo" in str(ends[3])
 
     run(main)
 
