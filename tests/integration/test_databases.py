@@ -14,7 +14,7 @@ from pkgs.agents.db import limits
 from pkgs.common.api.access import ExplainAccess, Somebody
 from pkgs.common.api.databases import AnnounceDatabases, SignDatabaseCert
 from pkgs.common.api.requests import SearchRequestable
-from pkgs.common.api.resources import DeleteResource, PutResource
+from pkgs.common.api.resources import DeleteResource, GetResource, PutResource
 from pkgs.common.errors import AccessError, DeniedError, NotFoundError
 from pkgs.common.pki.keys import new_tls_key
 from pkgs.common.recording.model import Output
@@ -27,7 +27,7 @@ from pkgs.common.resources.kinds import (
     LockTarget,
 )
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions, DbConditions, RequestConditions
+from pkgs.common.resources.role import Conditions, DbConditions, RequestConditions, Role, RoleSpec, Rule
 from tests.harness.ports import free_port
 from tests.integration.auth_kit import Kit, auth, downloaded, events, listed, recordings, role, run
 from tests.integration.databases_kit import DBA, database, databases, line, until
@@ -213,6 +213,33 @@ def test_what_is_announced(short_tmp: Path) -> None:
             assert [r.name async for chunk in asking for r in chunk.resources] == ["orders"]
             (service,) = await listed(kit.admin, "db_service")
             assert isinstance(service, DatabaseService) and service.name == db.host_id
+            # Seen by whoever has both a rule for them and their labels; a deny of labels hides them.
+            rules = [Rule(resources=["db_service"], verbs=["list", "read"])]
+            for allow, deny, seen in (
+                (Conditions(db_service_labels={"*": "*"}), Conditions(), None),
+                (Conditions(rules=rules), Conditions(), []),
+                (Conditions(rules=rules, db_service_labels={"env": "prod"}), Conditions(), []),
+                (Conditions(rules=rules, db_service_labels={"*": "*"}), Conditions(), [service]),
+                (
+                    Conditions(rules=rules, db_service_labels={"*": "*"}),
+                    Conditions(db_service_labels={"*": "*"}),
+                    [],
+                ),
+            ):
+                watcher = Role(metadata=Metadata(name="watcher"), spec=RoleSpec(allow=allow, deny=deny))
+                await kit.admin.call(PutResource(resource=watcher, mode="upsert"))
+                if seen is None:
+                    eve = await kit.user("eve", "watcher")
+                    with pytest.raises(DeniedError):
+                        await listed(kit.as_user(eve), "db_service")
+                    continue
+                assert await listed(kit.as_user(eve), "db_service") == seen
+                got = kit.as_user(eve).call(GetResource(kind="db_service", name=service.name))
+                if seen:
+                    assert (await got).resource == service
+                else:
+                    with pytest.raises(NotFoundError):
+                        await got
             await kit.admin.call(DeleteResource(kind="db", name="metrics"))
             await until(lambda: db.service._registry.get("metrics") is None, "the dynamic database to go")
             await db.service._member.heartbeat_now()
