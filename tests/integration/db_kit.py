@@ -98,6 +98,9 @@ class FakeSession:
         await stream.handshake(context, server=False, server_hostname=certs.SERVER_NAME)
         return stream
 
+    def know(self, **fields: int) -> None:
+        pass
+
     async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
         relay = Relay(client, server, conversation, self._tell)
         self._policy.relays.append(relay)

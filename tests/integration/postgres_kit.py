@@ -182,6 +182,9 @@ class _Session:
     async def dial(self) -> Stream:
         return await adopt(await dial_tcp(self._service.uri))
 
+    def know(self, **fields: int) -> None:
+        pass
+
     async def secure(self, stream: Stream) -> Stream:
         context = ssl.create_default_context(cadata=certs.roots())
         mine = certs.pair(self._granted)

@@ -157,7 +157,7 @@ def test_columns_are_masked_in_text_and_binary(service: Service, binary: bool) -
         assert "example.com" not in str(refused.value)
 
 
-def test_what_masks_do_not_promise(service: Service) -> None:
+def test_what_masks_do_not_promise(service: Service, server: Server) -> None:
     """Kept here so that docs/database-postgres.md stays true."""
     with connect(service, MASKED) as connection:
         computed = connection.execute("SELECT upper(email) FROM customers WHERE id = 1").fetchone()
@@ -165,9 +165,19 @@ def test_what_masks_do_not_promise(service: Service) -> None:
         assert connection.execute("SELECT email FROM by_name WHERE name = 'name 1'").fetchone() == (
             "mail1@example.com",
         )
+        assert connection.execute("SELECT id FROM customers WHERE email LIKE 'mail7@%'").fetchone() == (7,)
+        connection.execute("CREATE TEMP TABLE kept AS SELECT email AS e FROM customers WHERE id = 1")
+        assert connection.execute("SELECT e FROM kept").fetchone() == ("mail1@example.com",)
+        plan = connection.execute("EXPLAIN SELECT 1 FROM customers WHERE email < 'mail5'").fetchone()
+        assert plan is not None and "rows=" in str(plan[0])
+    server.admin("ANALYZE customers")
     with connect(service, DbConditions(mask=MASKED.mask, mask_computed=True)) as connection:
         text = "SELECT upper(email), count(*), row(c.*)::text FROM customers c WHERE id = 1 GROUP BY c.id"
         assert connection.execute(text).fetchone() == ("***", 1, "***")
+        numbers = connection.execute("SELECT ascii(email), length(email) FROM customers WHERE id = 1")
+        assert numbers.fetchone() == (ord("m"), 17)
+        kept = connection.execute("SELECT histogram_bounds FROM pg_stats WHERE attname = 'email'").fetchone()
+        assert "@example.com" in str(kept)
 
 
 def test_operators_of_the_clients_own_do_not_change_what_is_masked(service: Service, server: Server) -> None:

@@ -194,6 +194,9 @@ class DbSession:
         assert self._granted is not None
         return await self._shared.servers.secure(stream, self._database, self._granted.user)
 
+    def know(self, **fields: int) -> None:
+        self._record.know(fields)
+
     async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
         try:
             self._check()

@@ -146,6 +146,9 @@ class Session(Protocol):
         """TLS on it as the database's `tls` says, showing the certificate for the granted user. Raises
         TrustError, UnavailableError."""
 
+    def know(self, **fields: int) -> None:
+        """What the server told of the session: fields of every event from now on."""
+
     async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
         """Move bytes until either side ends or the session is no longer allowed; audit what is told."""
 

@@ -112,6 +112,8 @@ class PostgresEngine:
         conversation = PostgresConversation(
             policy, masks, cancel=lambda: cancels.start(lambda: conversation.stopping)
         )
+        if login.key:
+            session.know(postgres_pid=login.pid)
         with self._live.entered(session, cancels):
             client.write(login.raw)
             try:
