@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import ssl
+import uuid
 from pathlib import Path
 
 import msgspec
@@ -14,8 +16,10 @@ from pkgs.agents.db import limits
 from pkgs.common.api.access import ExplainAccess, Somebody
 from pkgs.common.api.databases import AnnounceDatabases, SignDatabaseCert
 from pkgs.common.api.requests import SearchRequestable
-from pkgs.common.api.resources import DeleteResource, GetResource, PutResource
+from pkgs.common.api.resources import CreateToken, DeleteResource, GetResource, PutResource
+from pkgs.common.api.semaphores import AcquireDatabaseLease
 from pkgs.common.errors import AccessError, DeniedError, NotFoundError
+from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import new_tls_key
 from pkgs.common.recording.model import Output
 from pkgs.common.recording.reader import read_items
@@ -182,6 +186,49 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
             assert ends[0] == "internal error" and "gone home" in str(ends[1])
             assert ends[2] == "what the session may do is something else now"
             assert "db.read_only, db.rows_max, which is not possible with echo" in str(ends[3])
+
+    run(main)
+
+
+def test_sessions_at_a_time_in_the_whole_cluster(short_tmp: Path) -> None:
+    """`max_db_connections`; attack: an agent that asks for users it has not seen."""
+
+    async def main() -> None:
+        async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db") as db:
+            await kit.admin.call(PutResource(resource=role("few", Conditions(), max_db_connections=1)))
+            ann, bob = await kit.user("ann", "dba", "few"), await kit.user("bob", "dba")
+            first = await db.open(ann)
+            assert await line(first) == "ok"
+            text = "too many connections to databases: the limit is 1 at a time in the whole cluster"
+            assert await line(await db.open(ann)) == f"error {text}"
+            for _ in range(2):
+                assert await line(await db.open(bob)) == "ok"
+            (refused,) = [e for e in await told(kit, "db.session.start", 4) if e["code"] == "TDB00W"]
+            assert (refused["user"], refused["error"]) == ("ann", text)
+            await first.close()
+            await until(lambda: not db.service._leases._held, "the session to end")
+
+            async def opened() -> bool:
+                return await line(await db.open(ann)) == "ok"
+
+            await until(opened, "the place to be free again")
+
+            agent = db.service._member.client
+            certs, _ = await db.certs(ann)
+            fields = {"lease_id": str(uuid.uuid4()), "client_addr": "203.0.113.7"}
+            der = ssl.PEM_cert_to_DER_cert(certs.tls_cert)
+            taken = await agent.call(AcquireDatabaseLease(certificate=der, **fields))
+            assert (taken.granted, taken.most) == (False, 1)
+            assert ann.certs is not None
+            for wrong in (b"", der[:-1] + bytes([der[-1] ^ 1]), ssl.PEM_cert_to_DER_cert(ann.certs.tls_cert)):
+                with pytest.raises(AccessError) as why:
+                    await agent.call(AcquireDatabaseLease(certificate=wrong, **fields))
+                assert why.value.code in ("denied", "untrusted")
+            token = (await kit.admin.call(CreateToken(roles=["Db"]))).resource.name
+            idle = kit.as_host(await kit.join(SystemRole.DB, token=token))
+            for other in (idle, kit.as_host(await kit.join()), kit.as_user(ann)):
+                with pytest.raises(DeniedError):
+                    await other.call(AcquireDatabaseLease(certificate=der, **fields))
 
     run(main)
 

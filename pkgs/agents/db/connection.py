@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from pkgs.agents.base.leases import Leases, TooManyConnectionsError
 from pkgs.agents.db import limits
 from pkgs.agents.db.audit import Keeping, SessionRecord
 from pkgs.agents.db.engine import Asked, Conversation, Engine, Granted
@@ -18,6 +19,7 @@ from pkgs.agents.db.servers import Servers
 from pkgs.agents.db.users.journal import Entry
 from pkgs.agents.db.users.keeper import DatabaseUsers
 from pkgs.common.access.types import ConnectDatabase
+from pkgs.common.api.semaphores import AcquireDatabaseLease
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.sockets import split_host_port
@@ -36,6 +38,7 @@ class Shared:
     servers: Servers
     users: DatabaseUsers
     reviews: Reviews
+    leases: Leases
     current: Callable[[str], Database | None]
     """A database as it is now: its labels change."""
 
@@ -66,6 +69,8 @@ class DbSession:
         self._granted: Granted | None = None
         self._made = False
         """The database user was made for this, with the roles granted."""
+        self._lease = ""
+        """Its place among those that the user's roles allow."""
         self._relay: Relay | None = None
         self._dialled: list[Stream] = []
         """Whatever an engine forgets of them ends with the session."""
@@ -108,6 +113,7 @@ class DbSession:
             for stream in (client, *self._dialled):
                 stream.abort()
             self._shared.users.release(self, self._database.name, self._identity.name)
+            self._shared.leases.release(self._lease)
             try:
                 await self._record.end(self._ended.sent, self._ended.received, self._why)
             except AccessError as problem:
@@ -143,6 +149,8 @@ class DbSession:
         granted = Granted(user, target.name, roles, decision.restrictions)
         options = gate.options(self._identity, self._source)
         self._idle_timeout_s = options.client_idle_timeout_s
+        if options.max_db_connections:
+            await self._take_place(asked, options.max_db_connections)
         await self._record.begin(asked, granted, strict=options.record_strict_default, give_up=self.end)
         self._target = ConnectDatabase(target.db, user, target.name, target.roles)
         self._granted = granted
@@ -151,6 +159,16 @@ class DbSession:
             self._made = True
             await self._make_user(granted, drop=mode == "best_effort_drop")
         return granted
+
+    async def _take_place(self, asked: Asked, most: int) -> None:
+        def asking(lease_id: str) -> AcquireDatabaseLease:
+            return AcquireDatabaseLease(lease_id=lease_id, certificate=self._der, client_addr=self._source)
+
+        try:
+            self._lease = await self._shared.leases.acquire(self._identity.name, most, asking, self.end)
+        except TooManyConnectionsError as problem:
+            await self._record.refused(asked, problem.message, problem.message)
+            raise DeniedError(problem.message, reasons=(problem.message,)) from problem
 
     async def _make_user(self, granted: Granted, *, drop: bool) -> None:
         user = granted.user

@@ -63,6 +63,7 @@ class RoleOptions(Spec, frozen=True, kw_only=True):
     max_sessions: int = 0
     max_connections: int = 0
     max_kubernetes_connections: int = 0
+    max_db_connections: int = 0
     enhanced_recording: tuple[Literal["command", "disk", "network"], ...] = ("command", "network")
     record_session: RecordSession = RecordSession()
     lock: Literal["", "strict", "best_effort"] = ""

@@ -58,7 +58,7 @@ def _check_options(role: Role, where: str) -> None:
     options = role.spec.options
     for name in ("max_session_ttl", "client_idle_timeout", "mfa_verification_interval"):
         parse_duration(getattr(options, name), f"{where}: spec.options.{name}")
-    for name in ("max_sessions", "max_connections", "max_kubernetes_connections"):
+    for name in ("max_sessions", "max_connections", "max_kubernetes_connections", "max_db_connections"):
         words.at_least(getattr(options, name), 0, f"{where}: spec.options.{name}")
     if options.force_command and not (options.force_command.strip() and options.force_command.isprintable()):
         raise InputError(f"{where}: spec.options.force_command: not one printable line")
