@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from pkgs.agents.db.engine import Asked, Failed, Outcome, Session, Statement, Step
-from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.net.stream import Stream
 from pkgs.common.net.tls import server_context
@@ -46,12 +45,12 @@ class EchoConversation:
 
 class EchoEngine:
     protocols: tuple[str, ...] = ("echo",)
+    restricts = False
 
     async def serve(self, client: Stream, session: Session) -> None:
         words = (await _line(client)).split(" ")
         try:
-            granted = await session.authorize(Asked(words[1], words[2], "echo client"))
-            check_unrestricted(granted, "echo")
+            await session.authorize(Asked(words[1], words[2], "echo client"))
             server = await session.secure(await session.dial())
         except AccessError as problem:
             client.write(EchoConversation().refusal(problem.message))

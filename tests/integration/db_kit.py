@@ -17,6 +17,7 @@ import uvloop
 
 from pkgs.agents.db.engine import Asked, Conversation, Engine, Fact, Granted
 from pkgs.agents.db.relay import Relay
+from pkgs.agents.db.unrestricted import check_restricts
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.net.dial import dial_tcp
 from pkgs.common.net.stream import Stream, adopt
@@ -72,8 +73,9 @@ class Dropped(list):  # type: ignore[type-arg]
 class FakeSession:
     user = "bob"
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, engine: Engine) -> None:
         self._policy = policy
+        self._engine = engine
         self._granted = ""
 
     @property
@@ -86,6 +88,7 @@ class FakeSession:
         if user not in self._policy.users:
             raise DeniedError(f'you may not be "{user}" in this database')
         self._granted = user
+        check_restricts(self._engine, self._policy.restrictions, self.database.spec.protocol)
         return Granted(user, asked.database, policy=self._policy.restrictions)
 
     async def dial(self) -> Stream:
@@ -126,7 +129,7 @@ def serving(engine: Engine, uri: str, *, tls: bool = False, **policy: object) ->
         try:
             if context is not None:
                 await client.handshake(context, server=True)
-            await engine.serve(client, FakeSession(kept))
+            await engine.serve(client, FakeSession(kept, engine))
         except AccessError as exc:
             kept.errors.append(exc)
         finally:

@@ -182,10 +182,13 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
             closed = database("late", f"127.0.0.1:{db.port}", env="dynamic", open="no")
             await kit.admin.call(PutResource(resource=closed, mode="upsert"))
             assert await line(stream) == "error access is no longer allowed"
-            ends = [event["reason"] for event in await told(kit, "db.session.end", 6)]
+            ends = [event["reason"] for event in await told(kit, "db.session.end", 5)]
             assert ends[0] == "internal error" and "gone home" in str(ends[1])
             assert ends[2] == "what the session may do is something else now"
-            assert "db.read_only, db.rows_max, which is not possible with echo" in str(ends[3])
+            starts = await told(kit, "db.session.start", 6)
+            assert [event["error"] for event in starts if event["code"] == "TDB00W"] == [
+                "echo sessions cannot be restricted by db.read_only, db.rows_max"
+            ]
 
     run(main)
 

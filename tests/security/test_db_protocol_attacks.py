@@ -139,12 +139,12 @@ CANNOT = "your roles restrict this session by db.mask, db.rows_max, which is not
 @pytest.mark.parametrize(
     ("engine", "login", "shape"),
     [
-        (MysqlEngine(), mysql_login(), b"\xff\x15\x04#28000" + CANNOT.encode() + b"MySQL"),
-        (RedisEngine(), redis_login(), b"-NOPERM " + CANNOT.encode() + b"Redis"),
+        (MysqlEngine(), mysql_login(), b"\xff\x15\x04#28000" + CANNOT.encode() + b"mysql"),
+        (RedisEngine(), redis_login(), b"-NOPERM " + CANNOT.encode() + b"redis"),
         (
             ClickhouseEngine(),
             b"GET /?query=select+1 HTTP/1.1\r\nHost: db\r\n\r\n",
-            b"Code: 516. DB::Exception: " + CANNOT.encode() + b"ClickHouse",
+            b"Code: 516. DB::Exception: " + CANNOT.encode() + b"clickhouse-http",
         ),
     ],
     ids=["mysql", "redis", "clickhouse"],

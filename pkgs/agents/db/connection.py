@@ -16,6 +16,7 @@ from pkgs.agents.db.engine import Asked, Conversation, Engine, Granted
 from pkgs.agents.db.gate import NO_LONGER, Gate
 from pkgs.agents.db.relay import Ended, Relay
 from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.unrestricted import check_restricts
 from pkgs.agents.db.users.journal import Entry
 from pkgs.agents.db.users.keeper import DatabaseUsers
 from pkgs.common.access.types import ConnectDatabase
@@ -69,6 +70,7 @@ class DbSession:
         self._granted: Granted | None = None
         self._made = False
         """The database user was made for this, with the roles granted."""
+        self._engine: Engine | None = None
         self._lease = ""
         """Its place among those that the user's roles allow."""
         self._relay: Relay | None = None
@@ -88,6 +90,7 @@ class DbSession:
     async def serve(self, engine: Engine, client: Stream) -> None:
         """To the end; both the engine's streams are closed then. Raises nothing for what a peer does."""
         log = self._shared.keeping.log
+        self._engine = engine
         try:
             async with asyncio.timeout(limits.LOGIN_S) as self._deadline:
                 await engine.serve(client, self)
@@ -147,6 +150,7 @@ class DbSession:
         user = target.user if mode == "off" else self._identity.name
         roles = decision.principals.get("db_roles", ())
         granted = Granted(user, target.name, roles, decision.restrictions)
+        await self._check_restricts(asked, granted)
         options = gate.options(self._identity, self._source)
         self._idle_timeout_s = options.client_idle_timeout_s
         if options.max_db_connections:
@@ -159,6 +163,14 @@ class DbSession:
             self._made = True
             await self._make_user(granted, drop=mode == "best_effort_drop")
         return granted
+
+    async def _check_restricts(self, asked: Asked, granted: Granted) -> None:
+        assert self._engine is not None
+        try:
+            check_restricts(self._engine, granted.policy, self._database.spec.protocol)
+        except DeniedError as problem:
+            await self._record.refused(asked, "; ".join(problem.reasons), problem.message)
+            raise
 
     async def _take_place(self, asked: Asked, most: int) -> None:
         def asking(lease_id: str) -> AcquireDatabaseLease:

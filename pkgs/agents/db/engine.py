@@ -43,7 +43,7 @@ class Granted:
     roles: tuple[str, ...] = ()
     """Database roles of a user that is made on demand."""
     policy: DbConditions = UNRESTRICTED
-    """What the session is held to. An engine that cannot do that refuses the session (`unrestricted`)."""
+    """What the session is held to; everything is allowed for an engine that does not restrict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,8 @@ class Engine(Protocol):
 
     protocols: tuple[str, ...]
     """Names of `spec.protocol` that it serves."""
+    restricts: bool
+    """Whether it holds sessions to `Granted.policy`; where it does not, restricted ones are refused."""
 
     async def serve(self, client: Stream, session: Session) -> None:
         """One connection from its first byte inside TLS until it is over. A refusal is written to the client

@@ -55,6 +55,7 @@ _CODES: tuple[tuple[type[AccessError], str], ...] = (
 
 class PostgresEngine:
     protocols: tuple[str, ...] = ("postgres", "cockroachdb")
+    restricts = True
 
     def __init__(self) -> None:
         self._live = LiveSessions()
