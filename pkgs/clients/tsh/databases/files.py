@@ -16,7 +16,17 @@ from pkgs.common.runtime.atomicfile import make_private_dir, write_atomic
 class Held:
     """A certificate for one database, as it is stored. Shown and used, never believed: agents do that."""
 
-    __slots__ = ("cert", "database", "expires_at", "key", "protocol", "roles", "service", "user")
+    __slots__ = (
+        "cert",
+        "database",
+        "expires_at",
+        "key",
+        "protocol",
+        "roles",
+        "service",
+        "user",
+        "valid_after",
+    )
 
     def __init__(
         self,
@@ -28,6 +38,7 @@ class Held:
         user: str,
         database: str,
         roles: tuple[str, ...],
+        valid_after: float,
         expires_at: float,
     ) -> None:
         self.cert = cert
@@ -37,6 +48,7 @@ class Held:
         self.user = user
         self.database = database
         self.roles = roles
+        self.valid_after = valid_after
         self.expires_at = expires_at
 
 
@@ -81,6 +93,7 @@ def read(login: Login, name: str) -> Held | None:
         user=route.user,
         database=route.database,
         roles=route.roles or (),
+        valid_after=parsed.not_valid_before_utc.timestamp(),
         expires_at=parsed.not_valid_after_utc.timestamp(),
     )
 
