@@ -265,9 +265,8 @@ def test_what_roles_hold_a_session_to(world: World) -> None:
     less = cluster.dir / "less.yaml"
     less.write_text(CAREFUL.replace("rows_max: 9", "rows_max: 3"))
     changed = cluster.tctl("access", "diff", "-f", str(less), "--kind=db").out
-    assert "~ cal db alice@pg2" in changed and "rows_max 9; now" in changed and "rows_max 3)" in changed, (
-        changed
-    )
+    assert "~ cal db alice@pg2/shop and 1 more (" in changed, changed
+    assert "rows_max 9; now" in changed and "rows_max 3)" in changed, changed
     assert world.server.admin("select count(*) from customers").strip() == "100"
 
 

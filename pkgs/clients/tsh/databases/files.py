@@ -16,17 +16,7 @@ from pkgs.common.runtime.atomicfile import make_private_dir, write_atomic
 class Held:
     """A certificate for one database, as it is stored. Shown and used, never believed: agents do that."""
 
-    __slots__ = (
-        "cert",
-        "database",
-        "expires_at",
-        "key",
-        "protocol",
-        "roles",
-        "service",
-        "user",
-        "valid_after",
-    )
+    __slots__ = ("cert", "database", "expires_at", "key", "protocol", "roles", "service", "user")
 
     def __init__(
         self,
@@ -38,7 +28,6 @@ class Held:
         user: str,
         database: str,
         roles: tuple[str, ...],
-        valid_after: float,
         expires_at: float,
     ) -> None:
         self.cert = cert
@@ -48,7 +37,6 @@ class Held:
         self.user = user
         self.database = database
         self.roles = roles
-        self.valid_after = valid_after
         self.expires_at = expires_at
 
 
@@ -93,9 +81,16 @@ def read(login: Login, name: str) -> Held | None:
         user=route.user,
         database=route.database,
         roles=route.roles or (),
-        valid_after=parsed.not_valid_before_utc.timestamp(),
         expires_at=parsed.not_valid_after_utc.timestamp(),
     )
+
+
+def precedes(held: Held, login: Login) -> bool:
+    """Whether it was made with an earlier login, and so perhaps with other roles."""
+    try:
+        return held.cert.stat().st_mtime_ns < Path(login.ssh_cert).stat().st_mtime_ns
+    except FileNotFoundError:
+        return True
 
 
 def names(login: Login) -> list[str]:
