@@ -22,8 +22,8 @@ class Strangers:
 
     @asynccontextmanager
     async def place(self, ip: str, deadline_s: float) -> AsyncIterator[None]:
-        """For as long as it takes to get known. Raises TimeoutError after the deadline, or when the place goes
-        to somebody else."""
+        """For as long as it takes to get known. Raises TimeoutError after the deadline, or when the place is
+        given to somebody else."""
         source = source_of(ip)
         self._make_room(source)
         async with asyncio.timeout(deadline_s) as deadline:
