@@ -94,7 +94,7 @@ class _Reading:
                 # Right behind a secret another literal goes on with it.
                 hid = armed or hid
                 armed = False
-                if kind == "string" and "\\" in raw:
+                if kind == "string" and "\\'" in raw:
                     # Without standard_conforming_strings, and where a literal with E goes on, it escapes.
                     self.sure = False
                 raw = HIDDEN if hid else self._literal(raw, kind, match.group(), depth)
