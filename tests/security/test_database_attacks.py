@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from pkgs.agents.db import limits
+from pkgs.agents.db.servers import connect
 from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.api.login import ReissueUserCerts
-from pkgs.common.errors import AccessError
+from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.pki.identity import RouteToDatabase
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key
 from tests.integration.auth_kit import auth
 from tests.integration.auth_kit import run as run_auth
-from tests.integration.databases_kit import CLIENT_ADDR, databases, line
+from tests.integration.databases_kit import CLIENT_ADDR, database, databases, line
 from tests.integration.proxy_kit import node, proxy, run
 
 N1 = "11111111-1111-4111-8111-111111111111"
@@ -92,3 +93,26 @@ def test_a54_strangers_at_an_agent_take_no_place_from_those_who_are_known(
             assert not elsewhere.closed
 
     run_auth(main)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "0.0.0.0",
+        "[::]",
+        "[fe80::1]",
+        "[fd00:ec2::254]",
+        "[::ffff:169.254.169.254]",
+        "0",
+        "224.0.0.1",
+    ],
+)
+def test_a20_a53_no_database_is_at_an_address_that_is_no_host(host: str) -> None:
+    """Of `db` resources the writer chooses where an agent connects to."""
+
+    async def body() -> None:
+        with pytest.raises(UnavailableError, match="is no address for a database"):
+            await connect(database("metadata", f"{host}:80"))
+
+    run(body())
