@@ -9,6 +9,7 @@ import ssl
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from pkgs.agents.base.leases import Leases
 from pkgs.agents.base.links import Links
 from pkgs.agents.base.seal import Sealer
 from pkgs.agents.base.strangers import Strangers
@@ -124,12 +125,14 @@ class DbServer:
             keeping.emit,
             users_log,
         )
+        self._leases = Leases(member.client, process.component_log("leases"))
         self._shared = Shared(
             gate=Gate(cache, host_id, now),
             keeping=keeping,
             servers=servers,
             users=self._users,
             reviews=self._reviews,
+            leases=self._leases,
             current=self._registry.get,
         )
         self._context: ssl.SSLContext | None = None
@@ -143,6 +146,7 @@ class DbServer:
         await self._unfinished.start()
         await self._registry.start()
         self._users.start()
+        self._leases.start()
         self._reviews.start()
         self._health.start()
         self._links.changed("")
@@ -218,6 +222,7 @@ class DbServer:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
         await self._users.close()
+        await self._leases.close()
         await self._reviews.close()
         await self._links.close()
         await self._registry.close()

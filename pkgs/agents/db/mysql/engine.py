@@ -9,7 +9,6 @@ from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Granted, Session
 from pkgs.agents.db.mysql import kills, limits, login
 from pkgs.agents.db.mysql.conversation import MysqlConversation
-from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.dbwire.mysql import answers
 from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
 from pkgs.common.dbwire.mysql.handshake import Response
@@ -24,6 +23,7 @@ _DEFAULT_VERSION = "5.7.0-open-access"
 
 class MysqlEngine:
     protocols: tuple[str, ...] = ("mysql",)
+    restricts = False
 
     def __init__(self, *, local_files: bool = False) -> None:
         """`local_files`: LOAD DATA LOCAL is allowed, by which a server reads files of its client."""
@@ -40,7 +40,6 @@ class MysqlEngine:
                 version = self._version(session.database)
                 sequence, said = await login.greet(client, version, number, self._offered)
             granted = await session.authorize(login.asked(said))
-            check_unrestricted(granted, "MySQL")
             async with self._logged_in(session, said, granted) as (server, agreed, welcome):
                 client.write(frame(sequence + 1, welcome))
                 await client.drain()
