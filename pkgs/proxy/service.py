@@ -17,7 +17,7 @@ from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.membership.route import route_of
 from pkgs.common.net.limits import ListenerLimits
-from pkgs.common.net.listener import Listener, bind
+from pkgs.common.net.listener import Greet, Listener, OnConnection, bind
 from pkgs.common.net.penalties import Penalties
 from pkgs.common.net.proxyproto.header import PlainHeaderReader
 from pkgs.common.net.proxyproto.signed import HeaderSigner
@@ -37,6 +37,7 @@ from pkgs.proxy.certificates import OwnContexts, WebCertificates
 from pkgs.proxy.connections.connector import Connector
 from pkgs.proxy.connections.databases import DatabaseDoor
 from pkgs.proxy.connections.dialgate import DialGate
+from pkgs.proxy.connections.mysql import MysqlDoor
 from pkgs.proxy.connections.tunnels import Tunnels
 from pkgs.proxy.router import Router, SshDoor
 from pkgs.proxy.sshgate.gate import SshGate
@@ -139,6 +140,17 @@ class ProxyService:
             ssh = self._gate = self._make_gate()
             if self._config.proxy_service.listen_addr:
                 await self._gate.start()
+        own_names = addresses.own_names(self._config)
+        databases = DatabaseDoor(
+            cache=self._member.cache, tunnels=self.tunnels, log=self._process.component_log("databases")
+        )
+        mysql = MysqlDoor(
+            databases=databases,
+            own_names=own_names,
+            context=lambda: self._contexts.mysql,
+            version=self._config.proxy_service.mysql_server_version,
+            log=self._process.component_log("mysql"),
+        )
         self._reviews.start()
         await self._terminator.start()
         await self._rpc.start(self._process.data_dir)
@@ -165,14 +177,13 @@ class ProxyService:
             tunnels=self.tunnels,
             rpc=self._rpc,
             ssh=ssh,
-            databases=DatabaseDoor(
-                cache=self._member.cache, tunnels=self.tunnels, log=self._process.component_log("databases")
-            ),
-            own_names=addresses.own_names(self._config),
+            databases=databases,
+            mysql=mysql,
+            own_names=own_names,
             verify=self.verify,
             log=self._process.component_log("router"),
         )
-        self._listen(router)
+        self._listen(router, mysql.greet)
         self._member.on_identity_change(self._renewed)
         self._member.cache.on_change(self._changed)
         self._member.start_heartbeat(self.describe)
@@ -210,19 +221,29 @@ class ProxyService:
             log=log,
         )
 
-    def _listen(self, router: Router) -> None:
+    def _listen(self, router: Router, greet_mysql: Greet) -> None:
         """Open every port, or none."""
         proxy = self._config.proxy_service
         check = PlainHeaderReader() if proxy.proxy_protocol == "on" else None
         most = self._config.teleport.connection_limits.max_connections
         accept = ListenerLimits(per_source=most) if most else ListenerLimits()
 
-        def listener(addr: str, *, plain_ssh: bool = False) -> str:
+        def listener(
+            addr: str,
+            serve: OnConnection = router.serve,
+            *,
+            hello: bool = True,
+            postgres: bool = False,
+            greet: Greet | None = None,
+        ) -> str:
+            if not addr:
+                return ""
             made = Listener(
                 bind(addr),
-                router.serve_plain_ssh if plain_ssh else router.serve,
-                hello=not plain_ssh,
-                postgres=not plain_ssh,
+                serve,
+                hello=hello,
+                postgres=postgres,
+                greet=greet,
                 limits=accept,
                 verify_proxy=check,
                 log=self._process.component_log("listener"),
@@ -230,15 +251,17 @@ class ProxyService:
             self._listeners.append(made)
             return made.addresses[0]
 
-        web_addr = listener(proxy.web_listen_addr)
-        tunnel_addr = listener(proxy.tunnel_listen_addr) if proxy.tunnel_listen_addr else ""
-        ssh_addr = listener(proxy.listen_addr, plain_ssh=True) if proxy.listen_addr else ""
+        web_addr = listener(proxy.web_listen_addr, postgres=True)
+        tunnel_addr = listener(proxy.tunnel_listen_addr, postgres=True)
+        ssh_addr = listener(proxy.listen_addr, router.serve_plain_ssh, hello=False)
+        mysql_addr = listener(proxy.mysql_listen_addr, router.serve_mysql, greet=greet_mysql)
         listening = [addr for one in self._listeners for addr in one.addresses]
-        self._addresses = addresses.shown(self._config, web_addr, ssh_addr, tunnel_addr)
+        self._addresses = addresses.shown(self._config, web_addr, ssh_addr, tunnel_addr, mysql_addr)
         self._policy = addresses.dial_policy(listening, self._auth_addrs)
         for one in self._listeners:
             one.start()
-        self._log.info("listening", extra={"web": web_addr, "ssh": ssh_addr, "tunnel": tunnel_addr})
+        ports = {"web": web_addr, "ssh": ssh_addr, "tunnel": tunnel_addr, "mysql": mysql_addr}
+        self._log.info("listening", extra=ports)
 
     @property
     def connections(self) -> int:

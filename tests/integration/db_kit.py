@@ -71,6 +71,7 @@ class Dropped(list):  # type: ignore[type-arg]
 
 class FakeSession:
     user = "bob"
+    greeted_as = 0
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

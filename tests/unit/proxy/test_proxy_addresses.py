@@ -28,7 +28,7 @@ def test_a_wildcard_is_advertised_by_name_or_by_what_is_configured() -> None:
 
 
 def test_ping_tells_public_addresses_with_their_ports() -> None:
-    shown = addresses.shown(config("  public_addr: hub.example.com\n"), "0.0.0.0:443", "", "")
+    shown = addresses.shown(config("  public_addr: hub.example.com\n"), "0.0.0.0:443", "", "", "")
     assert shown.public == "hub.example.com:443"
     assert shown.ssh_public == ""
 
