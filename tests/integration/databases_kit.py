@@ -74,12 +74,14 @@ class DatabaseKit:
         request = ReissueUserCerts(ssh_public_key="", tls_public_key=key.public_pem, route_to_database=route)
         return await self.kit.as_user(user).call(request), key.private_pem
 
-    async def dial(self, cert_pem: str, key_pem: bytes, name: str = "orders") -> Stream:
-        """As a client whose host name was about that database."""
+    async def dial(
+        self, cert_pem: str, key_pem: bytes, name: str = "orders", *, greeted_as: int = 0
+    ) -> Stream:
+        """As a client whose host name was about that database; perhaps one that a proxy says it greeted."""
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             sock.setblocking(False)
-        header = DialHeader(service="db", client_addr=CLIENT_ADDR, target=name)
+        header = DialHeader(service="db", client_addr=CLIENT_ADDR, target=name, greeted_as=greeted_as)
         serving = self.service._serve_stream(await adopt(theirs), header)
         self.serving.append(asyncio.create_task(serving))
         context = client_context(roots_pem=self.kit.roots(), cert_pem=cert_pem, key_pem=key_pem)

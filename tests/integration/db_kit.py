@@ -43,6 +43,8 @@ class Policy:
     asked: list[Asked] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     errors: list[AccessError] = field(default_factory=list)
+    greeted_as: int = 0
+    """The number that a proxy said it greeted the clients by; 0: it did not."""
     relays: list[Relay] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
     begun: int = 0
@@ -71,7 +73,6 @@ class Dropped(list):  # type: ignore[type-arg]
 
 class FakeSession:
     user = "bob"
-    greeted_as = 0
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -80,6 +81,10 @@ class FakeSession:
     @property
     def database(self) -> Database:
         return self._policy.database
+
+    @property
+    def greeted_as(self) -> int:
+        return self._policy.greeted_as
 
     async def authorize(self, asked: Asked) -> Granted:
         self._policy.asked.append(asked)
