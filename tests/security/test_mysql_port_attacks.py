@@ -101,7 +101,7 @@ def test_a42_a54_the_slow_and_the_many_hold_up_nobody(
 ) -> None:
     monkeypatch.setattr(limits, "MYSQL_EXPLAIN_S", 0.3)
     few = ListenerLimits(hello_s=1.0, pending_per_source=8)
-    monkeypatch.setattr("pkgs.proxy.service.ListenerLimits", lambda **_: few)
+    monkeypatch.setattr("pkgs.proxy.ports.ListenerLimits", lambda **_: few)
 
     async def body() -> None:
         async with proxy(tmp_path, settings=MYSQL) as kit:
