@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 import yaml
 
@@ -170,6 +171,10 @@ def test_by_its_own_tls_through_the_public_port(world: World) -> None:
         "dbname": "shop",
     }
     assert world.psql(cluster.web_port, "-c", "select 40 + 2", host="pg1.db.demo", **tls).ok().out == "42\n"
+    # TLS from the first byte, as libpq from version 17 on can, which insists on the protocol's name in it.
+    direct = {**tls, "host": "pg1.db.demo", "port": cluster.web_port, "sslnegotiation": "direct"}
+    with psycopg.connect(**direct) as connection:  # type: ignore[arg-type]
+        assert connection.execute("select 21 * 2").fetchone() == (42,)
     # The certificate for one database at the name of another, known or not.
     for host in ("pg2.db.demo", "nothing.db.demo"):
         other = world.psql(cluster.web_port, "-c", "select 1", host=host, **tls)

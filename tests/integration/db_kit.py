@@ -44,6 +44,8 @@ class Policy:
     asked: list[Asked] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     errors: list[AccessError] = field(default_factory=list)
+    greeted_as: int = 0
+    """The number that a proxy said it greeted the clients by; 0: it did not."""
     relays: list[Relay] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
     begun: int = 0
@@ -81,6 +83,10 @@ class FakeSession:
     @property
     def database(self) -> Database:
         return self._policy.database
+
+    @property
+    def greeted_as(self) -> int:
+        return self._policy.greeted_as
 
     async def authorize(self, asked: Asked) -> Granted:
         self._policy.asked.append(asked)

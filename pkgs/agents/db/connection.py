@@ -58,6 +58,7 @@ class DbSession:
         database: Database,
         client_addr: str,
         refusal: DeniedError | None = None,
+        greeted_as: int = 0,
     ) -> None:
         """With a `refusal` it begins only to say so in the protocol's shape: that one authorizes nothing."""
         self._shared = shared
@@ -67,6 +68,7 @@ class DbSession:
         self._client_addr = client_addr
         self._source = split_host_port(client_addr)[0]
         self._refusal = refusal
+        self._greeted_as = greeted_as
         self._record = SessionRecord(shared.keeping, identity, database, client_addr)
         self._target: ConnectDatabase | None = None
         self._granted: Granted | None = None
@@ -133,6 +135,10 @@ class DbSession:
     @property
     def user(self) -> str:
         return self._identity.name
+
+    @property
+    def greeted_as(self) -> int:
+        return self._greeted_as
 
     async def authorize(self, asked: Asked) -> Granted:
         asked = Asked(asked.user, asked.database, asked.agent[: limits.AGENT_NAME_KEPT])

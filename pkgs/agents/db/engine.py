@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
 from pkgs.common.resources.role import UNRESTRICTED, DbConditions
+
+GREETED: Final = "mysql"
+"""The one protocol whose clients the proxy may have greeted before their TLS: its servers speak first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,11 @@ class Session(Protocol):
     @property
     def user(self) -> str:
         """Of the cluster; for messages."""
+
+    @property
+    def greeted_as(self) -> int:
+        """MySQL: the connection's number in the greeting that the client has had from the proxy, outside TLS.
+        0: it has had none."""
 
     async def authorize(self, asked: Asked) -> Granted:
         """Decide, and audit the start or the refusal. Once, before anything is said to the server. Raises

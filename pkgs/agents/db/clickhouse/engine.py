@@ -22,7 +22,7 @@ class ClickhouseEngine:
     async def serve(self, client: Stream, session: Session) -> None:
         try:
             async with within(limits.FIRST_REQUEST_S, "the client sent no request"):
-                asked = await _first_request(client)
+                asked = await _first_request(client, session.database.name)
             granted = await session.authorize(asked)
             server = await session.dial()
             try:
@@ -42,7 +42,7 @@ class ClickhouseEngine:
         """Nothing to see: such a server speaks only inside TLS, and there only to our certificates."""
 
 
-async def _first_request(client: Stream) -> Asked:
+async def _first_request(client: Stream, database: str) -> Asked:
     """Whom the first request names. It stays in the stream, for the conversation."""
     raw = b""
     while not raw.endswith(b"\r\n\r\n"):
@@ -57,6 +57,7 @@ async def _first_request(client: Stream) -> Asked:
         raise ProtocolError("the client does not speak HTTP/1.1 as it should", detail=str(exc)) from exc
     if not isinstance(event, h11.Request):
         raise ProtocolError("the client does not speak HTTP/1.1 as it should")
+    requests.check_host(event, database)
     said = requests.understand(event)
     agent = dict(event.headers).get(b"user-agent", b"").decode("utf-8", "replace")
     return Asked(said.users[0] if said.users else "", _database(said), agent)

@@ -17,7 +17,7 @@ from pkgs.agents.db.engine import Fact, Failed, Outcome, Step
 from pkgs.agents.db.postgres import limits, masking, readonly, telling
 from pkgs.agents.db.postgres.ledger import Answer, Due, Ledger, Refusal
 from pkgs.agents.db.postgres.masking import Masking
-from pkgs.agents.db.postgres.secrets import mask
+from pkgs.agents.db.postgres.secrets import mask_data
 from pkgs.agents.db.postgres.sql import UNSAFE_ENCODINGS
 from pkgs.common.dbwire.postgres import backend, frontend
 from pkgs.common.dbwire.postgres.frames import Frames
@@ -337,7 +337,7 @@ class PostgresConversation:
             self._down.drop_rest()
             return refusal.encode()
         if due is not None:
-            message = mask(report.get("M")[: limits.TEXT_KEPT])
+            message = mask_data(report.get("M")[: limits.TEXT_KEPT])
             self._facts += (Failed(message, report.get("C")), Outcome(0, success=False))
         return self._without_values(raw, rest, report, b"E")
 
