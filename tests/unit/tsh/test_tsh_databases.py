@@ -48,8 +48,10 @@ def test_the_words_of_each_client(monkeypatch: pytest.MonkeyPatch) -> None:
         "-c",
         "select 1",
     ]
-    assert clients.command("mysql", 5, "u", "d") == [
-        *("mariadb", "--host=127.0.0.1", "--port=5", "--protocol=TCP", "--skip-ssl", "--user=u", "d")
+    # A name is never taken for another option, and no server gets the user's files.
+    assert clients.command("mysql", 5, "u", "--tee=/etc/x") == [
+        *("mariadb", "--host=127.0.0.1", "--port=5", "--protocol=TCP", "--skip-ssl", "--user=u"),
+        *("--local-infile=0", "--database=--tee=/etc/x"),
     ]
     assert clients.command("redis", 5, "u", "", "get 'a b'") == [
         *("redis-cli", "-h", "127.0.0.1", "-p", "5", "get", "a b")
