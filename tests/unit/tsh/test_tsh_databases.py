@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pkgs.clients.tsh.databases import clients
-from pkgs.clients.tsh.verbs.db.config import _quoted
+from pkgs.clients.tsh.login import flow
+from pkgs.clients.tsh.login.webapi import PingDatabases, PingProxy, Pong
+from pkgs.clients.tsh.verbs.db.config import _command, _quoted
 from pkgs.common.errors import InputError, NotFoundError
 
 
@@ -68,5 +70,36 @@ def test_variables_are_for_clients_that_know_them() -> None:
     where = {"host": "orders.db.demo", "port": 443, "ca": "/ca", "cert": "/crt", "key": "/key"}
     found = clients.environment("postgres", user="u", database="", **where)  # type: ignore[arg-type]
     assert found["PGSSLMODE"] == "verify-full" and "PGDATABASE" not in found
+    found = clients.environment("mysql", user="u", database="", **where)  # type: ignore[arg-type]
+    assert found == {"MYSQL_HOST": "orders.db.demo", "MYSQL_TCP_PORT": "443"}
     with pytest.raises(InputError):
         clients.environment("redis", user="u", database="", **where)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("listens", "public", "addr"),
+    [
+        ("", "", ""),
+        ("", "db.example.com:3306", "db.example.com:3306"),
+        ("0.0.0.0:3036", "", "hub:3036"),
+        ("[::]:3036", "", "hub:3036"),
+        ("0.0.0.0:3036", "db.example.com:3306", "db.example.com:3306"),
+    ],
+)
+def test_where_the_proxy_takes_mysql_clients(listens: str, public: str, addr: str) -> None:
+    told = PingDatabases(mysql_listen_addr=listens, mysql_public_addr=public)
+    pong = Pong(cluster_name="demo", proxy=PingProxy(db=told))
+    assert flow._mysql_addr(pong, "hub:443") == addr
+
+
+def test_the_words_of_clients_by_their_own_tls() -> None:
+    facts = {"host": "orders.db.demo", "port": "443", "ca": "/c a", "cert": "/crt", "key": "/key"}
+    files = ["--cacert", "/c a", "--cert", "/crt", "--key", "/key"]
+    assert _command({**facts, "protocol": "redis"}) == [
+        *("redis-cli", "-h", "orders.db.demo", "-p", "443", "--tls", "--sni", "orders.db.demo"), *files
+    ]  # fmt: skip
+    curl = ["curl", *files, "https://orders.db.demo:443/"]
+    assert _command({**facts, "protocol": "clickhouse-http"}) == curl
+    for protocol in ("mysql", "snowflake"):
+        with pytest.raises(InputError, match="no such command"):
+            _command({**facts, "protocol": protocol})

@@ -10,7 +10,6 @@ from pkgs.agents.db.clickhouse import limits, requests
 from pkgs.agents.db.clickhouse.conversation import ClickhouseConversation
 from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Asked, Session
-from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.errors import AccessError, DeniedError, InputError, ProtocolError, UnavailableError
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
@@ -18,13 +17,13 @@ from pkgs.common.resources.kinds import Database
 
 class ClickhouseEngine:
     protocols: tuple[str, ...] = ("clickhouse-http",)
+    restricts = False
 
     async def serve(self, client: Stream, session: Session) -> None:
         try:
             async with within(limits.FIRST_REQUEST_S, "the client sent no request"):
                 asked = await _first_request(client, session.database.name)
             granted = await session.authorize(asked)
-            check_unrestricted(granted, "ClickHouse")
             server = await session.dial()
             try:
                 async with within(limits.SERVER_CONNECT_S, "the database server did not answer"):

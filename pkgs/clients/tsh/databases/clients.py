@@ -74,6 +74,9 @@ def environment(
             "PGGSSENCMODE": "disable",
         }
         return {name: value for name, value in found.items() if value}
+    if protocol == "mysql":
+        # They know none for the files.
+        return {"MYSQL_HOST": host, "MYSQL_TCP_PORT": str(port)}
     raise InputError(
         f"clients of {protocol} are not configured by variables", hint="see 'tsh db config' for the files"
     )
