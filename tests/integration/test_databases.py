@@ -157,7 +157,9 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
             await kit.admin.call(
                 PutResource(resource=role("dba", msgspec.structs.replace(DBA, db=held)), mode="upsert")
             )
-            assert await line(stream) == "error access is no longer allowed"
+            assert await line(stream) == (
+                "error your roles say something else about what this session may do: connect again"
+            )
             stream = await db.open(bob)
             assert await line(stream) == (
                 "error your roles restrict this session by db.read_only, db.rows_max, which is not possible"

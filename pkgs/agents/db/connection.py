@@ -29,6 +29,8 @@ from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import Database
 
+OTHER_TERMS = "your roles say something else about what this session may do: connect again"
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -271,7 +273,7 @@ class DbSession:
             self._cut("the database roles of the user are others now", NO_LONGER)
             return
         if self._granted is not None and decision.restrictions != self._granted.policy:
-            self._cut("what the session may do is something else now", NO_LONGER)
+            self._cut("what the session may do is something else now", OTHER_TERMS)
             return
         if self._relay is not None and self._idle_timeout_s:
             idle_s = asyncio.get_running_loop().time() - self._relay.heard_at
