@@ -9,8 +9,10 @@ import ssl
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from pkgs.agents.base.leases import Leases
 from pkgs.agents.base.links import Links
 from pkgs.agents.base.seal import Sealer
+from pkgs.agents.base.strangers import Strangers
 from pkgs.agents.db import limits
 from pkgs.agents.db.audit import Keeping
 from pkgs.agents.db.connection import DbSession, Shared
@@ -66,6 +68,9 @@ class DbServer:
         self._announcement: Announcement | None = None
         self._told: set[str] = set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._strangers = Strangers(limits.STRANGERS, limits.STRANGERS_OF_ADDRESS)
+        self._known = 0
+        """Of the connections, those whose client has shown a certificate of the cluster."""
         self._of_user: Counter[str] = Counter()
         self._accepting = True
         cache, now = member.cache, process.clock.now
@@ -120,12 +125,14 @@ class DbServer:
             keeping.emit,
             users_log,
         )
+        self._leases = Leases(member.client, process.component_log("leases"))
         self._shared = Shared(
             gate=Gate(cache, host_id, now),
             keeping=keeping,
             servers=servers,
             users=self._users,
             reviews=self._reviews,
+            leases=self._leases,
             current=self._registry.get,
         )
         self._context: ssl.SSLContext | None = None
@@ -139,6 +146,7 @@ class DbServer:
         await self._unfinished.start()
         await self._registry.start()
         self._users.start()
+        self._leases.start()
         self._reviews.start()
         self._health.start()
         self._links.changed("")
@@ -214,6 +222,7 @@ class DbServer:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
         await self._users.close()
+        await self._leases.close()
         await self._reviews.close()
         await self._links.close()
         await self._registry.close()
@@ -229,8 +238,8 @@ class DbServer:
         host, port = split_host_port(header.client_addr)
         if not host or not port:
             raise InputError("the proxy gave no client address")
-        if not self._accepting or len(self._connections) >= limits.CONNECTIONS:
-            raise LimitExceededError("too many connections to databases at this agent")
+        if not self._accepting:
+            raise LimitExceededError("this agent takes no connections to databases now")
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
@@ -242,11 +251,16 @@ class DbServer:
 
     async def _serve(self, below: Stream, header: DialHeader) -> None:
         try:
-            client = await accept_tls_over(below, self._tls_context(), deadline_s=limits.TLS_S)
-        except AccessError as problem:
+            async with self._strangers.place(split_host_port(header.client_addr)[0], limits.TLS_S):
+                client = await accept_tls_over(below, self._tls_context(), deadline_s=limits.TLS_S)
+        except (AccessError, TimeoutError) as problem:
             self._log.debug("a connection was refused: %s", problem, extra={"addr": header.client_addr})
+            below.abort()
             return
+        self._known += 1
         try:
+            if self._known > limits.CONNECTIONS:
+                raise LimitExceededError("too many connections to databases at this agent")
             await self._serve_client(client, header)
         except AccessError as problem:
             self._log.info(
@@ -255,6 +269,7 @@ class DbServer:
                 extra={"addr": header.client_addr, "detail": problem.detail},
             )
         finally:
+            self._known -= 1
             client.abort()
 
     async def _serve_client(self, client: Stream, header: DialHeader) -> None:

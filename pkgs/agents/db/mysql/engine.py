@@ -10,7 +10,6 @@ from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Granted, Session
 from pkgs.agents.db.mysql import kills, limits, login
 from pkgs.agents.db.mysql.conversation import MysqlConversation
-from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.dbwire.mysql import answers, opening
 from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
 from pkgs.common.dbwire.mysql.handshake import Greeting, Response
@@ -22,6 +21,7 @@ from pkgs.common.resources.kinds import Database
 
 class MysqlEngine:
     protocols: tuple[str, ...] = ("mysql",)
+    restricts = False
 
     def __init__(self, *, local_files: bool = False) -> None:
         """`local_files`: LOAD DATA LOCAL is allowed, by which a server reads files of its client."""
@@ -42,7 +42,6 @@ class MysqlEngine:
                     await login.greet(client, greeting)
                 sequence, said = await login.hear(client)
             granted = await session.authorize(login.asked(said))
-            check_unrestricted(granted, "MySQL")
             async with self._logged_in(session, said, granted) as (server, agreed, welcome):
                 client.write(frame(sequence + 1, welcome))
                 await client.drain()
