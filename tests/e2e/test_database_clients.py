@@ -100,6 +100,23 @@ def world() -> Iterator[World]:
         yield World(cluster, cluster.login("ann", "dba"))
 
 
+@contextlib.contextmanager
+def local_port(person: Person, *words: str) -> Iterator[int]:
+    """The port of a running `tsh proxy db`."""
+    process = subprocess.Popen(
+        [BIN / "tsh", "proxy", "db", *words], env=person.env, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        match = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
+        assert match
+        yield int(match[1])
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
 def test_mariadb_with_its_own_client(world: World) -> None:
     ann, cluster = world.ann, world.cluster
     ann.tsh("db", "login", "mysql", "--db-user=alice", "--db-name=shop").ok()
@@ -126,21 +143,10 @@ def test_redis_with_its_own_client(world: World) -> None:
 def test_clickhouse_through_a_local_port(world: World) -> None:
     ann, cluster = world.ann, world.cluster
     ann.tsh("db", "login", "clickhouse", "--db-user=alice").ok()
-    process = subprocess.Popen(
-        [BIN / "tsh", "proxy", "db", "--tunnel", "clickhouse"], env=ann.env, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        match = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
-        assert match
-        url = f"http://127.0.0.1:{match[1]}/"
+    with local_port(ann, "--tunnel", "clickhouse") as port:
+        url = f"http://127.0.0.1:{port}/"
         assert run("curl", "-sS", "-d", "select user from system.processes", url).ok().out == "alice\n"
         assert "Code: 516" in run("curl", "-sS", "-u", "bill:x", "-d", "select 1", url).ok().out
-    finally:
-        process.terminate()
-        process.wait(20)
-        if process.stdout is not None:
-            process.stdout.close()
     cluster.wait_event("db.session.query", db_query="select user from system.processes")
     cluster.wait_event("db.session.start", code="TDB00W", db_user="bill")
 
@@ -181,6 +187,9 @@ def test_mysql_clients_by_their_own_tls(world: World, monkeypatch: pytest.Monkey
             cursor = other.cursor()
             cursor.execute("select current_user()")
             assert cursor.fetchall() == [("alice@%",)]
+    # A pipe of tsh leads to the same port.
+    with local_port(ann, "mysql") as port, pymysql_at({**facts, "port": str(port)}, facts["host"]) as client:
+        client.ping()
     for name in ("redis", "nothing"):
         with pytest.raises(pymysql.err.OperationalError, match=f"1045.*access to database {name} denied"):
             pymysql_at(facts, f"{name}.db.demo")

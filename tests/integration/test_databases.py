@@ -337,6 +337,9 @@ def test_a39_an_agent_speaks_for_itself_and_its_databases_alone(short_tmp: Path)
             # A name that clients ask databases by is nobody's to claim.
             with pytest.raises(AccessError, match="reserved"):
                 await kit.join(additional_principals=["orders.db.alpha.example"])
+            for name in ("orders.db", "Orders.DB"):
+                with pytest.raises(AccessError, match="reserved"):
+                    await kit.join(node_name=name)
 
     run(main)
 

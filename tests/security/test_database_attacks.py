@@ -16,7 +16,7 @@ from pkgs.common.pki.identity import RouteToDatabase
 from pkgs.common.pki.keys import new_ssh_key, new_tls_key
 from tests.integration.auth_kit import auth
 from tests.integration.auth_kit import run as run_auth
-from tests.integration.databases_kit import CLIENT_ADDR, database, databases, line
+from tests.integration.databases_kit import CLIENT_ADDR, database, database_server, databases, line
 from tests.integration.proxy_kit import node, proxy, run
 
 N1 = "11111111-1111-4111-8111-111111111111"
@@ -116,3 +116,16 @@ def test_a20_a53_no_database_is_at_an_address_that_is_no_host(host: str) -> None
             await connect(database("metadata", f"{host}:80"))
 
     run(body())
+
+
+def test_a39_an_agent_keeps_nobody_from_the_database_of_another(short_tmp: Path) -> None:
+    """It may announce any name, but not what others of that name speak."""
+
+    async def main() -> None:
+        async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db") as db:
+            ann = await kit.user("ann", "dba")
+            for rogue in ("00000000-1111-4111-8111-111111111111", "ffffffff-1111-4111-8111-111111111111"):
+                await kit.service.store.put(database_server("orders", rogue, env="prod"))
+            assert await line(await db.open(ann)) == "ok"
+
+    run_auth(main)

@@ -35,10 +35,10 @@ class LocalPort:
     def __init__(
         self, login: Login, service: str, held: Callable[[], Held] | None, *, addr: str = ""
     ) -> None:
-        """`held` gives the certificate for a connection that comes now; None: a plain pipe. It leads to
-        `addr`, by default the proxy's public port."""
+        """`held` gives the certificate for a connection that comes now; None: a plain pipe, to
+        `addr` or by default the proxy's public port."""
         self._login = login
-        self._addr = addr or login.proxy_addr
+        self._addr = addr
         self._service = service
         self._held = held
         self._listening: socket.socket | None = None
@@ -106,10 +106,11 @@ class LocalPort:
 
     async def _dial(self) -> Stream:
         if self._held is None:
-            return await adopt(await dial_tcp(self._addr, deadline_s=DIAL_S))
+            addr = self._addr or self._login.proxy_addr
+            return await adopt(await dial_tcp(addr, deadline_s=DIAL_S))
         context = tls_context(self._login, self._held())
         return await dial_tls(
-            self._addr,
+            self._login.proxy_addr,
             context,
             server_hostname=f"{self._service}.{AGENT_DOMAIN}",
             deadline_s=DIAL_S,
