@@ -17,12 +17,37 @@ if TYPE_CHECKING:
     # Only for the type checker; see `common/errors`.
     from pkgs.common.resources.kinds import Database
 
-_SPARE_S = 60.0
+SPARE_S = 60.0
 """A certificate that ends sooner is made anew."""
 
 
-def obtain(login: Login, database: Database, args: Parsed) -> Held:
-    """A new certificate, stored; for whom the flags say, else for whom the one before was."""
+class Whom:
+    """As whom a database is opened; what is empty stays as it was with the certificate before."""
+
+    __slots__ = ("database", "roles", "user")
+
+    def __init__(self, user: str = "", database: str = "", roles: tuple[str, ...] | None = None) -> None:
+        """`roles`: None is those from before, or all that are granted."""
+        self.user = user
+        self.database = database
+        self.roles = roles
+
+    def met_by(self, held: Held) -> bool:
+        return (
+            (self.user or held.user) == held.user
+            and (self.database or held.database) == held.database
+            and self.roles in (None, held.roles)
+        )
+
+
+def whom(args: Parsed) -> Whom:
+    """What the flags say."""
+    roles = tuple(split_commas(args.text("db-roles"))) if "db-roles" in args.given else None
+    return Whom(args.text("db-user"), args.text("db-name"), roles)
+
+
+def obtain(login: Login, database: Database, wanted: Whom) -> Held:
+    """A new certificate, stored."""
     from pkgs.common.api.login import ReissueUserCerts
     from pkgs.common.pki.identity import RouteToDatabase
     from pkgs.common.pki.keys import new_tls_key
@@ -30,15 +55,12 @@ def obtain(login: Login, database: Database, args: Parsed) -> Held:
     if login.identity_file:
         raise InputError("an identity file is not good for databases", hint="log in with 'tsh login'")
     before = files.read(login, database.name)
-    roles: tuple[str, ...] | None = tuple(split_commas(args.text("db-roles")))
-    if "db-roles" not in args.given:
-        roles = before.roles if before is not None and before.roles else None
     route = RouteToDatabase(
         service=database.name,
         protocol=database.spec.protocol,
-        user=args.text("db-user") or (before.user if before is not None else ""),
-        database=args.text("db-name") or (before.database if before is not None else ""),
-        roles=roles,
+        user=wanted.user or (before.user if before is not None else ""),
+        database=wanted.database or (before.database if before is not None else ""),
+        roles=wanted.roles if wanted.roles is not None else (before and before.roles) or None,
     )
     key = new_tls_key()
     request = ReissueUserCerts(
@@ -58,12 +80,19 @@ def obtain(login: Login, database: Database, args: Parsed) -> Held:
     return held
 
 
-def held_or_obtained(login: Login, database: Database, args: Parsed) -> Held:
-    """The stored certificate where it still does for what the flags ask; else a new one."""
+def lasts(login: Login, held: Held) -> bool:
+    """Whether a new certificate would not last longer, or needn't yet."""
+    return held.expires_at >= min(time.time() + SPARE_S, login.expires_at - 1)
+
+
+def held_or_obtained(login: Login, database: Database, wanted: Whom) -> Held:
+    """The stored certificate where it still does; else a new one."""
     held = files.read(login, database.name)
-    if held is None or held.expires_at < time.time() + _SPARE_S or held.protocol != database.spec.protocol:
-        return obtain(login, database, args)
-    wanted = (args.text("db-user") or held.user, args.text("db-name") or held.database)
-    if wanted != (held.user, held.database) or "db-roles" in args.given:
-        return obtain(login, database, args)
-    return held
+    if (
+        held is not None
+        and lasts(login, held)
+        and held.protocol == database.spec.protocol
+        and wanted.met_by(held)
+    ):
+        return held
+    return obtain(login, database, wanted)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pkgs.clients.tsh.profile import home
 from pkgs.clients.tsh.profile.login import Login
-from pkgs.common.errors import InputError
+from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.runtime.atomicfile import make_private_dir, write_atomic
 
 
@@ -83,6 +83,14 @@ def read(login: Login, name: str) -> Held | None:
         roles=route.roles or (),
         expires_at=parsed.not_valid_after_utc.timestamp(),
     )
+
+
+def must(login: Login, name: str) -> Held:
+    """The same, where there has to be one. Raises NotFoundError."""
+    held = read(login, name)
+    if held is None:
+        raise NotFoundError(f"you hold no certificate for {name} any more", hint=f"run 'tsh db login {name}'")
+    return held
 
 
 def names(login: Login) -> list[str]:

@@ -67,15 +67,18 @@ def the_one(login: Login, args: Parsed) -> Database:
         raise InputError("name one database, or select it by --labels or --query")
     found = of_args(login, args)
     if args.words:
-        name = args.words[0]
-        found = [database for database in found if database.name == name]
-        if not found:
-            raise NotFoundError(
-                f"no database {name[:80]!r}, or you may not use it", hint="'tsh db ls' lists yours"
-            )
+        found = [named(found, args.words[0])]
     if not found:
         raise NotFoundError("no database is selected by that", hint="'tsh db ls' lists yours")
     if len(found) > 1:
         names = ", ".join(database.name for database in found[:5])
         raise InputError(f"{len(found)} databases are selected by that: {names}", hint="name one of them")
     return found[0]
+
+
+def named(found: list[Database], name: str) -> Database:
+    """The one of this name. Raises NotFoundError."""
+    for database in found:
+        if database.name == name:
+            return database
+    raise NotFoundError(f"no database {name[:80]!r}, or you may not use it", hint="'tsh db ls' lists yours")

@@ -63,17 +63,18 @@ async def _serve(login: Login, database: Database, args: Parsed) -> int:
     import signal
 
     from pkgs.clients.tsh.databases import files
-    from pkgs.clients.tsh.databases.certificates import held_or_obtained
+    from pkgs.clients.tsh.databases.certificates import held_or_obtained, whom
     from pkgs.clients.tsh.databases.port import LocalPort
 
-    held = held_or_obtained(login, database, args)
+    held = held_or_obtained(login, database, whom(args))
     tunnel = args.on("tunnel")
     # What a new login or `tsh db login` writes meanwhile is used by the next connection.
-    port = LocalPort(
-        login, database.name, (lambda: files.read(login, database.name) or held) if tunnel else None
-    )
-    port.open(args.text("listen"), args.whole("port"), remembered=files.port_of(login, database.name))
-    files.keep_port(login, database.name, port.port)
+    port = LocalPort(login, database.name, (lambda: files.must(login, database.name)) if tunnel else None)
+    remembered = files.port_of(login, database.name)
+    port.open(args.text("listen"), args.whole("port"), remembered=remembered)
+    if args.text("port") or not remembered:
+        # One that somebody else has taken meanwhile stays the database's own.
+        files.keep_port(login, database.name, port.port)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

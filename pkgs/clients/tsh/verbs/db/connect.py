@@ -23,10 +23,10 @@ def run(args: Parsed) -> int:
     """The client's own exit status."""
     import asyncio
 
-    from pkgs.clients.tsh.databases.certificates import held_or_obtained
+    from pkgs.clients.tsh.databases.certificates import held_or_obtained, whom
     from pkgs.clients.tsh.databases.running import run_client
 
     login = current(args)
     database = listing.the_one(login, args)
-    held = held_or_obtained(login, database, args)
+    held = held_or_obtained(login, database, whom(args))
     return asyncio.run(run_client(login, held, args.text("execute")))

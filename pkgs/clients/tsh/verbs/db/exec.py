@@ -38,7 +38,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """The status of the first database that failed, or 0."""
     from pkgs.clients.tsh.connections.openssh import tsh_path
-    from pkgs.clients.tsh.databases.certificates import held_or_obtained
+    from pkgs.clients.tsh.databases.certificates import held_or_obtained, whom
     from pkgs.clients.tsh.many import fanout
 
     parallel = args.whole("parallel", least=1)
@@ -50,7 +50,7 @@ def run(args: Parsed) -> int:
         return 1
     for database in found:
         # One after the other, before anything runs: no statement runs on half of them for want of access.
-        held_or_obtained(login, database, args)
+        held_or_obtained(login, database, whom(args))
     program = [sys.executable, "-I", tsh_path(), "db", "connect", f"--proxy={login.proxy_addr}"]
     jobs = [
         fanout.Job(database.name, [*program, f"--execute={args.words[0]}", database.name])
@@ -69,12 +69,7 @@ def _selected(login: Login, args: Parsed) -> list[Database]:
         raise InputError("name databases by --dbs, or select them by --labels, --search or --query")
     found = listing.of_args(login, args)
     if names:
-        missing = sorted(set(names) - {database.name for database in found})
-        if missing:
-            raise NotFoundError(
-                f"no database {missing[0][:80]!r}, or you may not use it", hint="'tsh db ls' lists yours"
-            )
-        found = [database for database in found if database.name in names]
+        found = [listing.named(found, name) for name in sorted(set(names))]
     if not found:
         raise NotFoundError("no database is selected by that", hint="'tsh db ls' lists yours")
     return found

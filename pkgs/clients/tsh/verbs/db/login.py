@@ -22,11 +22,11 @@ SPEC = Spec(
 
 def run(args: Parsed) -> int:
     """Have it made, keep it, say how to go on."""
-    from pkgs.clients.tsh.databases.certificates import obtain
+    from pkgs.clients.tsh.databases.certificates import obtain, whom
 
     login = current(args)
     database = listing.the_one(login, args)
-    held = obtain(login, database, args)
+    held = obtain(login, database, whom(args))
     name = inert(database.name)
     sys.stdout.write(
         f"You hold a certificate for database {name} ({inert(held.protocol)}).\n\n"
