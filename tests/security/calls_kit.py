@@ -24,6 +24,7 @@ from pkgs.common.api import (
 )
 from pkgs.common.events import codes
 from pkgs.common.pki.certspec import UserCertSpec
+from pkgs.common.pki.identity import RouteToDatabase
 from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.sshcert import line_to_blob, sign_user_cert
 from pkgs.common.resources.kinds import (
@@ -249,6 +250,12 @@ def announcing(_: World, peer: Peer) -> databases.AnnounceDatabases:
     return databases.AnnounceDatabases(
         service=DatabaseService(metadata=named(peer.name or str(uuid.uuid4())))
     )
+
+
+async def preparing_database(w: World, peer: Peer) -> Any:
+    await w.kit.service.store.put(database_server("orders", str(uuid.uuid4())))
+    route = RouteToDatabase(service="orders", protocol="postgres", user="alice")
+    return databases.PrepareDatabaseSession(route=route)
 
 
 async def database_cert(w: World, peer: Peer) -> Any:

@@ -15,6 +15,7 @@ from pkgs.common.output.argv import Parsed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Only for the type checker; see `common/errors`.
+    from pkgs.common.pki.identity import RouteToDatabase
     from pkgs.common.resources.kinds import Database
 
 SPARE_S = 60.0
@@ -48,9 +49,7 @@ def whom(args: Parsed) -> Whom:
 
 def obtain(login: Login, database: Database, wanted: Whom) -> Held:
     """A new certificate, stored."""
-    from pkgs.common.api.login import ReissueUserCerts
     from pkgs.common.pki.identity import RouteToDatabase
-    from pkgs.common.pki.keys import new_tls_key
 
     if login.identity_file:
         raise InputError("an identity file is not good for databases", hint="log in with 'tsh login'")
@@ -62,22 +61,64 @@ def obtain(login: Login, database: Database, wanted: Whom) -> Held:
         database=wanted.database or (before.database if before is not None else ""),
         roles=wanted.roles if wanted.roles is not None else (before and before.roles) or None,
     )
+    cert_pem, key_pem = _issued(login, route)
+    files.write(login, database.name, cert_pem, key_pem)
+    return files.must(login, database.name)
+
+
+def needs_code(login: Login, held: Held) -> bool:
+    """Whether each session with this database needs a one-time code."""
+    from pkgs.common.api.databases import PrepareDatabaseSession
+
+    client = auth_client(login)
+    try:
+        return client.call(PrepareDatabaseSession(route=_route(held))).needs_code
+    finally:
+        client.close()
+
+
+def for_session(login: Login, held: Held, args: Parsed, *, ttl_s: float = 0.0) -> Held:
+    """The certificate to open sessions with: where each needs a code, one that is made with a code asked for
+    now, and written nowhere. `ttl_s`: 0 is as long as the roles allow."""
+    if not needs_code(login, held):
+        return held
+    from pkgs.clients.tsh.login.ask import one_time_code
+
+    code = one_time_code(args, f"One-time code for database {held.service}: ")
+    cert_pem, key_pem = _issued(login, _route(held), otp=code, ttl_s=ttl_s)
+    return files.in_memory(login, held.service, cert_pem, key_pem)
+
+
+def _route(held: Held) -> RouteToDatabase:
+    from pkgs.common.pki.identity import RouteToDatabase
+
+    return RouteToDatabase(
+        service=held.service,
+        protocol=held.protocol,
+        user=held.user,
+        database=held.database,
+        roles=held.roles or None,
+    )
+
+
+def _issued(login: Login, route: RouteToDatabase, *, otp: str = "", ttl_s: float = 0.0) -> tuple[str, bytes]:
+    """Certificate and key, in PEM; they end with the login at the latest."""
+    from pkgs.common.api.login import ReissueUserCerts
+    from pkgs.common.pki.keys import new_tls_key
+
     key = new_tls_key()
     request = ReissueUserCerts(
         ssh_public_key="",
         tls_public_key=key.public_pem,
-        ttl_s=max(int(login.expires_at - time.time()) + 1, 1),
+        ttl_s=max(int(ttl_s or login.expires_at - time.time()) + 1, 1),
         route_to_database=route,
+        otp=otp,
     )
     client = auth_client(login)
     try:
-        certs = client.call(request)
+        return client.call(request).tls_cert, key.private_pem
     finally:
         client.close()
-    files.write(login, database.name, certs.tls_cert, key.private_pem)
-    held = files.read(login, database.name)
-    assert held is not None
-    return held
 
 
 def lasts(login: Login, held: Held) -> bool:

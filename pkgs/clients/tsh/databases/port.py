@@ -110,10 +110,11 @@ class LocalPort:
 def tls_context(login: Login, held: Held) -> ssl.SSLContext:
     """TLS to the agent as the user of this certificate: only an agent of databases of the cluster is
     believed, whatever the proxy says."""
+    cert_pem, key_pem = held.pems()
     return client_context(
         roots_pem=roots(login),
-        cert_pem=held.cert.read_bytes(),
-        key_pem=held.key.read_bytes(),
+        cert_pem=cert_pem.decode(),
+        key_pem=key_pem,
         alpn=(f"teleport-{held.protocol}",),
     )
 

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 
 from pkgs.clients.tsh.databases import files, listing
-from pkgs.clients.tsh.databases.certificates import SPARE_S, Whom, held_or_obtained, lasts
+from pkgs.clients.tsh.databases.certificates import SPARE_S, Whom, held_or_obtained, lasts, needs_code
 from pkgs.clients.tsh.databases.clients import LOCAL
 from pkgs.clients.tsh.databases.files import Held
 from pkgs.clients.tsh.databases.port import LocalPort
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.clients.tsh.up.file import DatabaseEntry
 from pkgs.clients.tsh.up.limits import LOOK_S, RETRY_FIRST_S, RETRY_MOST_S
-from pkgs.common.errors import AccessError
+from pkgs.common.errors import AccessError, DeniedError
 
 
 class Tunnel:
@@ -76,7 +76,12 @@ class Tunnel:
             if held is not None and lasts(login, held) and self._whom.met_by(held):
                 return login, held
         database = listing.named(listing.fetch(login, {}, []), self.entry.db)
-        return login, held_or_obtained(login, database, self._whom)
+        held = held_or_obtained(login, database, self._whom)
+        if needs_code(login, held):
+            raise DeniedError(
+                "each session needs a one-time code", hint=f"use 'tsh proxy db --tunnel {database.name}'"
+            )
+        return login, held
 
     @property
     def _whom(self) -> Whom:

@@ -9,7 +9,7 @@ from pkgs.clients.tsh.databases.limits import STATEMENTS_AT_ONCE
 from pkgs.clients.tsh.flags import CLUSTER
 from pkgs.clients.tsh.profile.login import current
 from pkgs.clients.tsh.servers.nodes import split_commas
-from pkgs.common.errors import InputError, NotFoundError
+from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.sanitize import inert
 
@@ -38,7 +38,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """The status of the first database that failed, or 0."""
     from pkgs.clients.tsh.connections.openssh import tsh_path
-    from pkgs.clients.tsh.databases.certificates import held_or_obtained, whom
+    from pkgs.clients.tsh.databases.certificates import held_or_obtained, needs_code, whom
     from pkgs.clients.tsh.many import fanout
 
     parallel = args.whole("parallel", least=1)
@@ -50,7 +50,10 @@ def run(args: Parsed) -> int:
         return 1
     for database in found:
         # One after the other, before anything runs: no statement runs on half of them for want of access.
-        held_or_obtained(login, database, whom(args))
+        if needs_code(login, held_or_obtained(login, database, whom(args))):
+            raise DeniedError(
+                f"each session with {database.name} needs a one-time code", hint="use 'tsh db connect'"
+            )
     program = [sys.executable, "-I", tsh_path(), "db", "connect", f"--proxy={login.proxy_addr}"]
     jobs = [
         fanout.Job(database.name, [*program, f"--execute={args.words[0]}", database.name])
