@@ -228,7 +228,8 @@ def test_one_statement_on_several_databases(world: World) -> None:
     done = ann.tsh("db", "exec", "select 'everywhere'", "--dbs=pg1,pg2", *flags).ok()
     assert done.out.count("everywhere") == 2
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["databases"] == ["pg1", "pg2"] and summary["success"] is True
+    assert summary["databases"] == [{"name": "pg1", "status": 0}, {"name": "pg2", "status": 0}]
+    assert summary["success"] is True
     missing = ann.tsh("db", "exec", "select 1", "--dbs=pg1,nothing", *flags[:2], "--no-confirm")
     assert missing.code == 1 and "no database 'nothing'" in missing.err
     assert os.access(out, os.R_OK)
@@ -272,6 +273,13 @@ def test_an_agent_that_is_killed_leaves_no_session_open(world: World) -> None:
         agent.start()
         ended = cluster.wait_event("db.session.end", reason="the service was killed")
         assert (ended["user"], ended["db_service"]) == ("ann", "pg3")
+
+        def played() -> str:
+            """What the agent had written before it was killed; sent by the one that came after."""
+            return ann.tsh("play", "--format=text", ended["sid"]).out
+
+        shown = wait_for(played, what="the recording", every_s=0.3)
+        assert "returning 'gone'" in shown
         wait_for(works, what="the agent to be back", every_s=0.5, deadline_s=30)
     finally:
         agent.stop()

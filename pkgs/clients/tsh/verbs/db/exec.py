@@ -59,10 +59,10 @@ def run(args: Parsed) -> int:
         fanout.Job(database.name, [*program, f"--execute={args.words[0]}", database.name])
         for database in found
     ]
-    status = fanout.run_jobs(jobs, parallel=parallel, log_dir=args.text("output-dir"))
+    statuses = fanout.run_each(jobs, parallel=parallel, log_dir=args.text("output-dir"), what="databases")
     if args.text("output-dir"):
-        _summarise(args.text("output-dir"), found, args.words[0], status)
-    return status
+        _summarise(args.text("output-dir"), [job.name for job in jobs], args.words[0], statuses)
+    return fanout.first_failure(statuses)
 
 
 def _selected(login: Login, args: Parsed) -> list[Database]:
@@ -85,13 +85,13 @@ def _confirmed(found: list[Database], statement: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _summarise(folder: str, found: list[Database], statement: str, status: int) -> None:
+def _summarise(folder: str, names: list[str], statement: str, statuses: list[int]) -> None:
     import json
     from pathlib import Path
 
     summary = {
         "statement": statement,
-        "databases": [database.name for database in found],
-        "success": status == 0,
+        "databases": [{"name": name, "status": status} for name, status in zip(names, statuses, strict=True)],
+        "success": not any(statuses),
     }
     (Path(folder) / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
