@@ -29,8 +29,8 @@ from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.recording.model import SessionMeta
 from pkgs.common.resources.kinds import Database
-from pkgs.common.ssh.sessions.recordings import Recorder, Recording
-from pkgs.common.ssh.sessions.unfinished import Unfinished
+from pkgs.common.sessions.recordings import Recorder, Recording
+from pkgs.common.sessions.unfinished import Unfinished
 
 
 @dataclass(frozen=True, slots=True)
