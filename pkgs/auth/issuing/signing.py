@@ -143,14 +143,19 @@ class SigningHandlers:
         Whether it may be used, and as whom, is its agent's decision. That of a restriction to resources is
         asked there too, with requests that are assumed at this moment."""
         subject, environment = self._permissions.subject(identity), self._permissions.environment(caller)
-        for server in self._store.all("db_server"):
-            database = server.spec.database if isinstance(server, DatabaseServer) else None
-            if database is None or database.name != route.service:
-                continue
-            if decide(subject, See(server), environment):
-                if database.spec.protocol != route.protocol:
-                    raise InputError(f"{route.service} speaks {database.spec.protocol}")
+        # Agents may differ about what a name speaks: one must not keep people from the database of another.
+        seen = [
+            server.spec.database
+            for server in self._store.all("db_server")
+            if isinstance(server, DatabaseServer)
+            and server.name == route.service
+            and decide(subject, See(server), environment)
+        ]
+        for database in seen:
+            if database.spec.protocol == route.protocol:
                 return database
+        if seen:
+            raise InputError(f"{route.service} speaks {seen[0].spec.protocol}")
         raise NotFoundError(
             f"no database {route.service[:80]!r}, or you may not use it", hint="`tsh db ls` lists yours"
         )

@@ -22,7 +22,7 @@ from pkgs.common.resources.kinds import (
     Resource,
     WindowsDesktop,
 )
-from pkgs.common.resources.role import Role
+from pkgs.common.resources.role import UNRESTRICTED, DbConditions, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +216,8 @@ class Decision:
     principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Of a yes, what is granted on the resource beyond what was asked for, by field of the role:
     `kubernetes_groups`, `db_roles`, ..."""
+    restrictions: DbConditions = UNRESTRICTED
+    """Of a yes to a database session, what it is held to."""
     text: str = ""
     """What the refused one may read about it, a lock's message say; empty: only that it is refused."""
 

@@ -126,14 +126,14 @@ def lasts(login: Login, held: Held) -> bool:
     return held.expires_at >= min(time.time() + SPARE_S, login.expires_at - 1)
 
 
+def still_does(login: Login, held: Held, wanted: Whom) -> bool:
+    """Whether it lasts, is for whom it should be, and was made with this login."""
+    return lasts(login, held) and wanted.met_by(held) and not files.precedes(held, login)
+
+
 def held_or_obtained(login: Login, database: Database, wanted: Whom) -> Held:
     """The stored certificate where it still does; else a new one."""
     held = files.read(login, database.name)
-    if (
-        held is not None
-        and lasts(login, held)
-        and held.protocol == database.spec.protocol
-        and wanted.met_by(held)
-    ):
+    if held is not None and still_does(login, held, wanted) and held.protocol == database.spec.protocol:
         return held
     return obtain(login, database, wanted)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from pkgs.clients.tsh.databases import files, listing
-from pkgs.clients.tsh.databases.certificates import SPARE_S, Whom, held_or_obtained, lasts, needs_code
+from pkgs.clients.tsh.databases.certificates import SPARE_S, Whom, held_or_obtained, needs_code, still_does
 from pkgs.clients.tsh.databases.clients import LOCAL
 from pkgs.clients.tsh.databases.files import Held
 from pkgs.clients.tsh.databases.port import LocalPort
@@ -73,7 +73,7 @@ class Tunnel:
         login = self._current()
         if self.held is not None:
             held = files.read(login, self.entry.db)
-            if held is not None and lasts(login, held) and self._whom.met_by(held):
+            if held is not None and still_does(login, held, self._whom):
                 return login, held
         database = listing.named(listing.fetch(login, {}, []), self.entry.db)
         held = held_or_obtained(login, database, self._whom)

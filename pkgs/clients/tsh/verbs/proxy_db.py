@@ -65,7 +65,7 @@ async def _serve(login: Login, database: Database, args: Parsed) -> int:
     import signal
     import time
 
-    from pkgs.clients.tsh.databases import files
+    from pkgs.clients.tsh.databases import direct, files
     from pkgs.clients.tsh.databases.certificates import for_session, held_or_obtained, whom
     from pkgs.clients.tsh.databases.port import LocalPort
 
@@ -81,7 +81,8 @@ async def _serve(login: Login, database: Database, args: Parsed) -> int:
             raise DeniedError("the one-time code counts no longer", hint="start 'tsh proxy db' again")
         return proven
 
-    port = LocalPort(login, database.name, next_held if tunnel else None)
+    addr = login.proxy_addr if tunnel else direct.proxy_addr(login, held.protocol)
+    port = LocalPort(login, database.name, next_held if tunnel else None, addr=addr)
     remembered = files.port_of(login, database.name)
     port.open(args.text("listen"), args.whole("port"), remembered=remembered)
     if args.text("port") or not remembered:
