@@ -39,7 +39,9 @@ def test_each_session_needs_a_code(short_tmp: Path) -> None:
             ann, bob = await kit.user("ann", "strict"), await kit.user("bob", "dba")
             for user, needed in ((ann, True), (bob, False)):
                 found = await kit.as_user(user).call(PrepareDatabaseSession(route=ROUTE))
-                assert found.needs_code is needed
+                assert (found.needs_code, found.needs_user) == (needed, False)
+            nobody = RouteToDatabase(service="orders", protocol="echo")
+            assert (await kit.as_user(ann).call(PrepareDatabaseSession(route=nobody))).needs_user
             # The code of the login does not count, though the certificate of the login names the device.
             certs, key = await db.certs(ann)
             device = who(kit, certs).mfa_device

@@ -20,6 +20,7 @@ from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
 from pkgs.common.access.decide import decide
 from pkgs.common.access.options.login import mfa_verification_interval
+from pkgs.common.access.protocols.db import NO_USER
 from pkgs.common.access.requests.assuming import restriction
 from pkgs.common.access.types import ConnectDatabase, HostCert, See
 from pkgs.common.api.databases import DatabaseSession, PrepareDatabaseSession
@@ -134,9 +135,8 @@ class SigningHandlers:
         database = self._database(caller.user(), caller, route)
         target = ConnectDatabase(database, route.user, route.database, route.roles)
         subject = self._permissions.subject(identity)
-        return DatabaseSession(
-            needs_code="mfa" in decide(subject, target, self._permissions.environment(caller)).needs
-        )
+        decision = decide(subject, target, self._permissions.environment(caller))
+        return DatabaseSession(needs_code="mfa" in decision.needs, needs_user=decision == NO_USER)
 
     def _database(self, identity: Identity, caller: Caller, route: RouteToDatabase) -> Database:
         """The database must be there to be seen; one that may not be answers like one that does not exist.

@@ -43,6 +43,8 @@ class SignDatabaseCert(Request[DatabaseCert], frozen=True, kw_only=True):
 class DatabaseSession(msgspec.Struct, frozen=True, kw_only=True):
     needs_code: bool
     """A certificate for it has to be made with a one-time code."""
+    needs_user: bool
+    """None is named, and none is made on demand."""
 
 
 class PrepareDatabaseSession(Request[DatabaseSession], frozen=True, kw_only=True):

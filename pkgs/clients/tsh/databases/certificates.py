@@ -15,6 +15,7 @@ from pkgs.common.output.argv import Parsed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Only for the type checker; see `common/errors`.
+    from pkgs.common.api.databases import DatabaseSession
     from pkgs.common.pki.identity import RouteToDatabase
     from pkgs.common.resources.kinds import Database
 
@@ -66,21 +67,27 @@ def obtain(login: Login, database: Database, wanted: Whom) -> Held:
     return files.must(login, database.name)
 
 
-def needs_code(login: Login, held: Held) -> bool:
-    """Whether each session with this database needs a one-time code."""
+def prepare(login: Login, held: Held) -> DatabaseSession:
+    """What a session with this certificate would need."""
     from pkgs.common.api.databases import PrepareDatabaseSession
 
     client = auth_client(login)
     try:
-        return client.call(PrepareDatabaseSession(route=_route(held))).needs_code
+        return client.call(PrepareDatabaseSession(route=_route(held)))
     finally:
         client.close()
 
 
-def for_session(login: Login, held: Held, args: Parsed, *, ttl_s: float = 0.0) -> Held:
+def for_session(
+    login: Login, held: Held, args: Parsed, *, ttl_s: float = 0.0, names_user: bool = False
+) -> Held:
     """The certificate to open sessions with: where each needs a code, one that is made with a code asked for
-    now, and written nowhere. `ttl_s`: 0 is as long as the roles allow."""
-    if not needs_code(login, held):
+    now, and written nowhere. `ttl_s`: 0 is as long as the roles allow. `names_user`: the client may name
+    the database user. Raises InputError where nobody does."""
+    needed = prepare(login, held)
+    if needed.needs_user and not names_user:
+        raise InputError(f"no database user is named for {held.service}", hint="add --db-user")
+    if not needed.needs_code:
         return held
     from pkgs.clients.tsh.login.ask import one_time_code
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from pkgs.clients.tsh.databases import files, listing
-from pkgs.clients.tsh.databases.certificates import SPARE_S, Whom, held_or_obtained, needs_code, still_does
+from pkgs.clients.tsh.databases.certificates import SPARE_S, Whom, held_or_obtained, prepare, still_does
 from pkgs.clients.tsh.databases.clients import LOCAL
 from pkgs.clients.tsh.databases.files import Held
 from pkgs.clients.tsh.databases.port import LocalPort
@@ -77,7 +77,7 @@ class Tunnel:
                 return login, held
         database = listing.named(listing.fetch(login, {}, []), self.entry.db)
         held = held_or_obtained(login, database, self._whom)
-        if needs_code(login, held):
+        if prepare(login, held).needs_code:
             raise DeniedError(
                 "each session needs a one-time code", hint=f"use 'tsh proxy db --tunnel {database.name}'"
             )

@@ -71,7 +71,7 @@ async def _serve(login: Login, database: Database, args: Parsed) -> int:
 
     held = held_or_obtained(login, database, whom(args))
     tunnel = args.on("tunnel")
-    proven = for_session(login, held, args) if tunnel else held
+    proven = for_session(login, held, args, names_user=True) if tunnel else held
 
     def next_held() -> Held:
         if proven is held:

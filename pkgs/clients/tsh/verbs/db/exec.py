@@ -38,7 +38,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """The status of the first database that failed, or 0."""
     from pkgs.clients.tsh.connections.openssh import tsh_path
-    from pkgs.clients.tsh.databases.certificates import held_or_obtained, needs_code, whom
+    from pkgs.clients.tsh.databases.certificates import held_or_obtained, prepare, whom
     from pkgs.clients.tsh.many import fanout
 
     parallel = args.whole("parallel", least=1)
@@ -47,10 +47,14 @@ def run(args: Parsed) -> int:
     login = current(args)
     found = _selected(login, args)
     if args.on("confirm") and not _confirmed(found, args.words[0]):
+        sys.stderr.write("\nNothing was run.\n")
         return 1
     for database in found:
         # One after the other, before anything runs: no statement runs on half of them for want of access.
-        if needs_code(login, held_or_obtained(login, database, whom(args))):
+        needed = prepare(login, held_or_obtained(login, database, whom(args)))
+        if needed.needs_user:
+            raise InputError(f"no database user is named for {database.name}", hint="add --db-user")
+        if needed.needs_code:
             raise DeniedError(
                 f"each session with {database.name} needs a one-time code", hint="use 'tsh db connect'"
             )

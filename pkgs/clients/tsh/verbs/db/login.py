@@ -22,7 +22,7 @@ SPEC = Spec(
 
 def run(args: Parsed) -> int:
     """Have it made, keep it, say how to go on."""
-    from pkgs.clients.tsh.databases.certificates import needs_code, obtain, whom
+    from pkgs.clients.tsh.databases.certificates import obtain, prepare, whom
 
     login = current(args)
     database = listing.the_one(login, args)
@@ -34,6 +34,9 @@ def run(args: Parsed) -> int:
         f"  tsh proxy db --tunnel {name}    a local port for any client\n"
         f"  tsh db config {name}            files and addresses for TLS of your own\n"
     )
-    if needs_code(login, held):
+    needed = prepare(login, held)
+    if needed.needs_user:
+        sys.stdout.write("\nThe database user is still to be said: --db-user, here or with the first two.\n")
+    if needed.needs_code:
         sys.stdout.write("\nEach session needs a one-time code, which the first two ask for.\n")
     return 0
