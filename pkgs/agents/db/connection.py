@@ -151,7 +151,7 @@ class DbSession:
         gate = self._shared.gate
         decision = gate.decide(self._identity, target, self._source)
         if not decision:
-            text = decision.text or gate.denied(self._identity, target, self._source)
+            text = decision.text or gate.denied(self._identity, target, self._source, decision.needs)
             await self._record.refused(asked, "; ".join(decision.reasons), text)
             raise DeniedError(text, reasons=decision.reasons)
         mode = decision.principals.get("create_db_user_mode", ("off",))[0]

@@ -46,10 +46,14 @@ class Gate:
         decision = decide(subject, target, self._environment(source_addr, live=live))
         return replace(decision, text=inert(decision.text)) if decision.text else decision
 
-    def denied(self, identity: Identity, target: ConnectDatabase, source_addr: str) -> str:
+    def denied(
+        self, identity: Identity, target: ConnectDatabase, source_addr: str, needs: tuple[str, ...] = ()
+    ) -> str:
         """That it was denied; and why, for those who may know. In the same words for a database that is not
-        there."""
+        there. Who lacks nothing but what a decision `needs` is told so."""
         text = f"access to database {inert(target.db.name)} denied"
+        if "mfa" in needs:
+            text += ": a one-time code is needed; 'tsh db connect' and 'tsh proxy db --tunnel' ask for it"
         try:
             subject = Subject(identity, self.cache.roles_of(identity))
         except DeniedError:

@@ -50,8 +50,8 @@ from pkgs.common.resources.metadata import Metadata
 from pkgs.common.runtime import paths
 from pkgs.common.runtime.process import Process
 from pkgs.common.runtime.version import VERSION
-from pkgs.common.ssh.sessions.recordings import Recorder
-from pkgs.common.ssh.sessions.unfinished import Unfinished
+from pkgs.common.sessions.recordings import Recorder
+from pkgs.common.sessions.unfinished import Unfinished
 
 Announcement = tuple[DatabaseService, tuple[DatabaseServer, ...]]
 _ALPN = ("postgresql", "teleport-postgres", "teleport-mysql", "teleport-redis", "teleport-clickhouse-http")

@@ -34,7 +34,8 @@ def test_a26_names_stay_names_in_an_address(user: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("value", "quoted"),
     [
-        ("app", "'app'"),
+        ("app", "app"),
+        ("/home/ann/.tsh/keys/ca.pem", "/home/ann/.tsh/keys/ca.pem"),
         ("app host=evil sslmode=disable", "'app host=evil sslmode=disable'"),
         ("it's", "'it\\'s'"),
         ("back\\slash'", "'back\\\\slash\\''"),
