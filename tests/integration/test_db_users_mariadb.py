@@ -13,8 +13,7 @@ import pytest
 from pkgs.common.errors import DeniedError, InputError
 from tests.integration.databases_kit import until
 from tests.integration.db_servers import Server, mariadb
-from tests.integration.db_users_kit import ADMIN, Agent, agent
-from tests.integration.test_db_users import made_active
+from tests.integration.db_users_kit import ADMIN, Agent, agent, made_active
 from tests.unit.net import certs
 from tests.unit.net.loops import run
 

@@ -51,6 +51,7 @@ from pkgs.common.runtime.version import VERSION
 from pkgs.common.ssh.sessions.recordings import Recorder
 from pkgs.common.ssh.sessions.unfinished import Unfinished
 
+_WATCHED = (*KINDS_HOST, "db", "db_object_import_rule", "health_check_config")
 Announcement = tuple[DatabaseService, tuple[DatabaseServer, ...]]
 _ALPN = ("postgresql", "teleport-postgres", "teleport-mysql", "teleport-redis", "teleport-clickhouse-http")
 
@@ -349,7 +350,7 @@ def _why_not(route: RouteToDatabase, name: str) -> str:
 
 async def start(process: Process, engines: Sequence[Engine] | None = None) -> DbServer:
     """Join the cluster and serve; by default every protocol there is."""
-    member = await Member.start(process, SystemRole.DB, watch=(*KINDS_HOST, "db", "health_check_config"))
+    member = await Member.start(process, SystemRole.DB, watch=_WATCHED)
     try:
         service = DbServer(process, member, built_in() if engines is None else engines)
         await service.start()

@@ -220,7 +220,8 @@ def _decide_access(identity: Identity, roles: RoleSet, target: Access, env: Envi
             if isinstance(asked, Decision):
                 return asked
             decision = check(grants, labels, db.demands(asked, auto), identity, env)
-            return db.with_roles(decision, asked, auto)
+            decision = db.with_roles(decision, asked, auto)
+            return db.with_objects(decision, asked, grants, env, roles.traits)
         case UseKube():
             decision = check(grants, labels, (), identity, env)
             if decision:

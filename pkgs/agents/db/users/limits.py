@@ -10,6 +10,12 @@ ANSWER_BYTES_MAX = 1024 * 1024
 """Of the server's answer to it."""
 ROLES_MAX = 1000
 """Database roles of one user."""
+OBJECTS_MAX = 20_000
+"""Tables, views and procedures of one database, for permissions on each."""
+OBJECTS_BYTES_MAX = 16 * 1024 * 1024
+"""Of the server's answer that lists them."""
+OBJECTS_AT_ONCE = 500
+"""Named in one statement."""
 
 OTHERS_LEAVE_S = 5.0
 """How long a session waits for the server to notice that earlier ones with other roles are over."""

@@ -54,7 +54,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
     conditions: list[str]
     principals: dict[str, list[str]] = {}
-    """Of a yes, what is granted beyond it: Kubernetes users and groups, roles of a made database user."""
+    """Of a yes, what is granted beyond it: Kubernetes users and groups, roles of a made database user, its
+    permissions on objects."""
     missing: list[Missing]
     """The smallest set of steps to a yes; empty when allowed."""
 
