@@ -156,7 +156,8 @@ class DbSession:
 
     async def _make_user(self, granted: Granted, objects: ObjectPermissions | None, *, drop: bool) -> None:
         user, inside = granted.user, granted.database
-        entry = Entry(database=self._database.name, user=user, drop=drop, fields=self._record.parties)
+        served, fields = self._database, self._record.parties
+        entry = Entry(database=served.name, user=user, drop=drop, served=served, fields=fields)
         try:
             wanted = Wanted(granted.roles)
             if objects is not None:

@@ -43,6 +43,7 @@ from pkgs.common.resources.kinds import (
     DatabaseServiceSpec,
     DatabaseSpec,
     HealthCheckConfig,
+    TargetHealth,
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.runtime import paths
@@ -53,6 +54,7 @@ from pkgs.common.ssh.sessions.unfinished import Unfinished
 
 _WATCHED = (*KINDS_HOST, "db", "db_object_import_rule", "health_check_config")
 Announcement = tuple[DatabaseService, tuple[DatabaseServer, ...]]
+_ENDING = TargetHealth(status="unhealthy", message="not served any more, but users made on demand are left")
 _ALPN = ("postgresql", "teleport-postgres", "teleport-mysql", "teleport-redis", "teleport-clickhouse-http")
 
 
@@ -139,7 +141,7 @@ class DbServer:
         self._recorder.start()
         await self._unfinished.start()
         await self._registry.start()
-        self._users.start()
+        self._users.start(self._forget_announcement)
         self._reviews.start()
         self._health.start()
         self._links.changed("")
@@ -160,9 +162,12 @@ class DbServer:
                     resources=self._process.config.db_service.matchers, hostname=hostname, version=VERSION
                 ),
             )
+            told = [(database, self._health.of(name)) for name, database in self._registry.all.items()]
+            # The Auth Service signs for databases that are announced. No user gets to these.
+            told += [(database, _ENDING) for database in self._users.unserved.values()]
             servers = tuple(
                 DatabaseServer(
-                    metadata=Metadata(name=name),
+                    metadata=Metadata(name=database.name),
                     sub_kind=host_id,
                     spec=DatabaseServerSpec(
                         version=VERSION,
@@ -170,10 +175,10 @@ class DbServer:
                         host_id=host_id,
                         database=database,
                         proxy_ids=self._links.proxy_ids,
-                        target_health=self._health.of(name),
+                        target_health=health,
                     ),
                 )
-                for name, database in self._registry.all.items()
+                for database, health in told
             )
             self._announcement = (service, servers)
         return self._announcement

@@ -4,7 +4,7 @@
 
 Sessions are counted here, and the server is asked as well, for other agents may serve the same database: a
 user that has sessions there is left alone, and looked at again until it has none. Whatever happens to this
-process, the journal names the users to look at.
+process, the journal names the users to look at, and where they are: also when the database is served no more.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class _Active:
     terms: object = None
     """Of its sessions, all the same: see `Wanted.terms`."""
     sessions: set[object] = field(default_factory=set)
+    unserved_since: float | None = None
+    forsaken: bool = False
+    """The database has not been served for long."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -68,15 +71,27 @@ class DatabaseUsers:
         self._current = current
         self._emit = emit
         self._log = log
+        self._on_unserved: Callable[[], None] = lambda: None
         self._active: dict[tuple[str, str], _Active] = {}
         self._finishing: set[asyncio.Task[None]] = set()
 
-    def start(self) -> None:
-        """Begin to deactivate what an earlier process left."""
+    def start(self, on_unserved: Callable[[], None] = lambda: None) -> None:
+        """Begin to deactivate what an earlier process left. `on_unserved`: `unserved` is another one now."""
+        self._on_unserved = on_unserved
         for entry in self._journal.open():
             key = (entry.database, entry.user)
             self._active[key] = _Active(entry, made=True)
             self._finish_later(key)
+
+    @property
+    def unserved(self) -> Mapping[str, Database]:
+        """Databases that are served no more, and have users of ours to be ended: by name."""
+        entries = [one.entry for one in self._active.values() if one.entry is not None and not one.forsaken]
+        return {
+            entry.database: entry.served
+            for entry in entries
+            if entry.served is not None and self._current(entry.database) is None
+        }
 
     async def close(self) -> None:
         """After the last session. What does not end in time is left to the next start."""
@@ -170,7 +185,7 @@ class DatabaseUsers:
                 if active.sessions or active.entry is None or self._active.get(key) is not active:
                     return
                 try:
-                    finished = await self._deactivate(active.entry)
+                    finished = await self._deactivate(active, active.entry)
                 except AccessError as problem:
                     if active.made and not told:
                         told = True
@@ -185,14 +200,29 @@ class DatabaseUsers:
     def _forget(self, key: tuple[str, str], entry: Entry) -> None:
         self._journal.forget(entry)
         del self._active[key]
+        self._on_unserved()
 
-    async def _deactivate(self, entry: Entry) -> Finished:
+    async def _deactivate(self, active: _Active, entry: Entry) -> Finished:
         database = self._current(entry.database)
         if database is None:
-            raise UnavailableError("the database is not served here any more")
+            database = self._as_it_was(active, entry)
+        else:
+            active.unserved_since, active.forsaken = None, False
         return await self._as_admin(
             database, entry.user, lambda accounts: accounts.deactivate(entry.user, drop=entry.drop)
         )
+
+    def _as_it_was(self, active: _Active, entry: Entry) -> Database:
+        """For a while, so that a database which is gone for good is not tried for ever."""
+        now = asyncio.get_running_loop().time()
+        if active.unserved_since is None:
+            active.unserved_since = now
+        if not active.forsaken and now - active.unserved_since > limits.UNSERVED_S:
+            active.forsaken = True
+            self._on_unserved()
+        if entry.served is None or active.forsaken:
+            raise UnavailableError("the database is not served here any more")
+        return entry.served
 
     async def _tell(self, entry: Entry, finished: Finished) -> bool:
         """Whether the audit has it."""

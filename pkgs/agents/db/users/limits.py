@@ -23,6 +23,8 @@ OTHERS_LOOK_S = 0.2
 FINISH_FIRST_S = 0.2
 FINISH_LAST_S = 30.0
 """Between attempts to deactivate a user: the first wait is the shortest, and each is twice the one before."""
+UNSERVED_S = 15 * 60.0
+"""How long the users of a database that is served no more are still looked after."""
 CLOSE_S = 10.0
 """How long a service that ends waits for its users to be deactivated; the rest is for its next start."""
 JOURNAL_FILE_MAX = 256 * 1024
