@@ -115,6 +115,21 @@ def test_exactly_what_roles_permit_and_nothing_afterwards(server: Server, tmp_pa
         limits.OTHERS_LEAVE_S = before
 
 
+def test_serial_columns_can_be_filled(server: Server, tmp_path: Path) -> None:
+    server.admin("SET ROLE owners; CREATE TABLE animals.geese (id serial, name text)", "farm")
+
+    async def story() -> None:
+        one = pg_agent(server, tmp_path / "notes")
+        await one.claim("s", "fay", drop=True, objects=wanted(one, on("INSERT", name="geese")))
+        with pg_session(server, "fay", tmp_path, "farm") as connection:
+            connection.execute("INSERT INTO animals.geese (name) VALUES ('x')")
+        one.release("s", "fay")
+        await one.users.close()
+        assert pg_state(server, "fay") == ""
+
+    run(story())
+
+
 def test_in_several_databases_of_a_server_and_dropped(server: Server, tmp_path: Path) -> None:
     """Attack A26: names of objects stay names."""
 

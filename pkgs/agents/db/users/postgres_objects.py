@@ -73,17 +73,27 @@ WHERE p.proowner <> (SELECT oid FROM the)
 AND NOT EXISTS (SELECT FROM extended e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
 LIMIT $2
 """
+_SERIALS = """
+SELECT quote_ident(t.nspname) || '.' || quote_ident(c.relname),
+    quote_ident(n.nspname) || '.' || quote_ident(s.relname)
+FROM pg_depend d
+JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace t ON t.oid = c.relnamespace
+WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'
+"""
+"""Tables and the sequences that number their rows by a default of a column (`serial`)."""
 _GRANTED = """
-WITH acls AS (
-    SELECT 'pg_class'::regclass AS class, oid, relacl AS acl FROM pg_class
-    UNION ALL SELECT 'pg_proc'::regclass, oid, proacl FROM pg_proc
+WITH mine AS (
+    SELECT DISTINCT s.classid, s.objid, r.oid AS role FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid
+    WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'a' AND r.rolname = $1
+    AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 )
-SELECT count(*)
-FROM acls CROSS JOIN LATERAL aclexplode(acls.acl) a JOIN pg_roles r ON r.oid = a.grantee
-WHERE r.rolname = $1 AND (class, acls.oid) IN (
-    SELECT s.classid, s.objid FROM pg_shdepend s
-    WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'a' AND s.refobjid = r.oid
-)
+SELECT count(*) FROM (
+    SELECT m.role, c.relacl AS acl FROM mine m
+    JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
+    UNION ALL SELECT m.role, p.proacl FROM mine m
+    JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
+) g CROSS JOIN LATERAL aclexplode(g.acl) a WHERE a.grantee = g.role
 """
 
 
@@ -116,15 +126,16 @@ async def give(admin: Admin, user: str, wanted: Objects) -> Given:
             hint="use db_roles there",
         )
     permitted = await asyncio.to_thread(decided, found, wanted)
+    serials = await _serials(admin, permitted)
     try:
-        for statement in grants(user, permitted):
+        for statement in grants(user, permitted, serials):
             await admin.ask(statement)
     except ServerError as problem:
         if problem.detail != _NOT_ALLOWED:
             raise
         raise UnavailableError(f"{_CANNOT}: {problem.message}", hint=_HOW_IT_COULD) from problem
     # Where the admin user has the permissions and may not grant them, the server only warns.
-    count = sum(len(permissions) for permissions in permitted.values())
+    count = sum(len(permissions) for permissions in permitted.values()) + len(serials)
     if await admin.ask(_GRANTED, user) != [[str(count).encode()]]:
         raise UnavailableError(_CANNOT, hint=_HOW_IT_COULD)
     return counted(permitted)
@@ -174,12 +185,25 @@ def decided(found: Iterable[Found], wanted: Objects) -> dict[Found, frozenset[st
     return permitted
 
 
-def grants(user: str, permitted: Mapping[Found, frozenset[str]]) -> Iterator[str]:
+async def _serials(admin: Admin, permitted: Mapping[Found, frozenset[str]]) -> list[str]:
+    """Sequences without which nothing can be inserted where that is permitted."""
+    tables = {one.quoted for one, permissions in permitted.items() if "INSERT" in permissions}
+    if not tables:
+        return []
+    rows = await admin.ask(_SERIALS, most=limits.OBJECTS_BYTES_MAX)
+    return sorted({text(sequence) for table, sequence in rows if text(table) in tables})
+
+
+def grants(
+    user: str, permitted: Mapping[Found, frozenset[str]], serials: Sequence[str] = ()
+) -> Iterator[str]:
     """Statements that give it all to a user who has nothing."""
     name = identifier(user)
     closed = {identifier(one.about.schema) for one in permitted if not one.open}
     for some in _parts(sorted(closed)):
         yield f"GRANT USAGE ON SCHEMA {', '.join(some)} TO {name}"
+    for some in _parts(serials):
+        yield f"GRANT USAGE ON SEQUENCE {', '.join(some)} TO {name}"
     alike: dict[tuple[str, str], list[str]] = defaultdict(list)
     for one, permissions in permitted.items():
         word = "ROUTINE" if one.about.kind == "procedure" else "TABLE"
