@@ -8,12 +8,13 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.harness.cluster import BIN, Cluster, Daemon, Person
+from tests.harness.cluster import BIN, Cluster, Person
 from tests.harness.wait import wait_for
 from tests.integration.db_users_kit import ADMIN, pg_setup, pg_state
 from tests.integration.postgres_kit import Server, postgres
@@ -37,6 +38,8 @@ spec:
   options: {create_db_user_mode: keep}
   allow: {db_labels: {env: prod}, db_names: [shop], db_roles: [reader]}
 """
+PEOPLE = (("ann", "dropped"), ("bob", "dropped"), ("kim", "kept"))
+ACTIVE = 't|"teleport-auto-user"'
 LOCKED = 'f|"teleport-auto-user"'
 
 
@@ -103,12 +106,16 @@ class World:
     cluster: Cluster
     server: Server
     gate: Gate
-    agent: Daemon
+    config: Path
     ann: Person
+    bob: Person
     kim: Person
 
     def state(self, person: Person) -> str:
         return pg_state(self.server, person.name)
+
+    def is_in_state(self, person: Person, wanted: str) -> bool:
+        return self.state(person) == wanted
 
     @contextlib.contextmanager
     def session(self, person: Person, database: str) -> Iterator[None]:
@@ -155,11 +162,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         cluster.tctl("create", stdin=ROLES).ok()
         dynamic = {"kind": "db", "metadata": {"name": "pg2", "labels": labels}, "spec": entry}
         cluster.tctl("create", stdin=yaml.safe_dump(dynamic)).ok()
-        agent = cluster.daemon("db", BIN / "teleport-db", "-c", config)
-        agent.stop()
-        yield World(
-            cluster, server, gate, agent, cluster.login("ann", "dropped"), cluster.login("kim", "kept")
-        )
+        people = [cluster.login(name, role) for name, role in PEOPLE]
+        yield World(cluster, server, gate, config, *people)
 
 
 def _config(cluster: Cluster, database: dict[str, object]) -> Path:
@@ -184,55 +188,33 @@ def _config(cluster: Cluster, database: dict[str, object]) -> Path:
     return config
 
 
-@pytest.fixture
-def serving(world: World) -> Iterator[World]:
-    """Each test has an agent to kill, and to start again."""
-    world.agent.start()
+def test_whatever_a_killed_agent_was_at(world: World) -> None:
+    """Sessions are open, one is between the making of its user and its login; the server is down when the
+    agent starts again, and one of the databases has left the cluster."""
+    agent = world.cluster.daemon("db", BIN / "teleport-db", "-c", world.config)
     try:
-        # What an earlier agent announced is listed still: this one has come when it serves.
         wait_for(lambda: world.serves("pg1") and world.serves("pg2"), what="the agent", deadline_s=60)
-        yield world
+        with contextlib.ExitStack() as sessions:
+            sessions.enter_context(world.session(world.ann, "pg1"))
+            sessions.enter_context(world.session(world.kim, "pg2"))
+            world.in_use(world.ann)
+            world.in_use(world.kim)
+            world.gate.holds = lambda: world.state(world.bob) != ""
+            sessions.enter_context(world.session(world.bob, "pg1"))
+            wait_for(lambda: world.gate.held, what="bob's login to begin", deadline_s=40)
+            agent.kill()
+        world.gate.holds, world.gate.shut = lambda: False, True
+        world.gate.cut()
+        world.cluster.tctl("rm", "db/pg2").ok()
+        agent.start()
+        for name in ("ann", "kim", "bob"):
+            world.cluster.wait_event("db.session.user.deactivate", code="TDB09W", username=name)
+        assert (world.state(world.ann), world.state(world.kim)) == (ACTIVE, f"{ACTIVE} reader")
+        assert world.state(world.bob) == ACTIVE
+        world.gate.shut = False
+        for person, left in ((world.ann, ""), (world.bob, ""), (world.kim, LOCKED)):
+            wait_for(partial(world.is_in_state, person, left), what=f"{person.name}'s end", deadline_s=90)
+        world.cluster.wait_event("db.session.user.deactivate", code="TDB09I", username="ann", delete=True)
+        wait_for(lambda: world.listed() == {"pg1"}, what="pg2 to be forgotten", every_s=0.3, deadline_s=60)
     finally:
-        world.agent.stop()
-
-
-def test_killed_while_sessions_are_open(serving: World) -> None:
-    world = serving
-    with world.session(world.ann, "pg1"), world.session(world.kim, "pg1"):
-        world.in_use(world.ann)
-        world.in_use(world.kim)
-        assert world.state(world.ann) == LOCKED.replace("f", "t", 1)
-        assert world.state(world.kim) == LOCKED.replace("f", "t", 1) + " reader"
-        world.agent.kill()
-    world.agent.start()
-    wait_for(lambda: world.state(world.ann) == "", what="ann to be dropped", deadline_s=60)
-    wait_for(lambda: world.state(world.kim) == LOCKED, what="kim to be locked", deadline_s=60)
-    world.cluster.wait_event("db.session.user.deactivate", code="TDB09I", username="ann", delete=True)
-
-
-def test_killed_between_making_a_user_and_its_login(serving: World) -> None:
-    world = serving
-    world.gate.holds = lambda: world.state(world.ann) != ""
-    with world.session(world.ann, "pg1"):
-        wait_for(lambda: world.gate.held, what="ann's login to begin", deadline_s=40)
-        assert world.state(world.ann) == LOCKED.replace("f", "t", 1)
-        world.agent.kill()
-    world.gate.holds = lambda: False
-    world.agent.start()
-    wait_for(lambda: world.state(world.ann) == "", what="ann to be dropped", deadline_s=60)
-
-
-def test_the_server_is_down_at_the_restart_and_its_database_gone_from_the_cluster(serving: World) -> None:
-    world = serving
-    with world.session(world.ann, "pg2"):
-        world.in_use(world.ann)
-        world.agent.kill()
-    world.gate.shut = True
-    world.gate.cut()
-    world.cluster.tctl("rm", "db/pg2").ok()
-    world.agent.start()
-    world.cluster.wait_event("db.session.user.deactivate", code="TDB09W", username="ann", success=False)
-    assert world.state(world.ann) != ""
-    world.gate.shut = False
-    wait_for(lambda: world.state(world.ann) == "", what="ann to be dropped", deadline_s=90)
-    wait_for(lambda: world.listed() == {"pg1"}, what="pg2 to be forgotten", every_s=0.3, deadline_s=60)
+        agent.stop()
