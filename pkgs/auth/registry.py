@@ -250,8 +250,9 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
     add(databases.SignDatabaseServerCert, handlers.databases.sign_server, PEOPLE)
 
     add(semaphores.AcquireLease, handlers.semaphores.acquire, Callers.NODE)
-    add(semaphores.RenewLeases, handlers.semaphores.renew, Callers.NODE)
-    add(semaphores.ReleaseLeases, handlers.semaphores.release, Callers.NODE)
+    add(semaphores.AcquireDatabaseLease, handlers.semaphores.acquire_database, Callers.DB)
+    add(semaphores.RenewLeases, handlers.semaphores.renew, Callers.NODE | Callers.DB)
+    add(semaphores.ReleaseLeases, handlers.semaphores.release, Callers.NODE | Callers.DB)
 
     add(audit.EmitEvents, handlers.audit.emit, Callers.HOST)
     add(audit.SearchEvents, handlers.audit.search, PEOPLE)

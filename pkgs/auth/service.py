@@ -194,7 +194,7 @@ class AuthService:
             sessions=SessionHandlers(trackers, permissions, journal, door),
             presence=PresenceHandlers(trackers, door, codes, journal),
             headless=HeadlessHandlers(store, codes, permissions, issuer, journal, headless),
-            semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
+            semaphores=SemaphoreHandlers(store, Leases(self.backend), permissions, authorities),
             openssh=OpensshHandlers(store, Hosts(self.backend), permissions, authorities, journal),
             databases=DatabaseHandlers(store, permissions, authorities, journal),
             openssh_servers=OpensshServers(store, Hosts(self.backend)),

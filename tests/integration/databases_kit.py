@@ -74,18 +74,31 @@ class DatabaseKit:
         request = ReissueUserCerts(ssh_public_key="", tls_public_key=key.public_pem, route_to_database=route)
         return await self.kit.as_user(user).call(request), key.private_pem
 
-    async def dial(self, cert_pem: str, key_pem: bytes, name: str = "orders") -> Stream:
-        """As a client whose host name was about that database."""
-        ours, theirs = socket.socketpair()
-        for sock in (ours, theirs):
-            sock.setblocking(False)
-        header = DialHeader(service="db", client_addr=CLIENT_ADDR, target=name)
-        serving = self.service._serve_stream(await adopt(theirs), header)
-        self.serving.append(asyncio.create_task(serving))
+    async def dial(
+        self, cert_pem: str, key_pem: bytes, name: str = "orders", *, greeted_as: int = 0
+    ) -> Stream:
+        """As a client whose host name was about that database; perhaps one that a proxy says it greeted."""
+        ours = await self._reach(CLIENT_ADDR, name, greeted_as)
         context = client_context(roots_pem=self.kit.roots(), cert_pem=cert_pem, key_pem=key_pem)
         stream = await start_tls(ours, context, server_hostname=f"{name}.db.teleport.cluster.local")
         self.streams.append(stream)
         return stream
+
+    async def knock(self, client_addr: str, name: str = "orders") -> Stream:
+        """As somebody who says nothing."""
+        stream = await adopt(await self._reach(client_addr, name))
+        self.streams.append(stream)
+        return stream
+
+    async def _reach(self, client_addr: str, name: str, greeted_as: int = 0) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        header = DialHeader(service="db", client_addr=client_addr, target=name, greeted_as=greeted_as)
+        serving = self.service._serve_stream(await adopt(theirs), header)
+        self.serving.append(asyncio.create_task(serving))
+        await asyncio.sleep(0)  # until it waits for the hello
+        return ours
 
     async def open(self, user: User, hello: str = "hello alice app", name: str = "orders") -> Stream:
         """The same with a certificate of that user's, after the protocol's greeting."""

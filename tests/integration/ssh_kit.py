@@ -22,9 +22,9 @@ from typing import Any
 import msgspec
 import paramiko
 
+from pkgs.agents.base.leases import Leases
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
-from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book, Files

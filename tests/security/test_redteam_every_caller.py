@@ -244,8 +244,9 @@ ROWS: list[Row] = [
         ),
         SELF | {"bot's output", "impersonated"},
     ),
-    row(semaphores.RenewLeases(leases=[]), frozenset({NODE})),
-    row(semaphores.ReleaseLeases(leases=[]), frozenset({NODE})),
+    Row("AcquireDatabaseLease", asked.leasing_database, frozenset({DB})),
+    row(semaphores.RenewLeases(leases=[]), frozenset({NODE, DB})),
+    row(semaphores.ReleaseLeases(leases=[]), frozenset({NODE, DB})),
     Row(
         "EmitEvents",
         each(lambda w, p: audit.EmitEvents(events=[event(w.kit, codes.CLIENT_DISCONNECT, user="plain")])),

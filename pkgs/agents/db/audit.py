@@ -115,6 +115,10 @@ class SessionRecord:
         """Fields of every event, from the start on."""
         return dict(self._fixed)
 
+    def know(self, fields: Mapping[str, int]) -> None:
+        """More fields of every event from now on; the end that is noted for a crash goes without."""
+        self._fixed.update(fields)
+
     async def user_made(self, username: str, roles: Sequence[str], error: str = "") -> None:
         """The database user is ready, or with an `error` is not. Raises AccessError when that cannot be
         kept."""

@@ -11,11 +11,11 @@ import pwd
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from pkgs.agents.base.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.forwards import Forwards, FromForwarding
 from pkgs.agents.ssh.holds import Holds
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.wanted import wanted_of
-from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.messages import (
     Account,
     NoAccount,

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 
 from pkgs.agents.base.labels import CommandLabels, LabelCommand
+from pkgs.agents.base.leases import Leases
 from pkgs.agents.base.links import WILDCARDS, Links
 from pkgs.agents.base.seal import Sealer
 from pkgs.agents.ssh.bounds.groups import Bounds, prepare
@@ -18,7 +19,6 @@ from pkgs.agents.ssh.hostkeys import HostKeys
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.static import StaticUsers
 from pkgs.agents.ssh.hostusers.tools import SystemTools
-from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book

@@ -85,14 +85,18 @@ class SigningHandlers:
         Whether it may be used, and as whom, is its agent's decision. That of a restriction to resources is
         asked there too, with requests that are assumed at this moment."""
         sees = self._permissions.filter(caller, "db_server")
-        for server in self._store.all("db_server"):
-            database = server.spec.database if isinstance(server, DatabaseServer) else None
-            if database is None or database.name != route.service:
-                continue
-            if sees is None or sees(server):
-                if database.spec.protocol != route.protocol:
-                    raise InputError(f"{route.service} speaks {database.spec.protocol}")
-                return
+        # Agents may differ about what a name speaks: one must not keep people from the database of another.
+        spoken = [
+            server.spec.database.spec.protocol
+            for server in self._store.all("db_server")
+            if isinstance(server, DatabaseServer)
+            and server.name == route.service
+            and (sees is None or sees(server))
+        ]
+        if route.protocol in spoken:
+            return
+        if spoken:
+            raise InputError(f"{route.service} speaks {spoken[0]}")
         raise NotFoundError(
             f"no database {route.service[:80]!r}, or you may not use it", hint="`tsh db ls` lists yours"
         )

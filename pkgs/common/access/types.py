@@ -23,7 +23,7 @@ from pkgs.common.resources.kinds import (
     Resource,
     WindowsDesktop,
 )
-from pkgs.common.resources.role import Role
+from pkgs.common.resources.role import UNRESTRICTED, DbConditions, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +220,8 @@ class Decision:
     objects: ObjectPermissions | None = None
     """Of a yes to a database, what is granted on the objects inside it to a user made on demand; None: that
     is not for us to grant."""
+    restrictions: DbConditions = UNRESTRICTED
+    """Of a yes to a database session, what it is held to."""
     text: str = ""
     """What the refused one may read about it, a lock's message say; empty: only that it is refused."""
 

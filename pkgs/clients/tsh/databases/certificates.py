@@ -63,6 +63,8 @@ def held_or_obtained(login: Login, database: Database, args: Parsed) -> Held:
     held = files.read(login, database.name)
     if held is None or held.expires_at < time.time() + _SPARE_S or held.protocol != database.spec.protocol:
         return obtain(login, database, args)
+    if files.precedes(held, login):
+        return obtain(login, database, args)
     wanted = (args.text("db-user") or held.user, args.text("db-name") or held.database)
     if wanted != (held.user, held.database) or "db-roles" in args.given:
         return obtain(login, database, args)

@@ -85,6 +85,14 @@ def read(login: Login, name: str) -> Held | None:
     )
 
 
+def precedes(held: Held, login: Login) -> bool:
+    """Whether it was made with an earlier login, and so perhaps with other roles."""
+    try:
+        return held.cert.stat().st_mtime_ns < Path(login.ssh_cert).stat().st_mtime_ns
+    except FileNotFoundError:
+        return True
+
+
 def names(login: Login) -> list[str]:
     """Databases for which something is held."""
     return sorted(path.stem for path in folder(login).glob("*.crt"))

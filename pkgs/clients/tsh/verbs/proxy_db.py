@@ -62,15 +62,19 @@ async def _serve(login: Login, database: Database, args: Parsed) -> int:
     import asyncio
     import signal
 
-    from pkgs.clients.tsh.databases import files
+    from pkgs.clients.tsh.databases import direct, files
     from pkgs.clients.tsh.databases.certificates import held_or_obtained
     from pkgs.clients.tsh.databases.port import LocalPort
 
     held = held_or_obtained(login, database, args)
     tunnel = args.on("tunnel")
+    addr = login.proxy_addr if tunnel else direct.proxy_addr(login, held.protocol)
     # What a new login or `tsh db login` writes meanwhile is used by the next connection.
     port = LocalPort(
-        login, database.name, (lambda: files.read(login, database.name) or held) if tunnel else None
+        login,
+        database.name,
+        (lambda: files.read(login, database.name) or held) if tunnel else None,
+        addr=addr,
     )
     port.open(args.text("listen"), args.whole("port"), remembered=files.port_of(login, database.name))
     files.keep_port(login, database.name, port.port)

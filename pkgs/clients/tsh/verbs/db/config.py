@@ -46,10 +46,24 @@ def run(args: Parsed) -> int:
 
 
 def _command(facts: dict[str, str]) -> list[str]:
-    if facts["protocol"] not in ("postgres", "cockroachdb"):
-        raise InputError(
-            f"there is no such command for {facts['protocol']}", hint="use 'tsh proxy db --tunnel'"
-        )
+    host, port, files = facts["host"], facts["port"], [facts["ca"], facts["cert"], facts["key"]]
+    match facts["protocol"]:
+        case "postgres" | "cockroachdb":
+            return _psql(facts)
+        case "redis":
+            # It takes a host without naming it in its hello.
+            words = ["redis-cli", "-h", host, "-p", port, "--tls", "--sni", host]
+            return words + _flags("cacert", "cert", "key", values=files)
+        case "clickhouse-http":
+            return ["curl", *_flags("cacert", "cert", "key", values=files), f"https://{host}:{port}/"]
+    raise InputError(f"there is no such command for {facts['protocol']}", hint="use 'tsh proxy db --tunnel'")
+
+
+def _flags(*names: str, values: list[str]) -> list[str]:
+    return [word for name, value in zip(names, values, strict=True) for word in (f"--{name}", value)]
+
+
+def _psql(facts: dict[str, str]) -> list[str]:
     words = {
         "host": facts["host"],
         "port": facts["port"],
