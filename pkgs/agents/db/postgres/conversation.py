@@ -57,7 +57,7 @@ class PostgresConversation:
         self._policy = policy
         self._masks = masks
         self._cancel = cancel
-        self._ledger = Ledger()
+        self._ledger = Ledger(strict=masks is not None)
         self._judging = policy.read_only or masks is not None
         self._counting = bool(policy.rows_max or policy.bytes_max)
         self._looking_at_rows = self._counting or masks is not None
@@ -227,7 +227,7 @@ class PostgresConversation:
         return self._instead(NO_FUNCTION.encode()) if refusal else raw
 
     def _copied(self, raw: memoryview, rest: int) -> Said:
-        self._ledger.copying_in = False
+        self._ledger.copied()
         return raw
 
     def _terminate(self, raw: memoryview, rest: int) -> Said:
@@ -287,7 +287,7 @@ class PostgresConversation:
     def _row(self, raw: memoryview, rest: int) -> Said:
         """Only when rows are looked at; COPY data counts as rows too."""
         due = self._ledger.head
-        answer = due.answer if due is not None else None
+        answer = due.answer if due is not None and due.kind != frontend.DESCRIBE else None
         if answer is None:
             raise ProtocolError("the server sent rows that nobody asked for")
         answer.rows += 1
