@@ -247,6 +247,7 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
 
     add(databases.AnnounceDatabases, handlers.databases.announce, Callers.DB)
     add(databases.SignDatabaseCert, handlers.databases.sign_client, Callers.DB)
+    add(databases.PrepareDatabaseSession, handlers.signing.prepare_database, Callers.USER)
     add(databases.SignDatabaseServerCert, handlers.databases.sign_server, PEOPLE)
 
     add(semaphores.AcquireLease, handlers.semaphores.acquire, Callers.NODE)

@@ -171,7 +171,7 @@ class AuthService:
                 self.proxy_addr,
                 change_events,
             ),
-            signing=SigningHandlers(store, permissions, issuer, authorities, journal),
+            signing=SigningHandlers(store, permissions, issuer, authorities, journal, codes),
             join=JoinHandlers(
                 store, Hosts(self.backend), authorities, journal, joins, permissions.check_locks
             ),

@@ -68,10 +68,13 @@ class DatabaseKit:
         return self.service._member.identity.host_id
 
     async def certs(self, user: User, service: str = "orders", **fields: Any) -> tuple[UserCerts, bytes]:
-        """A certificate for a database, and its key."""
+        """A certificate for a database, and its key; `fields` of the route, or of the call."""
         key = new_tls_key()
+        of_call = {name: fields.pop(name) for name in ("otp", "ttl_s", "assume", "drop") if name in fields}
         route = RouteToDatabase(**{"service": service, "protocol": "echo", "user": "alice", **fields})
-        request = ReissueUserCerts(ssh_public_key="", tls_public_key=key.public_pem, route_to_database=route)
+        request = ReissueUserCerts(
+            ssh_public_key="", tls_public_key=key.public_pem, route_to_database=route, **of_call
+        )
         return await self.kit.as_user(user).call(request), key.private_pem
 
     async def dial(

@@ -168,6 +168,8 @@ def test_what_masks_do_not_promise(service: Service, server: Server) -> None:
         assert connection.execute("SELECT id FROM customers WHERE email LIKE 'mail7@%'").fetchone() == (7,)
         connection.execute("CREATE TEMP TABLE kept AS SELECT email AS e FROM customers WHERE id = 1")
         assert connection.execute("SELECT e FROM kept").fetchone() == ("mail1@example.com",)
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1 / (length(email) - 17) FROM customers WHERE id = 1")
         plan = connection.execute("EXPLAIN SELECT 1 FROM customers WHERE email < 'mail5'").fetchone()
         assert plan is not None and "rows=" in str(plan[0])
     server.admin("ANALYZE customers")

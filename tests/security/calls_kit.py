@@ -269,6 +269,12 @@ def announcing(_: World, peer: Peer) -> databases.AnnounceDatabases:
     )
 
 
+async def preparing_database(w: World, peer: Peer) -> Any:
+    await w.kit.service.store.put(database_server("orders", str(uuid.uuid4())))
+    route = RouteToDatabase(service="orders", protocol="postgres", user="alice")
+    return databases.PrepareDatabaseSession(route=route)
+
+
 async def database_cert(w: World, peer: Peer) -> Any:
     """For a database that this very host has announced."""
     await w.kit.service.store.put(database_server("orders", peer.name or str(uuid.uuid4())))

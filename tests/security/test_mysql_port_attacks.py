@@ -100,7 +100,7 @@ def test_a42_a54_the_slow_and_the_many_hold_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MYSQL_EXPLAIN_S", 0.3)
-    few = ListenerLimits(hello_s=1.0, pending_per_source=8)
+    few = ListenerLimits(hello_s=4.0, pending_per_source=8)
     monkeypatch.setattr("pkgs.proxy.ports.ListenerLimits", lambda **_: few)
 
     async def body() -> None:

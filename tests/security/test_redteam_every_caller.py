@@ -234,6 +234,7 @@ ROWS: list[Row] = [
     Row("PutOpensshServer", asked.without_agent, frozenset({NODE})),
     Row("AcquireLease", each(asked.leasing), frozenset({NODE})),
     Row("AnnounceDatabases", each(asked.announcing), frozenset({DB})),
+    Row("PrepareDatabaseSession", asked.preparing_database, BY_RULE - ADMIN, hidden=True),
     Row("SignDatabaseCert", asked.database_cert, frozenset({DB})),
     Row(
         "SignDatabaseServerCert",

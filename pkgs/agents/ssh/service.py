@@ -43,11 +43,11 @@ from pkgs.common.runtime import paths
 from pkgs.common.runtime.config import Config
 from pkgs.common.runtime.process import Process
 from pkgs.common.runtime.version import VERSION
+from pkgs.common.sessions.recordings import Recorder
+from pkgs.common.sessions.unfinished import Unfinished
 from pkgs.common.ssh.process.messages import Start
 from pkgs.common.ssh.process.pool import Pool
 from pkgs.common.ssh.service.gate import Gate
-from pkgs.common.ssh.sessions.recordings import Recorder
-from pkgs.common.ssh.sessions.unfinished import Unfinished
 
 
 class SshService:

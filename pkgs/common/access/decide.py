@@ -113,7 +113,7 @@ def barred_access(identity: Identity, roles: RoleSet, target: Access, env: Envir
     preference = env.auth_preference
     if preference is None:
         return None
-    if requires_mfa(preference.spec.require_session_mfa) and not identity.mfa_device:
+    if requires_mfa(preference.spec.require_session_mfa) and not identity.session_mfa:
         return _CLUSTER_MFA
     device_trust = preference.spec.device_trust
     if device_trust is not None and device_trust.mode == "required" and not identity.device_id:
@@ -221,6 +221,7 @@ def _decide_access(identity: Identity, roles: RoleSet, target: Access, env: Envi
                 return asked
             demands = db.demands(asked, auto)
             decision = db.with_roles(check(grants, labels, demands, identity, env), asked, auto)
+            decision = db.with_objects(decision, asked, grants, env, roles.traits)
             return dbpolicy.restricted(decision, grants, labels, demands)
         case UseKube():
             decision = check(grants, labels, (), identity, env)

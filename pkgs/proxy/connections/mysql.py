@@ -37,8 +37,8 @@ _WITHOUT_TLS = (
 )
 _WITHOUT_NAME = (
     "the client named no database in its TLS hello (SNI): connect to the host <database>.db.<cluster> of"
-    " 'tsh db config'; clients that send no host name, as MariaDB's, connect by 'tsh db connect' or"
-    " 'tsh proxy db --tunnel'"
+    " 'tsh db config'; clients that send no host name, as MariaDB's of some versions, connect by"
+    " 'tsh db connect' or 'tsh proxy db --tunnel'"
 )
 
 

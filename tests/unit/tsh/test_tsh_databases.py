@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.clients.tsh.databases import clients
+from pkgs.clients.tsh.databases import clients, direct
 from pkgs.clients.tsh.login import flow
 from pkgs.clients.tsh.login.webapi import PingDatabases, PingProxy, Pong
+from pkgs.clients.tsh.profile.certfacts import CertFacts
+from pkgs.clients.tsh.profile.home import Paths, Profile
+from pkgs.clients.tsh.profile.login import Login
 from pkgs.clients.tsh.verbs.db.config import _command, _quoted
 from pkgs.common.errors import InputError, NotFoundError
 
@@ -31,7 +34,8 @@ def test_a26_names_stay_names_in_an_address(user: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("value", "quoted"),
     [
-        ("app", "'app'"),
+        ("app", "app"),
+        ("/home/ann/.tsh/keys/ca.pem", "/home/ann/.tsh/keys/ca.pem"),
         ("app host=evil sslmode=disable", "'app host=evil sslmode=disable'"),
         ("it's", "'it\\'s'"),
         ("back\\slash'", "'back\\\\slash\\''"),
@@ -90,6 +94,20 @@ def test_where_the_proxy_takes_mysql_clients(listens: str, public: str, addr: st
     told = PingDatabases(mysql_listen_addr=listens, mysql_public_addr=public)
     pong = Pong(cluster_name="demo", proxy=PingProxy(db=told))
     assert flow._mysql_addr(pong, "hub:443") == addr
+
+
+def test_mysql_clients_need_a_port_of_their_own() -> None:
+    for mysql in ("hub:3036", ""):
+        profile = Profile("hub", "hub:443", "ann", "demo", "", mysql)
+        login = Login(
+            home_dir="", profile=profile, paths=Paths("", profile), facts=CertFacts.__new__(CertFacts)
+        )
+        assert direct.proxy_addr(login, "redis") == "hub:443"
+        if mysql:
+            assert direct.proxy_addr(login, "mysql") == mysql
+        else:
+            with pytest.raises(InputError, match=r"no port for MySQL clients"):
+                direct.proxy_addr(login, "mysql")
 
 
 def test_the_words_of_clients_by_their_own_tls() -> None:

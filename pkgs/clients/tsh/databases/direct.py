@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pkgs.clients.tsh.databases import listing
-from pkgs.clients.tsh.databases.certificates import held_or_obtained
+from pkgs.clients.tsh.databases.certificates import held_or_obtained, whom
 from pkgs.clients.tsh.databases.files import Held
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import InputError
@@ -53,4 +53,4 @@ def proxy_addr(login: Login, protocol: str) -> str:
 
 def of_args(login: Login, args: Parsed) -> Direct:
     """For the database that the flags mean, with a certificate for it."""
-    return Direct(login, held_or_obtained(login, listing.the_one(login, args), args))
+    return Direct(login, held_or_obtained(login, listing.the_one(login, args), whom(args)))

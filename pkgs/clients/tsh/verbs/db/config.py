@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 
@@ -12,6 +13,8 @@ from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.sanitize import inert
 
+_LABELS = {"ca": "CA"}
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 SPEC = Spec(
     "Print what a client that does its own TLS needs: the host name, which leads to the proxy, the port, and"
     " the files. Anything else is easier by 'tsh proxy db --tunnel'.",
@@ -34,10 +37,9 @@ def run(args: Parsed) -> int:
     if args.text("format") == "cmd":
         sys.stdout.write(shlex.join(_command(facts)) + "\n")
     elif args.text("format") == "text":
-        width = max(map(len, facts))
-        sys.stdout.writelines(
-            f"{name.capitalize() + ':':{width + 2}}{inert(value)}\n" for name, value in facts.items()
-        )
+        width = max(map(len, facts)) + 2
+        labels = {name: _LABELS.get(name, name.capitalize()) + ":" for name in facts}
+        sys.stdout.writelines(f"{labels[name]:{width}}{inert(value)}\n" for name, value in facts.items())
     else:
         from pkgs.common.output import formats
 
@@ -80,4 +82,6 @@ def _psql(facts: dict[str, str]) -> list[str]:
 
 def _quoted(value: str) -> str:
     """A value of libpq's connection string, which no other setting can hide in (attack A26)."""
+    if _PLAIN.fullmatch(value):
+        return value
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
