@@ -106,7 +106,11 @@ def test_a_masked_column_is_masked(service: Service) -> None:
         ),
         (
             query("prepare c as select email from customers"),
-            parse(b"c", b"select name from customers") + sync() + bind(b"x", b"c") + execute(b"x", 2) + sync(),
+            parse(b"c", b"select name from customers")
+            + sync()
+            + bind(b"x", b"c")
+            + execute(b"x", 2)
+            + sync(),
         ),
     ],
     ids=["skipped", "done early", "sync in bad data", "sync in data", "query in data", "cursor", "statement"],
