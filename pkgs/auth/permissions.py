@@ -41,7 +41,7 @@ _EVERY_HOST = frozenset(
 _MORE_FOR: dict[SystemRole, frozenset[str]] = {
     SystemRole.PROXY: frozenset({"node", "auth_server", "db_server"}),
     SystemRole.NODE: frozenset({"static_host_user"}),
-    SystemRole.DB: frozenset({"db", "health_check_config"}),
+    SystemRole.DB: frozenset({"db", "db_object_import_rule", "health_check_config"}),
 }
 READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
     role: _EVERY_HOST | _MORE_FOR.get(role, frozenset())

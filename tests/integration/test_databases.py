@@ -17,7 +17,7 @@ from pkgs.common.api.access import ExplainAccess, Somebody
 from pkgs.common.api.databases import AnnounceDatabases, SignDatabaseCert
 from pkgs.common.api.requests import SearchRequestable
 from pkgs.common.api.resources import CreateToken, DeleteResource, GetResource, PutResource
-from pkgs.common.api.semaphores import AcquireDatabaseLease
+from pkgs.common.api.semaphores import AcquireDatabaseLease, HeldLease, RenewLeases
 from pkgs.common.errors import AccessError, DeniedError, NotFoundError
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import new_tls_key
@@ -224,6 +224,11 @@ def test_sessions_at_a_time_in_the_whole_cluster(short_tmp: Path) -> None:
             der = ssl.PEM_cert_to_DER_cert(certs.tls_cert)
             taken = await agent.call(AcquireDatabaseLease(certificate=der, **fields))
             assert (taken.granted, taken.most) == (False, 1)
+            (lease_id,) = db.service._leases._held
+            mine = HeldLease(kind="database_connection", user="ann", lease_id=lease_id)
+            assert (await agent.call(RenewLeases(leases=[mine]))).lost == []
+            elsewhere = msgspec.structs.replace(mine, kind="connection")
+            assert (await agent.call(RenewLeases(leases=[elsewhere]))).lost == [lease_id]
             assert ann.certs is not None
             for wrong in (b"", der[:-1] + bytes([der[-1] ^ 1]), ssl.PEM_cert_to_DER_cert(ann.certs.tls_cert)):
                 with pytest.raises(AccessError) as why:

@@ -143,7 +143,7 @@ CANNOT = "your roles restrict this session by db.mask, db.rows_max, which is not
         (RedisEngine(), redis_login(), b"-NOPERM " + CANNOT.encode() + b"redis"),
         (
             ClickhouseEngine(),
-            b"GET /?query=select+1 HTTP/1.1\r\nHost: db\r\n\r\n",
+            b"GET /?query=select+1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
             b"Code: 516. DB::Exception: " + CANNOT.encode() + b"clickhouse-http",
         ),
     ],

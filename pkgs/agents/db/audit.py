@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import msgspec
 
 from pkgs.agents.db.engine import Asked, Detail, Fact, Failed, Granted, Malformed, Outcome, Statement
+from pkgs.agents.db.users.accounts import Given
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.events import codes
@@ -127,6 +128,16 @@ class SessionRecord:
             roles=list(roles),
             success=not error,
             error=error or None,
+        )
+
+    async def permissions_given(self, given: Given) -> None:
+        """What it may do with the objects inside. Raises AccessError when that cannot be kept."""
+        await self._emit(
+            codes.DB_SESSION_PERMISSIONS_UPDATE,
+            permission_summary=[
+                {"permission": name, "counts": counts} for name, counts in given.permissions.items()
+            ],
+            affected_object_counts=given.objects,
         )
 
     async def tell(self, facts: Sequence[Fact]) -> None:

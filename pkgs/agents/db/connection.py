@@ -17,9 +17,11 @@ from pkgs.agents.db.gate import NO_LONGER, Gate
 from pkgs.agents.db.relay import Ended, Relay
 from pkgs.agents.db.servers import Servers
 from pkgs.agents.db.unrestricted import check_restricts
+from pkgs.agents.db.users.accounts import Objects, Wanted
 from pkgs.agents.db.users.journal import Entry
 from pkgs.agents.db.users.keeper import DatabaseUsers
-from pkgs.common.access.types import ConnectDatabase
+from pkgs.common.access.dbobjects import ObjectPermissions
+from pkgs.common.access.types import ConnectDatabase, Decision
 from pkgs.common.api.semaphores import AcquireDatabaseLease
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
 from pkgs.common.membership.reviews import Reviews
@@ -73,7 +75,8 @@ class DbSession:
         self._target: ConnectDatabase | None = None
         self._granted: Granted | None = None
         self._made = False
-        """The database user was made for this, with the roles granted."""
+        """The database user was made for this, on the terms that the decision set."""
+        self._terms: tuple[object, ...] = ()
         self._engine: Engine | None = None
         self._lease = ""
         """Its place among those that the user's roles allow."""
@@ -168,8 +171,8 @@ class DbSession:
         self._granted = granted
         self._shared.reviews.add(self)
         if mode != "off":
-            self._made = True
-            await self._make_user(granted, drop=mode == "best_effort_drop")
+            self._made, self._terms = True, _terms_of(decision)
+            await self._make_user(granted, decision.objects, drop=mode == "best_effort_drop")
         return granted
 
     async def _check_restricts(self, asked: Asked, granted: Granted) -> None:
@@ -190,11 +193,16 @@ class DbSession:
             await self._record.refused(asked, problem.message, problem.message)
             raise DeniedError(problem.message, reasons=(problem.message,)) from problem
 
-    async def _make_user(self, granted: Granted, *, drop: bool) -> None:
-        user = granted.user
-        entry = Entry(database=self._database.name, user=user, drop=drop, fields=self._record.parties)
+    async def _make_user(self, granted: Granted, objects: ObjectPermissions | None, *, drop: bool) -> None:
+        user, inside = granted.user, granted.database
+        served, fields = self._database, self._record.parties
+        entry = Entry(database=served.name, user=user, drop=drop, served=served, fields=fields)
         try:
-            await self._shared.users.claim(self, self._database, entry, granted.roles)
+            wanted = Wanted(granted.roles)
+            if objects is not None:
+                rules = self._shared.gate.import_rules(self._database, inside)
+                wanted = Wanted(objects=Objects(inside, objects, rules))
+            given = await self._shared.users.claim(self, self._database, entry, wanted)
         except AccessError as problem:
             text = (
                 "your Teleport role requires automatic database user provisioning but an attempt to activate "
@@ -204,6 +212,8 @@ class DbSession:
             kind = DeniedError if isinstance(problem, DeniedError) else UnavailableError
             raise kind(text, detail=problem.detail, hint=problem.hint) from problem
         await self._record.user_made(user, granted.roles)
+        if objects is not None:
+            await self._record.permissions_given(given)
 
     def _asked_for(self, asked: Asked) -> ConnectDatabase:
         """The names of the protocol's login; where it has none, those of the certificate. Compared by the
@@ -269,8 +279,8 @@ class DbSession:
         if not decision:
             self._cut("; ".join(decision.reasons), decision.text or NO_LONGER)
             return
-        if self._made and decision.principals.get("db_roles", ()) != self._granted_roles:
-            self._cut("the database roles of the user are others now", NO_LONGER)
+        if self._made and _terms_of(decision) != self._terms:
+            self._cut("the database roles or permissions of the user are others now", NO_LONGER)
             return
         if self._granted is not None and decision.restrictions != self._granted.policy:
             self._cut("what the session may do is something else now", OTHER_TERMS)
@@ -279,10 +289,6 @@ class DbSession:
             idle_s = asyncio.get_running_loop().time() - self._relay.heard_at
             if idle_s >= self._idle_timeout_s:
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
-
-    @property
-    def _granted_roles(self) -> tuple[str, ...]:
-        return self._granted.roles if self._granted is not None else ()
 
     def end(self, text: str) -> None:
         """End it; the text is for the user."""
@@ -302,3 +308,8 @@ class DbSession:
 
     def _note(self, why: str) -> None:
         self._why = self._why or why
+
+
+def _terms_of(decision: Decision) -> tuple[object, ...]:
+    """What a made user gets by it."""
+    return tuple(decision.principals.get(name, ()) for name in ("db_roles", "db_permissions"))

@@ -45,6 +45,7 @@ from pkgs.common.resources.kinds import (
     DatabaseServiceSpec,
     DatabaseSpec,
     HealthCheckConfig,
+    TargetHealth,
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.runtime import paths
@@ -53,7 +54,9 @@ from pkgs.common.runtime.version import VERSION
 from pkgs.common.sessions.recordings import Recorder
 from pkgs.common.sessions.unfinished import Unfinished
 
+_WATCHED = (*KINDS_HOST, "db", "db_object_import_rule", "health_check_config")
 Announcement = tuple[DatabaseService, tuple[DatabaseServer, ...]]
+_ENDING = TargetHealth(status="unhealthy", message="not served any more, but users made on demand are left")
 _ALPN = ("postgresql", "teleport-postgres", "teleport-mysql", "teleport-redis", "teleport-clickhouse-http")
 
 
@@ -145,7 +148,7 @@ class DbServer:
         self._recorder.start()
         await self._unfinished.start()
         await self._registry.start()
-        self._users.start()
+        self._users.start(self._forget_announcement)
         self._leases.start()
         self._reviews.start()
         self._health.start()
@@ -167,9 +170,12 @@ class DbServer:
                     resources=self._process.config.db_service.matchers, hostname=hostname, version=VERSION
                 ),
             )
+            told = [(database, self._health.of(name)) for name, database in self._registry.all.items()]
+            # The Auth Service signs for databases that are announced. No user gets to these.
+            told += [(database, _ENDING) for database in self._users.unserved.values()]
             servers = tuple(
                 DatabaseServer(
-                    metadata=Metadata(name=name),
+                    metadata=Metadata(name=database.name),
                     sub_kind=host_id,
                     spec=DatabaseServerSpec(
                         version=VERSION,
@@ -177,10 +183,10 @@ class DbServer:
                         host_id=host_id,
                         database=database,
                         proxy_ids=self._links.proxy_ids,
-                        target_health=self._health.of(name),
+                        target_health=health,
                     ),
                 )
-                for name, database in self._registry.all.items()
+                for database, health in told
             )
             self._announcement = (service, servers)
         return self._announcement
@@ -371,7 +377,7 @@ def _why_not(route: RouteToDatabase, header: DialHeader) -> str:
 
 async def start(process: Process, engines: Sequence[Engine] | None = None) -> DbServer:
     """Join the cluster and serve; by default every protocol there is."""
-    member = await Member.start(process, SystemRole.DB, watch=(*KINDS_HOST, "db", "health_check_config"))
+    member = await Member.start(process, SystemRole.DB, watch=_WATCHED)
     try:
         service = DbServer(process, member, built_in() if engines is None else engines)
         await service.start()

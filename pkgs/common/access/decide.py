@@ -221,6 +221,7 @@ def _decide_access(identity: Identity, roles: RoleSet, target: Access, env: Envi
                 return asked
             demands = db.demands(asked, auto)
             decision = db.with_roles(check(grants, labels, demands, identity, env), asked, auto)
+            decision = db.with_objects(decision, asked, grants, env, roles.traits)
             return dbpolicy.restricted(decision, grants, labels, demands)
         case UseKube():
             decision = check(grants, labels, (), identity, env)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pkgs.common.access.dbobjects import ObjectPermissions
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import (
     App,
@@ -216,6 +217,9 @@ class Decision:
     principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Of a yes, what is granted on the resource beyond what was asked for, by field of the role:
     `kubernetes_groups`, `db_roles`, ..."""
+    objects: ObjectPermissions | None = None
+    """Of a yes to a database, what is granted on the objects inside it to a user made on demand; None: that
+    is not for us to grant."""
     restrictions: DbConditions = UNRESTRICTED
     """Of a yes to a database session, what it is held to."""
     text: str = ""

@@ -131,6 +131,8 @@ REFUSED_ROLES = [
     ("{allow: {kubernetes_resources: [{kind: pod, verbs: [eat]}]}}", "found 'eat'"),
     ("{allow: {db_roles: [x], db_permissions: [{permissions: [SELECT]}]}}", "exclude each other"),
     ("{allow: {db_permissions: [{permissions: ['*']}]}}", "only allowed in deny"),
+    ("{deny: {db_permissions: [{permissions: [SELEC], match: {a: b}}]}}", "did you mean SELECT"),
+    ("{deny: {db_permissions: [{permissions: [SELECT]}]}}", "match: missing"),
     ("{deny: {impersonate: {roles: [x], where: 'true'}}}", "not allowed in deny"),
     ("{allow: {impersonate: {users: [x]}}}", "impersonate.roles: missing"),
     ("{allow: {spiffe: [{path: a}]}}", "starts with /"),

@@ -57,7 +57,7 @@ class PostgresConversation:
         self._policy = policy
         self._masks = masks
         self._cancel = cancel
-        self._ledger = Ledger()
+        self._ledger = Ledger(strict=masks is not None)
         self._judging = policy.read_only or masks is not None
         self._counting = bool(policy.rows_max or policy.bytes_max)
         self._looking_at_rows = self._counting or masks is not None
@@ -70,6 +70,8 @@ class PostgresConversation:
         self._back = b""
         self._over = False
         self._boundary = True
+        self._described: Answer | None = None
+        """Of the portal that the client's last message asked to describe."""
         self.stopping = False
         """An answer went over its limit, and the server has not come to rest since."""
         self._client: dict[int, Callable[[memoryview, int], Said]] = {
@@ -125,6 +127,8 @@ class PostgresConversation:
         parts: list[bytes | memoryview] = []
         for kind, raw, rest in self._up.feed(data):
             said = self._client[kind](raw, rest) if kind else raw
+            if kind != frontend.DESCRIBE:
+                self._described = None
             if said is not None:
                 parts.append(said)
             if self._over:
@@ -185,8 +189,7 @@ class PostgresConversation:
         named = frontend.parse_named(raw, rest)
         due = Due(frontend.DESCRIBE, named.name if named.what == frontend.STATEMENT else b"")
         if named.what == frontend.PORTAL and self._looking_at_rows:
-            due.answer = self._ledger.answer(named.name)
-            due.answer.described = True
+            due.answer = self._described = self._ledger.answer(named.name)
         self._ledger.ask(due)
         return raw
 
@@ -197,9 +200,9 @@ class PostgresConversation:
         said: Said = raw
         if self._looking_at_rows:
             due.answer = answer = self._ledger.answer(portal)
-            if self._masks is not None and not answer.described:
-                # Whoever does not ask what the columns are is asked for: without it no row may pass.
-                answer.described = True
+            if self._masks is not None and answer is not self._described:
+                # Whoever does not ask what the columns are is asked for: without it no row may pass. What was
+                # said a moment ago does not count, for a portal may be another's by now.
                 self._ledger.ask(Due(frontend.DESCRIBE, answer=answer, ours=True))
                 said = Named(frontend.PORTAL, portal).encode(b"D") + bytes(raw)
         self._ledger.ask(due)
@@ -227,7 +230,7 @@ class PostgresConversation:
         return self._instead(NO_FUNCTION.encode()) if refusal else raw
 
     def _copied(self, raw: memoryview, rest: int) -> Said:
-        self._ledger.copying_in = False
+        self._ledger.copied()
         return raw
 
     def _terminate(self, raw: memoryview, rest: int) -> Said:
@@ -287,7 +290,7 @@ class PostgresConversation:
     def _row(self, raw: memoryview, rest: int) -> Said:
         """Only when rows are looked at; COPY data counts as rows too."""
         due = self._ledger.head
-        answer = due.answer if due is not None else None
+        answer = due.answer if due is not None and due.kind != frontend.DESCRIBE else None
         if answer is None:
             raise ProtocolError("the server sent rows that nobody asked for")
         answer.rows += 1

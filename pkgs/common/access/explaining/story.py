@@ -55,8 +55,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
     conditions: list[str]
     principals: dict[str, list[str]] = {}
-    """Of a yes, what is granted beyond it: Kubernetes users and groups, roles of a made database user; as
-    `db`, what a database session is held to."""
+    """Of a yes, what is granted beyond it: Kubernetes users and groups, roles of a made database user, its
+    permissions on objects; as `db`, what a database session is held to."""
     missing: list[Missing]
     """The smallest set of steps to a yes; empty when allowed."""
 

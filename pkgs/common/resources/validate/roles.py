@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pkgs.common.errors import InputError
 from pkgs.common.resources.durations import parse_duration
+from pkgs.common.resources.kinds.discovery import EVERY_PERMISSION, OBJECT_PERMISSIONS
 from pkgs.common.resources.names import SYSTEM_ROLES, valid_extension_name
 from pkgs.common.resources.role import (
     CertExtension,
@@ -15,6 +16,7 @@ from pkgs.common.resources.role import (
     SpiffeCondition,
     Threshold,
 )
+from pkgs.common.resources.strict import suggest
 from pkgs.common.resources.validate import rulekinds, words
 from pkgs.common.resources.versions import MFA_MODES
 
@@ -25,6 +27,7 @@ MAX_DB_MASKS = 100
 """Of one role; each is asked about at the start of a session."""
 MAX_DB_MASK_PATTERN = 256
 MAX_DB_MASK_TEXT = 64
+_OBJECT_PERMISSIONS = (*sorted(frozenset().union(*OBJECT_PERMISSIONS.values())), EVERY_PERMISSION)
 _NO_WILDCARD = ("logins", "linux_desktop_logins", "db_roles")
 _NO_WILDCARD_CLOUD = ("aws_role_arns", "azure_identities", "gcp_service_accounts")
 KUBE_KINDS = frozenset(
@@ -108,8 +111,15 @@ def _check_conditions(role: Role, found: Conditions, side: str, where: str) -> N
         at = f"{where}.db_permissions[{index}]"
         words.selector(permission.match, f"{at}.match")
         words.filled(permission.permissions, f"{at}.permissions")
-        if allow and "*" in permission.permissions:
+        if allow and EVERY_PERMISSION in permission.permissions:
             raise InputError(f"{at}.permissions: '*' is only allowed in deny")
+        for number, name in enumerate(permission.permissions):
+            if name.upper() not in _OBJECT_PERMISSIONS:
+                raise InputError(
+                    f"{at}.permissions[{number}]: {words.short(name)!r} is no permission on an object",
+                    hint=suggest(name.upper(), _OBJECT_PERMISSIONS),
+                )
+        words.filled(permission.match, f"{at}.match", "{'*': '*'} is every object")
     if found.db is not None:
         _check_db(found.db, allow, f"{where}.db")
     impersonate = found.impersonate
