@@ -427,10 +427,13 @@ def test_garbage_within_a_session_is_told_answered_and_closed(service: Service) 
         sock.sendall(frontend.query("SELECT 1"))
         while not sock.recv(65536).endswith(backend.ready()):
             pass
-        sock.sendall(b"\xff" * 50)
+        secret = frontend.query("ALTER ROLE alice PASSWORD 'hunter2'")
+        sock.sendall(secret + b"\xff" * 50)
         assert b"FATAL" in _read_to_end(sock)
     service.settle()
-    assert Malformed(b"\xff" * 50) in service.facts
+    fact = next(fact for fact in service.facts if isinstance(fact, Malformed))
+    assert (fact.by, fact.size) == ("client", len(secret) + 50)
+    assert "hunter2" not in repr((service.facts, service.errors))
 
 
 def test_a_gigabyte_of_query_is_refused_in_bounded_memory(service: Service) -> None:

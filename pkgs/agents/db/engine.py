@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pkgs.agents.db.policy import EVERYTHING, Policy
 from pkgs.common.net.stream import Stream
@@ -85,10 +85,15 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Bytes that are not the protocol's. The relay tells it when a conversation raises ProtocolError."""
+    """Bytes that are not the protocol's, described and not kept: nobody can say whether a secret or a row is
+    among them (ADR 137). The relay tells it when a conversation raises ProtocolError."""
 
-    payload: bytes
-    """The beginning of them."""
+    by: Literal["client", "server"]
+    """Who said them."""
+    size: int
+    """How many were read with them."""
+    error: str
+    """What is wrong with them."""
 
 
 Fact = Statement | Failed | Outcome | Detail | Malformed

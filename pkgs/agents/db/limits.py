@@ -11,8 +11,6 @@ FACTS_LAST_S = 30.0
 """How long the end of a session waits for the audit to take what is left."""
 HALF_CLOSED_S = 10.0
 """A client has ended and nothing moves: so long is the server's answer to its last words waited for."""
-MALFORMED_KEPT = 1024
-"""Bytes of a broken message that go to the audit log."""
 
 CONNECTIONS = 4096
 """At once, of all users; one more is closed at once."""

@@ -129,7 +129,7 @@ class Relay:
         try:
             step = way.said(data)
         except ProtocolError as exc:
-            self._note([Malformed(bytes(data[: limits.MALFORMED_KEPT]))])
+            self._note([Malformed("client" if way is self._up else "server", len(data), exc.message)])
             self._finish(self._conversation.refusal(exc.message), exc)
             return False
         except Exception as exc:

@@ -54,8 +54,9 @@ async def _first_request(client: Stream) -> Asked:
     connection.receive_data(raw)
     try:
         event = connection.next_event()
-    except h11.RemoteProtocolError as exc:
-        raise ProtocolError("the client does not speak HTTP/1.1 as it should", detail=str(exc)) from exc
+    except h11.RemoteProtocolError:
+        # What it says repeats the line, with whatever password is in it.
+        raise ProtocolError("the client does not speak HTTP/1.1 as it should") from None
     if not isinstance(event, h11.Request):
         raise ProtocolError("the client does not speak HTTP/1.1 as it should")
     said = requests.understand(event)

@@ -192,3 +192,16 @@ def test_any_bytes_end_in_nothing_worse_than_a_protocol_error(
         for by_client, raw in said:
             play.client(raw) if by_client else play.server(raw)
     play.conversation.refusal("x")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET / HTTP/1.1\r\nX-ClickHouse-Key : hunter2\r\n\r\n",
+        b"GET /?password=hunter2 HTTP/9\r\n\r\n",
+    ],
+)
+def test_a_broken_line_is_not_repeated_with_its_password(raw: bytes) -> None:
+    with pytest.raises(ProtocolError) as raised:
+        Play().client(raw)
+    assert "hunter2" not in f"{raised.value!r} {raised.value.detail} {raised.value.__cause__!r}"
