@@ -128,7 +128,7 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
 
     async def main() -> None:
         async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db", more=DYNAMIC) as db:
-            ann = await kit.user("ann", "dba", "dyn") if False else await kit.user("ann", "dba")
+            ann = await kit.user("ann", "dba")
             bob = await kit.user("bob", "dba")
 
             async def opened(user, name="orders"):  # type: ignore[no-untyped-def]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -19,15 +18,9 @@ import sqlalchemy as sa
 
 from pkgs.agents.db.engine import Detail, Fact, Failed, Malformed, Outcome, Statement
 from pkgs.agents.db.policy import EVERYTHING
-from pkgs.agents.db.postgres.engine import PostgresEngine
 from pkgs.common.dbwire.postgres import backend, frontend, startup
 from pkgs.common.dbwire.postgres.startup import CancelRequest, EncryptionRequest, Startup
 from pkgs.common.errors import DeniedError, ProtocolError, TrustError, UnavailableError
-from pkgs.common.net.dial import dial_tcp
-from pkgs.common.net.stream import adopt
-from pkgs.common.resources.kinds import Database
-from pkgs.common.resources.kinds.infrastructure import DatabaseSpec
-from pkgs.common.resources.metadata import Metadata
 from tests.harness.clients import stop
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
@@ -509,22 +502,6 @@ def test_a_server_that_never_answers_is_named_after_the_deadline(monkeypatch: py
         with serving(f"127.0.0.1:{port}") as service:
             done = psql(service, "-c", "SELECT 1")
             assert f"the database server 127.0.0.1:{port} did not answer in time" in done.stderr
-
-
-def test_a_probe_sees_whether_it_is_postgresql(service: Service) -> None:
-    database = Database(metadata=Metadata(name="db"), spec=DatabaseSpec(protocol="postgres", uri=service.uri))
-
-    async def probe(address: str) -> None:
-        stream = await adopt(await dial_tcp(address))
-        try:
-            await PostgresEngine().probe(stream, database)
-        finally:
-            stream.abort()
-
-    asyncio.run(probe(service.uri))
-    for port in _serve_once(b"HTTP/1.1 400 Bad Request"):
-        with pytest.raises(ProtocolError):
-            asyncio.run(probe(f"127.0.0.1:{port}"))
 
 
 def test_a_server_that_is_down_is_named(service: Service) -> None:

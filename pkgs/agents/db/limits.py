@@ -38,6 +38,8 @@ HEALTH_EVERY_S = 30.0
 HEALTH_TIMEOUT_S = 5.0
 HEALTH_TICK_S = 1.0
 """No database is asked more often."""
+HEALTH_AGAIN_S = 2.0
+"""When there was no certificate to ask it with."""
 HEALTH_AT_ONCE = 16
 HEALTHY_AFTER = 2
 UNHEALTHY_AFTER = 1

@@ -34,6 +34,11 @@ class Servers:
             ) from problem
         return await adopt(sock)
 
+    async def prepare(self, database: Database, user: str) -> None:
+        """Have the certificate for this user of it. Raises UnavailableError and DeniedError of the Auth
+        Service, TrustError when the database's `tls` makes no sense."""
+        await self._credentials.context(database, user)
+
     async def secure(self, stream: Stream, database: Database, user: str) -> Stream:
         """TLS on it as the database's `tls` says, showing the certificate for this user of it. Raises
         TrustError, UnavailableError."""
@@ -47,7 +52,8 @@ class Servers:
         except TrustError as problem:
             raise TrustError(
                 f"the agent does not trust database {name}: {problem.message}",
-                hint="`tctl auth sign --format=db` makes certificates; or name its authority in tls.ca_cert",
+                hint="give it a certificate of `tctl auth sign --format=db`, or name its authority "
+                "in tls.ca_cert_file",
             ) from problem
         except (ProtocolError, ssl.SSLError) as problem:
             raise UnavailableError(

@@ -13,7 +13,7 @@ import pytest
 from pkgs.agents.db import limits
 from pkgs.agents.db.engine import Fact, Malformed, Statement, Step
 from pkgs.agents.db.relay import Ended, Relay
-from pkgs.common.errors import ProtocolError
+from pkgs.common.errors import ProtocolError, UnavailableError
 from pkgs.common.net.stream import Stream
 from tests.harness.wait import until
 from tests.unit.net.loops import on_each_loop, run
@@ -364,5 +364,34 @@ def test_an_audit_that_fails_ends_the_session(loop: str) -> None:
         with pytest.raises(RuntimeError, match="no room"):
             await wired.task
         await wired.stopped()
+
+    run(scene(), loop)
+
+
+@on_each_loop
+def test_an_audit_that_takes_nothing_ends_the_session_and_is_named(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that is slow to give up."""
+    monkeypatch.setattr(limits, "FACTS_LAST_S", 0.1)
+
+    async def scene() -> None:
+        hung, giving_up = asyncio.Event(), asyncio.Event()
+
+        async def tell() -> None:
+            try:
+                await hung.wait()
+            finally:
+                await giving_up.wait()
+
+        wired = await wire(next(iter(PAIRS)), Plain(), tell=lambda facts: tell())
+        wired.user.write(b"hello")
+        assert await wired.database.read_exactly(5) == b"hello"
+        wired.user.abort()
+        wired.database.abort()
+        with pytest.raises(UnavailableError, match="the audit did not take"):
+            await wired.task
+        giving_up.set()
+        await until(lambda: len(asyncio.all_tasks()) == 1)
 
     run(scene(), loop)

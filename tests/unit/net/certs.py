@@ -84,6 +84,11 @@ def roots() -> str:
     return authority()[0].public_bytes(serialization.Encoding.PEM).decode()
 
 
+def strangers() -> str:
+    """Roots of another authority."""
+    return _authority.__wrapped__()[0].public_bytes(serialization.Encoding.PEM).decode()
+
+
 def server(*, alpn: tuple[str, ...] = (), mutual: bool = False) -> ssl.SSLContext:
     mine = pair(SERVER_NAME)
     return server_context(

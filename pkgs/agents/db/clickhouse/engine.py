@@ -9,7 +9,7 @@ import h11
 from pkgs.agents.db.clickhouse import limits, requests
 from pkgs.agents.db.clickhouse.conversation import ClickhouseConversation
 from pkgs.agents.db.deadlines import within
-from pkgs.agents.db.engine import Asked, Session
+from pkgs.agents.db.engine import Asked, Secure, Session
 from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.errors import AccessError, DeniedError, InputError, ProtocolError, UnavailableError
 from pkgs.common.net.stream import Stream
@@ -39,8 +39,11 @@ class ClickhouseEngine:
                     await client.drain()
             raise
 
-    async def probe(self, server: Stream, database: Database) -> None:
-        """Nothing to see: such a server speaks only inside TLS, and there only to our certificates."""
+    async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
+        async with within(limits.SERVER_CONNECT_S, "the database server did not answer"):
+            status = await _ping(await secure(server))
+        if status != 200:
+            raise UnavailableError(f"the database server answers its health check with HTTP status {status}")
 
 
 async def _first_request(client: Stream) -> Asked:
@@ -62,6 +65,25 @@ async def _first_request(client: Stream) -> Asked:
     said = requests.understand(event)
     agent = dict(event.headers).get(b"user-agent", b"").decode("utf-8", "replace")
     return Asked(said.users[0] if said.users else "", _database(said), agent)
+
+
+async def _ping(server: Stream) -> int:
+    """The status of the response, whose body is left unread; nobody has to be anybody for it."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.HEAD_MAX)
+    request = h11.Request(
+        method="GET", target="/ping", headers=[("Host", "database"), ("Connection", "close")]
+    )
+    server.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
+    await server.drain()
+    while True:
+        try:
+            event = connection.next_event()
+            if isinstance(event, h11.Response):
+                return event.status_code
+            if event is h11.NEED_DATA:
+                connection.receive_data(await server.read_some())
+        except h11.RemoteProtocolError:
+            raise ProtocolError("the database server does not speak HTTP/1.1 as it should") from None
 
 
 def _database(said: requests.Asked) -> str:

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from pkgs.agents.db.engine import Asked, Session
+from pkgs.agents.db.engine import Asked, Secure, Session
 from pkgs.agents.db.policy import Policy
 from pkgs.agents.db.postgres import limits
 from pkgs.agents.db.postgres.cancel import Cancels, LiveSessions
@@ -74,9 +74,10 @@ class PostgresEngine:
         finally:
             await client.close()
 
-    async def probe(self, server: Stream, database: Database) -> None:
+    async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
         async with _within(f"the database server {database.spec.uri} did not answer in time"):
             await ask_for_tls(server)
+            await (await secure(server)).close()
 
     async def _session(self, client: Stream, session: Session, first: Startup) -> None:
         granted = await session.authorize(
