@@ -18,6 +18,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pkgs.agents.db import limits
 from pkgs.agents.db.engine import Conversation, Fact, Malformed, Step
@@ -131,8 +132,9 @@ class Relay:
         try:
             step = way.said(data)
         except ProtocolError as exc:
-            self._note([Malformed("client" if way is self._up else "server", len(data), exc.message)])
-            self._finish(self._conversation.refusal(exc.message), exc)
+            by: Literal["client", "server"] = "client" if way is self._up else "server"
+            self._note([Malformed(by, len(data), exc.message)])
+            self._finish(self._conversation.refusal(f"the {by} broke the protocol: {exc.message}"), exc)
             return False
         except Exception as exc:
             # A fault of ours: nothing that follows could be judged.

@@ -48,7 +48,10 @@ class Servers:
             async with asyncio.timeout(limits.SERVER_DIAL_S):
                 await stream.handshake(context, server=False, server_hostname=server_name(database))
         except TimeoutError:
-            raise UnavailableError(f"database {name} does not answer the agent's TLS handshake") from None
+            raise UnavailableError(
+                f"database {name} does not answer the agent's TLS handshake",
+                hint=f"check that its server is well, and that {database.spec.uri} leads to it",
+            ) from None
         except TrustError as problem:
             raise TrustError(
                 f"the agent does not trust database {name}: {problem.message}",

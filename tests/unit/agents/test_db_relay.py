@@ -261,7 +261,7 @@ def test_a_broken_protocol_is_told_and_answered(kind: str, loop: str) -> None:
     async def scene() -> None:
         wired = await wire(kind, Picky())
         wired.user.write(b"?" + bytes(5000))
-        assert await read_all(wired.user) == b"!that was no message"
+        assert await read_all(wired.user) == b"!the client broke the protocol: that was no message"
         assert await read_all(wired.database) == b""
         with pytest.raises(ProtocolError):
             await wired.task

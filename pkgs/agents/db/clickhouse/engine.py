@@ -8,7 +8,7 @@ import h11
 
 from pkgs.agents.db.clickhouse import limits, requests
 from pkgs.agents.db.clickhouse.conversation import ClickhouseConversation
-from pkgs.agents.db.deadlines import within
+from pkgs.agents.db.deadlines import logging_in, within
 from pkgs.agents.db.engine import Asked, Secure, Session
 from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.errors import AccessError, DeniedError, InputError, ProtocolError, UnavailableError
@@ -27,7 +27,7 @@ class ClickhouseEngine:
             check_unrestricted(granted, "ClickHouse")
             server = await session.dial()
             try:
-                async with within(limits.SERVER_CONNECT_S, "the database server did not answer"):
+                async with logging_in(session.database, limits.SERVER_CONNECT_S):
                     server = await session.secure(server)
                 await session.relay(client, server, ClickhouseConversation(granted.user))
             finally:
@@ -40,7 +40,7 @@ class ClickhouseEngine:
             raise
 
     async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
-        async with within(limits.SERVER_CONNECT_S, "the database server did not answer"):
+        async with logging_in(database, limits.SERVER_CONNECT_S):
             status = await _ping(await secure(server))
         if status != 200:
             raise UnavailableError(f"the database server answers its health check with HTTP status {status}")

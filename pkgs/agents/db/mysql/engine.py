@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 
-from pkgs.agents.db.deadlines import within
+from pkgs.agents.db.deadlines import logging_in, within
 from pkgs.agents.db.engine import HEALTH_USER, Granted, Secure, Session
 from pkgs.agents.db.mysql import kills, limits, login
 from pkgs.agents.db.mysql.conversation import MysqlConversation
@@ -68,7 +68,7 @@ class MysqlEngine:
         """A connection to the server, closed at the end, and its OK."""
         server = await session.dial()
         try:
-            async with within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
+            async with logging_in(session.database, limits.SERVER_LOGIN_S):
                 agreed = await login.ask_for_tls(server, said, granted, self._offered)
                 server = await session.secure(server)
                 welcome = await login.log_in(server, said, granted, agreed)
@@ -105,7 +105,7 @@ class MysqlEngine:
         """With a login that is refused: servers block a host that leaves them a hundred times before it
         (`max_connect_errors`), and a refusal does not count for that."""
         nobody, said = Granted(HEALTH_USER, ""), Response(OFFERED, HEALTH_USER, b"", "", "")
-        async with within(limits.SERVER_LOGIN_S, "the database server did not answer"):
+        async with logging_in(database, limits.SERVER_LOGIN_S):
             agreed = await login.ask_for_tls(server, said, nobody, self._offered)
             self._remember(database, agreed.greeting.version)
             server = await secure(server)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from pkgs.agents.db.deadlines import within
+from pkgs.agents.db.deadlines import logging_in, within
 from pkgs.agents.db.engine import Asked, Secure, Session
 from pkgs.agents.db.redis import limits
 from pkgs.agents.db.redis.conversation import RedisConversation
@@ -12,7 +12,7 @@ from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.dbwire.redis import build
 from pkgs.common.dbwire.redis.requests import Requests
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
-from pkgs.common.net.stream import Stream
+from pkgs.common.net.stream import PeerGoneError, Stream
 from pkgs.common.resources.kinds import Database
 
 _NO_PASSWORD = b"certificate"
@@ -31,7 +31,7 @@ class RedisEngine:
             login = build.request(b"AUTH", granted.user.encode(), _NO_PASSWORD)
             server = await session.dial()
             try:
-                async with within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
+                async with logging_in(session.database, limits.SERVER_LOGIN_S):
                     server = await session.secure(server)
                     await _log_in(server, granted.user, login)
                 await session.relay(client, server, RedisConversation(granted.user, login))
@@ -46,7 +46,7 @@ class RedisEngine:
             raise
 
     async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
-        async with within(limits.SERVER_LOGIN_S, "the database server did not answer"):
+        async with logging_in(database, limits.SERVER_LOGIN_S):
             server = await secure(server)
             server.write(build.request(b"PING"))
             await server.drain()
@@ -89,7 +89,7 @@ async def _log_in(server: Stream, user: str, login: bytes) -> None:
     if reply == build.OK:
         return
     if not reply.startswith(b"-"):
-        raise ProtocolError("the database server does not speak Redis's protocol")
+        raise ProtocolError("that is no reply of it")
     said = _said(reply)
     if said.startswith("WRONGPASS"):
         raise DeniedError(
@@ -105,13 +105,13 @@ async def _reply(server: Stream) -> bytes:
     reply = b""
     while not reply.endswith(b"\r\n"):
         if len(reply) > limits.LOGIN_REPLY_MAX:
-            raise ProtocolError("the database server does not speak Redis's protocol")
+            raise ProtocolError("that is no reply of it")
         got = await server.read_some()
         if not got:
-            raise UnavailableError("the database server closed the connection before it answered")
+            raise PeerGoneError("the other side closed the connection")
         reply += got
     if reply[:1] not in (b"+", b"-") or reply.count(b"\n") != 1:
-        raise ProtocolError("the database server does not speak Redis's protocol")
+        raise ProtocolError("that is no reply of it")
     return reply
 
 
