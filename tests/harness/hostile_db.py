@@ -67,9 +67,16 @@ def hold(sock: socket.socket) -> None:
 @dataclass
 class Hostile:
     port: int
+    _listener: socket.socket
     connections: int = 0
     """At this moment."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take_no_more(self) -> None:
+        """As if it were down; who is connected stays."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def idle(self) -> bool:
         return not self.connections
@@ -99,14 +106,13 @@ def hostile(script: Script) -> Iterator[Hostile]:
                 threads[-1].start()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Hostile(listener.getsockname()[1])
+        server = Hostile(listener.getsockname()[1], listener)
         accepting = threading.Thread(target=serve)
         accepting.start()
         try:
             yield server
         finally:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+            server.take_no_more()
             accepting.join(10)
             for thread in threads:
                 thread.join(60)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pkgs.agents.db import limits
+from pkgs.common.api.resources import PutResource
 from pkgs.common.dbwire.mysql import handshake
 from pkgs.common.dbwire.mysql.flags import OFFERED
 from pkgs.common.dbwire.mysql.packets import frame
@@ -25,10 +26,15 @@ from pkgs.common.dbwire.postgres.startup import VERSION_3_0, Startup
 from pkgs.common.dbwire.redis.build import request
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.net.tls import server_context
+from pkgs.common.resources.kinds import HealthCheckConfig
+from pkgs.common.resources.kinds.infrastructure import HealthCheckSpec, HealthMatch
+from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.role import LabelValues
 from tests.harness.hostile_db import Script, before_tls, hold, hostile, logged_in, within_tls
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
 from tests.integration.db_site import Site, ask, mariadb, psql, redis_cli, site
+from tests.integration.tctl_kit import tctl
 from tests.unit.net import certs
 
 pytestmark = pytest.mark.needs("psql", "pg_isready", "mariadbd", "mariadb", "redis-server", "redis-cli")
@@ -372,3 +378,35 @@ def test_a22_certificates_of_somebody_else_end_in_the_handshake(world: Site) -> 
     assert {start["user"] for start in world.events("db.session.start")} == {"ann"}
     with world.port("redis") as port:
         assert ask("redis", port).returncode == 0
+
+
+def test_a_database_is_found_unhealthy_while_a_session_goes_on(world: Site) -> None:
+    """And healthy again, when it comes back: `tctl db ls` shows it."""
+
+    def answering(sock: socket.socket) -> None:
+        while said := sock.recv(4096):
+            sock.sendall(b"+PONG\r\n" if b"PING" in said else b"+OK\r\n")
+
+    match = HealthMatch(db_labels=[LabelValues(name="env", values=["dynamic"])])
+    spec = HealthCheckSpec(interval="1s", timeout="1s", healthy_threshold=1, match=match)
+    config = HealthCheckConfig(metadata=Metadata(name="often"), spec=spec)
+    world.do(world.kit.admin.call(PutResource(resource=config)))
+
+    def shown(status: str) -> bool:
+        return f" {status} " in world.do(tctl(world.kit, "db", "ls", "--search=flips")).out
+
+    script = within_tls("redis", tls(world), answering)
+    with hostile(script) as server:
+        world.add("flips", "redis", server.port)
+        wait_for(lambda: shown("healthy"), what="the database to be healthy", deadline_s=30)
+        with world.port("flips", "redis") as port, entered("redis", port) as client:
+            server.take_no_more()
+            wait_for(lambda: shown("unhealthy"), what="the database to be unhealthy", deadline_s=30)
+            client.sendall(request(b"SET", b"a", b"1"))
+            assert client.recv(100) == b"+OK\r\n"
+            with world.port("flips", "redis") as again:
+                assert "cannot connect to database flips" in ask("redis", again).stderr
+    with hostile(script) as server:
+        world.add("flips", "redis", server.port)
+        wait_for(lambda: shown("healthy"), what="the database to be healthy again", deadline_s=30)
+    world.remove("flips")
