@@ -17,6 +17,11 @@ import uvloop
 
 from pkgs.agents.db.engines import built_in
 from pkgs.common.api.resources import DeleteResource, PutResource
+from pkgs.common.dbwire.mysql import handshake
+from pkgs.common.dbwire.mysql.flags import OFFERED
+from pkgs.common.dbwire.mysql.packets import frame
+from pkgs.common.dbwire.postgres.startup import VERSION_3_0, Startup
+from pkgs.common.dbwire.redis.build import request
 from pkgs.common.net.relay import relay
 from pkgs.common.net.stream import adopt
 from pkgs.common.resources.kinds import Lock, LockSpec, LockTarget
@@ -73,9 +78,14 @@ class Site:
         self.do(self.kit.admin.call(DeleteResource(kind="db", name=name)))
 
     @contextlib.contextmanager
-    def port(self, name: str, protocol: str = "", at: str = "") -> Iterator[int]:
-        """A local port to the database, with a certificate for it; `at`: to another, with the same."""
-        self.seen |= {str(end["sid"]) for end in self._ends(name)}
+    def port(self, name: str, protocol: str = "", at: str = "", *, beside: bool = False) -> Iterator[int]:
+        """A local port to the database, with a certificate for it; `at`: to another, with the same; `beside`:
+        while other sessions go on."""
+        if not beside:
+            # Sessions before this one have told everything, and are none of this port's.
+            wait_for(lambda: not self.db.service._connections, what="the agent to be idle")
+            assert self.do(self.db.service._member.emitter.flush(30.0))
+            self.seen |= {str(end["sid"]) for end in self._ends(name)}
         certs, key = self.do(self.db.certs(self.user, name, protocol=protocol or name))
 
         async def tunnel(sock: socket.socket) -> None:
@@ -183,3 +193,26 @@ def ask(protocol: str, port: int, user: str = "alice") -> subprocess.CompletedPr
         "redis": redis_cli(port, "get", "a", user=user),
     }[protocol]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+LOGINS = {
+    "postgres": Startup(VERSION_3_0, ((b"user", b"alice"), (b"database", b"shop"))).encode(),
+    "mysql": frame(
+        1,
+        handshake.response(handshake.Response(OFFERED, "alice", b"x", "shop", "p")),
+    ),
+    "redis": request(b"AUTH", b"alice", b"x"),
+}
+
+
+def entered(protocol: str, port: int) -> socket.socket:
+    """A connection of our own bytes, after its login."""
+    client = socket.create_connection(("127.0.0.1", port), 60)
+    if protocol == "mysql":
+        client.recv(4096)
+    client.sendall(LOGINS[protocol])
+    got = b""
+    ready = {"postgres": b"Z\0\0\0\5I", "mysql": b"", "redis": b"+OK\r\n"}[protocol]
+    while not got or not got.endswith(ready):
+        got += client.recv(4096)
+    return client

@@ -18,11 +18,8 @@ import pytest
 
 from pkgs.agents.db import limits
 from pkgs.common.api.resources import PutResource
-from pkgs.common.dbwire.mysql import handshake
-from pkgs.common.dbwire.mysql.flags import OFFERED
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.dbwire.postgres import frontend
-from pkgs.common.dbwire.postgres.startup import VERSION_3_0, Startup
 from pkgs.common.dbwire.redis.build import request
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.net.tls import server_context
@@ -33,7 +30,7 @@ from pkgs.common.resources.role import LabelValues
 from tests.harness.hostile_db import Script, before_tls, hold, hostile, logged_in, within_tls
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
-from tests.integration.db_site import Site, ask, mariadb, psql, redis_cli, site
+from tests.integration.db_site import Site, ask, entered, mariadb, psql, redis_cli, site
 from tests.integration.tctl_kit import tctl
 from tests.unit.net import certs
 
@@ -162,7 +159,7 @@ def there(world: Site, protocol: str, what: str) -> bool:
             shown = subprocess.run((*command, "-e", "show full processlist"), capture_output=True, timeout=60)
             return what.encode() in shown.stdout.lower()
         case _:
-            with world.port("redis") as port:
+            with world.port("redis", beside=True) as port:
                 listed = subprocess.run(redis_cli(port, "client", "list"), capture_output=True, timeout=60)
             return f"cmd={what}".encode() in listed.stdout
 
@@ -222,29 +219,6 @@ def test_f12_a_client_that_vanishes_in_the_middle_of_a_copy(world: Site, copy: s
         ended = world.end_of("postgres")
         assert (int(str(ended["rx"])) if "stdin" in copy else int(str(ended["tx"]))) > 1 << 16
     assert world.pg.admin("select count(*) from customers where name = 'half'").strip() == "0"
-
-
-LOGINS = {
-    "postgres": Startup(VERSION_3_0, ((b"user", b"alice"), (b"database", b"shop"))).encode(),
-    "mysql": frame(
-        1,
-        handshake.response(handshake.Response(OFFERED, "alice", b"x", "shop", "p")),
-    ),
-    "redis": request(b"AUTH", b"alice", b"x"),
-}
-
-
-def entered(protocol: str, port: int) -> socket.socket:
-    """A connection of our own bytes, after its login."""
-    client = socket.create_connection(("127.0.0.1", port), 60)
-    if protocol == "mysql":
-        client.recv(4096)
-    client.sendall(LOGINS[protocol])
-    got = b""
-    ready = {"postgres": b"Z\0\0\0\5I", "mysql": b"", "redis": b"+OK\r\n"}[protocol]
-    while not got or not got.endswith(ready):
-        got += client.recv(4096)
-    return client
 
 
 def read_all(client: socket.socket) -> bytes:
@@ -404,8 +378,7 @@ def test_a_database_is_found_unhealthy_while_a_session_goes_on(world: Site) -> N
             wait_for(lambda: shown("unhealthy"), what="the database to be unhealthy", deadline_s=30)
             client.sendall(request(b"SET", b"a", b"1"))
             assert client.recv(100) == b"+OK\r\n"
-            with world.port("flips", "redis") as again:
-                assert "cannot connect to database flips" in ask("redis", again).stderr
+            assert "cannot connect to database flips" in ask("redis", port).stderr
     with hostile(script) as server:
         world.add("flips", "redis", server.port)
         wait_for(lambda: shown("healthy"), what="the database to be healthy again", deadline_s=30)
