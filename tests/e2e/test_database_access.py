@@ -257,10 +257,15 @@ def test_an_agent_that_is_killed_leaves_no_session_open(world: World) -> None:
         )  # fmt: skip
         try:
             assert client.stdin is not None and client.stdout is not None
+            folder = cluster.dir / "db3" / "log" / "upload-db"
+            wait_for(lambda: len(list(folder.glob("*.part"))) == 1, what="the recording")
+            (part,) = folder.glob("*.part")
+            empty = part.stat().st_size
             client.stdin.write("begin; delete from customers where id = 1 returning 'gone';\n")
             client.stdin.flush()
             while "gone" not in client.stdout.readline():
                 assert client.poll() is None
+            wait_for(lambda: part.stat().st_size > empty, what="the statement to be in the recording")
             agent.kill()
             _, err = client.communicate("commit;\n", timeout=30)
             assert client.returncode != 0 and "closed the connection" in err
@@ -268,10 +273,18 @@ def test_an_agent_that_is_killed_leaves_no_session_open(world: World) -> None:
             if client.poll() is None:
                 client.kill()
             client.wait(10)
+        left = "select count(*) from pg_stat_activity where usename = 'alice' and query like '%delete from%'"
+        wait_for(lambda: world.server.admin(left).strip() == "0", what="the server to end the session")
         assert world.server.admin("select count(*) from customers where id = 1").strip() == "1"
         agent.start()
         ended = cluster.wait_event("db.session.end", reason="the service was killed")
         assert (ended["user"], ended["db_service"]) == ("ann", "pg3")
+
+        def played() -> bool:
+            done = ann.tsh("play", "--format=text", ended["sid"])
+            return done.code == 0 and "delete from customers" in done.out
+
+        wait_for(played, what="what was saved of its recording", every_s=0.3, deadline_s=40)
         wait_for(works, what="the agent to be back", every_s=0.5, deadline_s=30)
     finally:
         agent.stop()

@@ -165,6 +165,7 @@ def test_the_end_is_said_only_to_who_waits_for_a_response() -> None:
     assert play.conversation.refusal("locked") == b""
 
 
+@pytest.mark.fuzz
 @given(st.data())
 def test_bytes_cut_anywhere_come_to_the_same(data: st.DataObject) -> None:
     def cut(raw: bytes) -> list[bytes]:
@@ -180,6 +181,7 @@ def test_bytes_cut_anywhere_come_to_the_same(data: st.DataObject) -> None:
     assert play.facts == [Statement("insert\nsome values")] * 2
 
 
+@pytest.mark.fuzz
 @pytest.mark.fuzz
 @given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=60)), max_size=8), st.booleans())
 def test_any_bytes_end_in_nothing_worse_than_a_protocol_error(
