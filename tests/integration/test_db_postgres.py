@@ -17,10 +17,10 @@ import pytest
 import sqlalchemy as sa
 
 from pkgs.agents.db.engine import Detail, Fact, Failed, Malformed, Outcome, Statement
-from pkgs.agents.db.policy import EVERYTHING
 from pkgs.common.dbwire.postgres import backend, frontend, startup
 from pkgs.common.dbwire.postgres.startup import CancelRequest, EncryptionRequest, Startup
 from pkgs.common.errors import DeniedError, ProtocolError, TrustError, UnavailableError
+from pkgs.common.resources.role import UNRESTRICTED
 from tests.harness.clients import stop
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
@@ -46,7 +46,7 @@ def running(server: Server) -> Iterator[Service]:
 def service(running: Service) -> Iterator[Service]:
     running.forget()
     yield running
-    running.policy = EVERYTHING
+    running.policy = UNRESTRICTED
     running.settle()
 
 

@@ -8,16 +8,19 @@ text is bounded here; that it stays one record and inert on a terminal is up to 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import msgspec
 
 from pkgs.common.errors import InputError
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.limits import MAX_EVENT_BYTES, MAX_FIELDS, MAX_ITEMS, MAX_NAME, MAX_TEXT
-from pkgs.common.events.types import Event, FieldValue
+from pkgs.common.events.types import Event, FieldValue, Inner, Record
 
+T = TypeVar("T")
 BASE_NAMES = frozenset({"event", "code", "time", "uid", "ei", "cluster_name"})
 """Never usable as names of fields: the base would be forgeable."""
 
@@ -111,19 +114,40 @@ def _bounded_to(event: Event, limit: int) -> Event:
 def _bounded_value(value: FieldValue, limit: int) -> FieldValue:
     if isinstance(value, str):
         return _cut(value, limit)
-    if isinstance(value, list):
+    if isinstance(value, Mapping):
+        return _bounded_record(value, limit)
+    if isinstance(value, Sequence):
         return _bounded_list(value, limit)
-    if isinstance(value, dict):
-        made: dict[str, str | list[str]] = {}
-        for name, inner in list(value.items())[:MAX_ITEMS]:
-            made[_cut(name, MAX_NAME)] = (
-                _cut(inner, limit) if isinstance(inner, str) else _bounded_list(inner, limit)
-            )
-        return made
     return value
 
 
-def _bounded_list(value: list[str], limit: int) -> list[str]:
+def _bounded_record(value: Record, limit: int) -> Record:
+    return {_cut(name, MAX_NAME): _bounded_inner(inner, limit) for name, inner in _first(value)}
+
+
+def _bounded_inner(value: Inner, limit: int) -> Inner:
+    if isinstance(value, str):
+        return _cut(value, limit)
+    if isinstance(value, Mapping):
+        return {_cut(name, MAX_NAME): count for name, count in _first(value)}
+    return value if isinstance(value, int) else _bounded_texts(value, limit)
+
+
+def _first(value: Mapping[str, T]) -> Iterable[tuple[str, T]]:
+    return islice(value.items(), MAX_ITEMS)
+
+
+def _bounded_list(value: Sequence[str | Record], limit: int) -> Sequence[str | Record]:
+    made = [
+        _cut(item, limit) if isinstance(item, str) else _bounded_record(item, limit)
+        for item in value[:MAX_ITEMS]
+    ]
+    if len(value) > MAX_ITEMS:
+        made.append(f"...[{len(value) - MAX_ITEMS} more]")
+    return made
+
+
+def _bounded_texts(value: Sequence[str], limit: int) -> list[str]:
     made = [_cut(item, limit) for item in value[:MAX_ITEMS]]
     if len(value) > MAX_ITEMS:
         made.append(f"...[{len(value) - MAX_ITEMS} more]")
