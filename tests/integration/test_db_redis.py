@@ -68,6 +68,8 @@ def test_refusals_come_in_the_shape_of_redis(service: tuple[int, Policy], user: 
     port, policy = service
     done = cli(port, "get", "a", user=user)
     assert done.stderr.startswith("AUTH failed: NOPERM"), done.stderr
+    if user == "guarded":
+        assert "declare the user there without a password: ACL SETUSER guarded on nopass" in done.stderr
     policy.settle()
     assert isinstance(policy.errors[-1], DeniedError)
     assert policy.facts == []

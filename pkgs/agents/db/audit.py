@@ -9,7 +9,6 @@ What a client wrote is made inert: played, it moves no terminal.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import time
 import uuid
@@ -318,8 +317,8 @@ def _event_of(fact: Fact) -> tuple[Kind | None, dict[str, FieldValue]]:
             }
         case Outcome(rows=rows, success=success):
             return codes.DB_SESSION_RESULT, {"affected_records": rows, "success": success}
-        case Malformed(payload=payload):
-            return codes.DB_SESSION_MALFORMED, {"payload": base64.b64encode(payload).decode()}
+        case Malformed(by=by, size=size, error=error):
+            return codes.DB_SESSION_MALFORMED, {"said_by": by, "size": size, "error": error}
         case Detail(kind=name, fields=told):
             fields: dict[str, FieldValue] = {
                 key: list(value) if isinstance(value, tuple) else value for key, value in told
@@ -336,8 +335,8 @@ def _shown(fact: Fact) -> str:
             lines = [f"  error {inert(code)}: {inert(message)}" if code else f"  error: {inert(message)}"]
         case Outcome(rows=rows, success=success):
             lines = [f"  {rows} row{'' if rows == 1 else 's'}" if success else "  failed"]
-        case Malformed():
-            lines = ["  malformed bytes; the session ends"]
+        case Malformed(by=by, error=error):
+            lines = [f"  malformed bytes of the {by}: {inert(error)}; the session ends"]
         case Detail(kind=kind, fields=fields):
             lines = _shown_detail(kind.rpartition(".")[2].replace("_", " "), fields)
     return "".join(f"{line}\r\n" for line in lines)

@@ -149,8 +149,7 @@ class SpoolEmitter:
         if self._tasks:
             await self._tasks[0]
             self._tasks[1].cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._tasks[1]
+            await asyncio.wait((self._tasks[1],))
             self._tasks = []
         for fd in (self._fd, self._lock_fd):
             if fd >= 0:
