@@ -224,8 +224,8 @@ class FakeEmitter:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    async def emit(self, event: Event) -> None:
-        self.events.append(event)
+    async def emit(self, *events: Event) -> None:
+        self.events += events
 
 
 class FakeMember:

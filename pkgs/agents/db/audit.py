@@ -23,7 +23,7 @@ from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
-from pkgs.common.events.format import LAST_INDEX, new_event, rfc3339
+from pkgs.common.events.format import LAST_INDEX, Series, new_event, rfc3339
 from pkgs.common.events.types import Emitter, Event, FieldValue
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
@@ -63,6 +63,7 @@ class SessionRecord:
         self._granted: Granted | None = None
         self._fixed: dict[str, FieldValue] = {}
         """Of every event, from the start on."""
+        self._series = Series("", {})
         self._strict = False
         self._give_up: Callable[[str], None] = lambda text: None
         self._recording: Recording | None = None
@@ -71,7 +72,6 @@ class SessionRecord:
         self._index = 0
         self._lost = ""
         self._begun = False
-        self._statements = 0
         self._flush: asyncio.TimerHandle | None = None
 
     async def refused(self, asked: Asked, reason: str, text: str) -> None:
@@ -92,6 +92,7 @@ class SessionRecord:
         is called when it is lost. Raises UnavailableError."""
         self._asked, self._granted, self._strict, self._give_up = asked, granted, strict, give_up
         self._fixed = self._parties()
+        self._series = Series(self._keeping.cluster_name, self._fixed)
         if self._keeping.recorder.mode != "off":
             self._open_recording()
         self._keeping.unfinished.keep(self.session_id, self._end_event("the service was killed"))
@@ -128,14 +129,15 @@ class SessionRecord:
     async def tell(self, facts: Sequence[Fact]) -> None:
         """What happened, in its order. Raises AccessError when it cannot be kept."""
         events: list[Event] = []
+        time_s = rfc3339(self._keeping.now())
         for fact in facts:
-            self._show(fact)
             kind, fields = _event_of(fact)
             if kind is not None:
-                events.append(self._event(kind, self._next(), **fields))
+                events.append(self._series.event(kind, time_s, self._next(), fields))
+        self._show(facts)
         await self._keep_up()
-        # The spool writes those that wait together, in the order in which they came.
-        await asyncio.gather(*(self._keeping.emitter.emit(event) for event in events))
+        if events:
+            await self._keeping.emitter.emit(*events)
 
     async def end(self, sent: int, received: int, why: str) -> None:
         """The session is over. Raises AccessError when that cannot be kept."""
@@ -240,9 +242,9 @@ class SessionRecord:
                 ) from None
             self._recording_lost(problem)
 
-    def _show(self, fact: Fact) -> None:
+    def _show(self, facts: Sequence[Fact]) -> None:
         """Lines of the recording; after a failed write it is lost, and said to be."""
-        if self._recording is None or not (shown := _shown(fact)):
+        if self._recording is None or not (shown := "".join(map(_shown, facts))):
             return
         now = time.monotonic()
         try:
@@ -286,35 +288,34 @@ class SessionRecord:
 
 def _event_of(fact: Fact) -> tuple[Kind | None, dict[str, FieldValue]]:
     """The event that tells a fact; none for a detail that no event is known for."""
+    fields: dict[str, FieldValue]
     match fact:
-        case Statement(text=text, parameters=parameters, cut=cut):
-            return codes.DB_SESSION_QUERY, {
-                "db_query": text,
-                "db_query_parameters": list(parameters) or None,
-                "truncated": True if cut else None,
-                "success": True,
-            }
-        case Failed(message=message, code=code):
-            return codes.DB_SESSION_QUERY_FAIL, {
-                "success": False,
-                "error": message,
-                "message": message,
-                "db_error_code": code or None,
-            }
-        case Outcome(rows=rows, success=success):
-            return codes.DB_SESSION_RESULT, {"affected_records": rows, "success": success}
-        case Malformed(payload=payload):
-            return codes.DB_SESSION_MALFORMED, {"payload": base64.b64encode(payload).decode()}
-        case Detail(kind=name, fields=told):
-            fields: dict[str, FieldValue] = {
-                key: list(value) if isinstance(value, tuple) else value for key, value in told
-            }
-            return codes.DB_SESSION_DETAILS.get(name), fields
+        case Statement():
+            fields = {"db_query": fact.text, "success": True}
+            if fact.parameters:
+                fields["db_query_parameters"] = list(fact.parameters)
+            if fact.cut:
+                fields["truncated"] = True
+            return codes.DB_SESSION_QUERY, fields
+        case Failed():
+            fields = {"success": False, "error": fact.message, "message": fact.message}
+            if fact.code:
+                fields["db_error_code"] = fact.code
+            return codes.DB_SESSION_QUERY_FAIL, fields
+        case Outcome():
+            return codes.DB_SESSION_RESULT, {"affected_records": fact.rows, "success": fact.success}
+        case Malformed():
+            return codes.DB_SESSION_MALFORMED, {"payload": base64.b64encode(fact.payload).decode()}
+        case Detail():
+            fields = {key: list(value) if isinstance(value, tuple) else value for key, value in fact.fields}
+            return codes.DB_SESSION_DETAILS.get(fact.kind), fields
 
 
 def _shown(fact: Fact) -> str:
     """How a recording shows a fact; empty: not at all."""
     match fact:
+        case Statement(text=text, parameters=(), cut=False) if text.isprintable():
+            return f"> {text}\r\n"
         case Statement(text=text, parameters=parameters, cut=cut):
             lines = [f"> {inert(line)}" for line in text.replace("\r\n", "\n").split("\n")]
             lines += [f"  ${number} = {inert(value)}" for number, value in enumerate(parameters, 1)]

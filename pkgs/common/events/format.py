@@ -8,6 +8,7 @@ text is bounded here; that it stays one record and inert on a terminal is up to 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,10 @@ WHO = frozenset({"user", "login", "sid", "server_id", "addr.remote"})
 LAST_INDEX = 2147483647
 """`ei` of a session's end event; `session.data` has the one before."""
 
+_SMALL = MAX_TEXT
+"""Bytes of MessagePack below which no text is too long and no JSON too large, whatever has to be escaped."""
+
+_ENCODER = msgspec.msgpack.Encoder()
 _DOTTED = {"addr_remote": "addr.remote", "addr_local": "addr.local"}
 
 
@@ -54,6 +59,26 @@ def new_event(kind: Kind, *, cluster_name: str, now: float, ei: int = 0, **field
     )
 
 
+class Series:
+    """Many events that have most of their fields in common: those are looked at once."""
+
+    def __init__(self, cluster_name: str, common: Mapping[str, FieldValue]) -> None:
+        self._cluster_name = cluster_name
+        self._common = {name: value for name, value in common.items() if value is not None}
+
+    def event(self, kind: Kind, time: str, ei: int, fields: Mapping[str, FieldValue]) -> Event:
+        """With a fresh uid. Not bounded: whoever emits it does that."""
+        return Event(
+            event=kind.event,
+            code=kind.code,
+            time=time,
+            uid=str(uuid.uuid4()),
+            cluster_name=self._cluster_name,
+            ei=ei,
+            fields={**self._common, **fields},
+        )
+
+
 def rfc3339(unix_s: float) -> str:
     """UTC with milliseconds, `2026-02-03T10:11:12.131Z`."""
     text = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
@@ -73,6 +98,43 @@ def unix_time(event: Event) -> float:
 
 def bounded(event: Event) -> Event:
     """The same event with every text, list and map within the limits; what was cut carries a mark."""
+    return encoded(event)[0]
+
+
+def encoded(event: Event) -> tuple[Event, bytes]:
+    """The same, and its MessagePack."""
+    try:
+        payload = _ENCODER.encode(event)
+    except UnicodeEncodeError:  # a lone surrogate
+        payload = b""
+    if payload and len(payload) <= _SMALL and _is_slim(event):
+        return event, payload
+    event = _cut_down(event)
+    return event, _ENCODER.encode(event)
+
+
+def _is_slim(event: Event) -> bool:
+    """Whether a small event has no name that is too long and nothing that has too many elements."""
+    fields = event.fields
+    if len(fields) > MAX_FIELDS or not BASE_NAMES.isdisjoint(fields):
+        return False
+    for name, value in fields.items():
+        if len(name) > MAX_NAME:
+            return False
+        if isinstance(value, list):
+            if len(value) > MAX_ITEMS:
+                return False
+        elif isinstance(value, dict):
+            if len(value) > MAX_ITEMS:
+                return False
+            for inner, values in value.items():
+                if len(inner) > MAX_NAME or (isinstance(values, list) and len(values) > MAX_ITEMS):
+                    return False
+    base = (event.event, event.code, event.time, event.uid, event.cluster_name)
+    return max(map(len, base)) <= MAX_NAME
+
+
+def _cut_down(event: Event) -> Event:
     limit = MAX_TEXT
     while True:
         made = _bounded_to(event, limit)

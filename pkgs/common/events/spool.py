@@ -29,7 +29,7 @@ import msgspec
 
 from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.events import limits
-from pkgs.common.events.format import bounded, to_json
+from pkgs.common.events.format import encoded, to_json
 from pkgs.common.events.types import Event
 from pkgs.common.runtime.atomicfile import make_private_dir, sync_dir, write_atomic
 from pkgs.common.runtime.backoff import Backoff
@@ -38,7 +38,6 @@ Deliver = Callable[[list[Event]], Awaitable[None]]
 """Takes events for good, or raises. Events refused with InputError are set aside, others retried for ever."""
 
 _HEAD = struct.Struct(">II")
-_ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Event)
 
 
@@ -50,10 +49,10 @@ class _Place(msgspec.Struct, frozen=True, order=True):
 
 
 class _Waiting(NamedTuple):
-    """An event that is to be written, as it will be, and who waits for that."""
+    """Events that are to be written together, as they will be, and who waits for that."""
 
-    event: Event
-    record: bytes
+    events: list[Event]
+    records: list[bytes]
     done: asyncio.Future[None]
 
 
@@ -117,24 +116,28 @@ class SpoolEmitter:
             asyncio.create_task(self._deliver_loop(), name="event-spool-deliver"),
         ]
 
-    async def emit(self, event: Event) -> None:
-        """Return once the event is on disk; raises UnavailableError when it cannot be kept."""
+    async def emit(self, *events: Event) -> None:
+        """Return once the events are on disk; raises UnavailableError when they cannot be kept."""
         if self._closing or not self._tasks:
             raise UnavailableError("this service is stopping and takes no more audit events")
-        event = bounded(event)
-        payload = _ENCODER.encode(event)
-        record = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
-        if sum(list(self._sizes.values())) + self._waiting_bytes + len(record) > self._max_bytes:
+        waiting = _Waiting([], [], asyncio.get_running_loop().create_future())
+        size = 0
+        for event in events:
+            kept, payload = encoded(event)
+            record = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+            waiting.events.append(kept)
+            waiting.records.append(record)
+            size += len(record)
+        if sum(list(self._sizes.values())) + self._waiting_bytes + size > self._max_bytes:
             raise UnavailableError(
                 "the audit spool is full, so nothing that must be audited is done",
                 hint=f"reach the Auth Service again, or make room; the limit is {self._max_bytes} bytes",
             )
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(event, record, done))
-        self._waiting_bytes += len(record)
+        self._waiting.append(waiting)
+        self._waiting_bytes += size
         self._to_write.set()
         # A cancelled caller must not cancel the write that others may share.
-        await asyncio.shield(done)
+        await asyncio.shield(waiting.done)
 
     async def flush(self, deadline_s: float) -> bool:
         """Wait until everything is delivered; False when that took longer than the deadline."""
@@ -206,12 +209,12 @@ class SpoolEmitter:
             if batch:
                 problem: OSError | None = None
                 try:
-                    await asyncio.to_thread(self._append, b"".join(each.record for each in batch))
+                    data = b"".join(record for each in batch for record in each.records)
+                    await asyncio.to_thread(self._append, data)
                 except OSError as exc:
                     problem = exc
                     self._log.error("audit events cannot be written to %s: %s", self._dir, exc)
                 if problem is None:
-                    self._pending += len(batch)
                     self._remember(batch)
                     self._note_level()
                     self._written.set()
@@ -232,10 +235,14 @@ class SpoolEmitter:
 
     def _remember(self, batch: list[_Waiting]) -> None:
         """What was just appended, all in one segment, need not be read back."""
-        segment, offset = self._end.segment, self._end.offset - sum(len(each.record) for each in batch)
+        end = self._end
+        offset = end.offset - sum(len(record) for each in batch for record in each.records)
+        start = _Place(end.segment, offset)
         for each in batch:
-            start, offset = offset, offset + len(each.record)
-            self._latest.append(_Kept(each.event, _Place(segment, start), _Place(segment, offset)))
+            for event, record in zip(each.events, each.records, strict=True):
+                begin, start = start, _Place(start.segment, start.offset + len(record))
+                self._latest.append(_Kept(event, begin, start))
+            self._pending += len(each.events)
 
     def _append(self, data: bytes) -> None:
         """Runs in a thread. After a failure the segment is abandoned: its torn end stays its end."""

@@ -28,6 +28,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Emitter(Protocol):
-    """Where a service puts its events. Returns once the event is durable (spooled or stored)."""
+    """Where a service puts its events. Returns once they are durable (spooled or stored), in their order."""
 
-    async def emit(self, event: Event) -> None: ...
+    async def emit(self, *events: Event) -> None: ...
