@@ -147,7 +147,9 @@ def _transactions(
     rows = []
     for way in ("tsh", "SNI"):
         tps, pooled = found[way]["tps"], found["pgbouncer"]["tps"]
-        rows.append(Row(f"{what}, {way}", tps, "tps", pooled, "tps pgbouncer", ">= 0.5x", tps >= 0.5 * pooled))
+        rows.append(
+            Row(f"{what}, {way}", tps, "tps", pooled, "tps pgbouncer", ">= 0.5x", tps >= 0.5 * pooled)
+        )
         rows.append(Row(f"{what}, {way}", tps, "tps", found["direct"]["tps"], "tps direct TLS"))
         if clients == 1:
             statements = _STATEMENTS[script]

@@ -4,7 +4,8 @@
     per data connection: dial -> DataHello -> (spare: wait) -> DialHeader -> the user's stream
 
 The configured proxy comes first; the others are learnt from the cluster's state, so each proxy instance has
-its own tunnel. TLS ends here: the service gets one end of a plain socket pair, the other is relayed.
+its own tunnel. TLS ends here: the service gets one end of a plain socket pair, the other is relayed. Where
+streams are `bare`, for they are TLS themselves, the tunnel's own TLS ends with the header (ADR 135).
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Tunnels:
         log: logging.Logger,
         on_change: Callable[[], None],
         divert: Divert | None = None,
+        *,
+        bare: bool = False,
     ) -> None:
         self._membership = membership
         self.services = services
@@ -79,6 +82,7 @@ class Tunnels:
         self.log = log
         self._on_change = on_change
         self._divert = divert
+        self._bare = bare
         self._links: dict[str, tuple[_ProxyLink, asyncio.Task[None]]] = {}
         self._configured: tuple[str, ...] = ()
         self._streams: set[asyncio.Task[None]] = set()
@@ -176,10 +180,14 @@ class Tunnels:
     async def _serve_stream(self, stream: Stream, dial_id: str) -> None:
         self.proxy_behind(stream.peer_der)
         stream.write(encode_frame(DataHello(dial_id=dial_id)))
+        if self._bare:
+            stream.shed_writing()
         await stream.drain()
         try:
             async with asyncio.timeout(HEADER_LIFE_S):
                 header = await read_frame(stream, DialHeader)
+                if self._bare:
+                    await stream.shed_reading()
         except TimeoutError:
             return
         if self._divert is not None and await self._divert(stream, header):

@@ -31,7 +31,7 @@ from pkgs.common.membership.cache import KINDS_HOST
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.dial import split_host_port
-from pkgs.common.net.nested import accept_tls_over
+from pkgs.common.net.handshake import accept_tls_on
 from pkgs.common.net.stream import Stream
 from pkgs.common.net.tls import server_context
 from pkgs.common.pki.identity import PeerKind, RouteToDatabase, SystemRole
@@ -130,7 +130,7 @@ class DbServer:
         )
         self._context: ssl.SSLContext | None = None
         self._links = Links(
-            process, member, ["db"], _no_socket, self._forget_announcement, self._serve_stream
+            process, member, ["db"], _no_socket, self._forget_announcement, self._serve_stream, bare=True
         )
 
     async def start(self) -> None:
@@ -222,7 +222,7 @@ class DbServer:
 
     # Streams in.
 
-    async def _serve_stream(self, below: Stream, header: DialHeader) -> bool:
+    async def _serve_stream(self, client: Stream, header: DialHeader) -> bool:
         """Serves a user's stream to its end. Raises AccessError to refuse it."""
         if header.service != "db":
             raise NotFoundError(f"service {header.service!r} is not served here")
@@ -235,14 +235,14 @@ class DbServer:
         assert task is not None
         self._connections.add(task)
         try:
-            await self._serve(below, header)
+            await self._serve(client, header)
         finally:
             self._connections.discard(task)
         return True
 
-    async def _serve(self, below: Stream, header: DialHeader) -> None:
+    async def _serve(self, client: Stream, header: DialHeader) -> None:
         try:
-            client = await accept_tls_over(below, self._tls_context(), deadline_s=limits.TLS_S)
+            await accept_tls_on(client, self._tls_context(), deadline_s=limits.TLS_S)
         except AccessError as problem:
             self._log.debug("a connection was refused: %s", problem, extra={"addr": header.client_addr})
             return

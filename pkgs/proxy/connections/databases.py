@@ -71,6 +71,7 @@ class DatabaseDoor:
                 continue
             try:
                 stream.write(encode_frame(DialHeader(service="db", client_addr=client_addr, target=target)))
+                stream.shed_writing()
             except BaseException:
                 stream.abort()
                 raise
