@@ -6,7 +6,7 @@ FACTS_PENDING_MAX = 256
 """Facts that the audit has not taken yet, at which a session's bytes are held back."""
 FACTS_GATHERED = 64
 FACTS_GATHER_S = 0.01
-"""Facts go to the audit when there are so many, or this long after the first of them."""
+"""Facts go to the audit when there are so many, or at the latest this long after the first of them."""
 FACTS_LAST_S = 30.0
 """How long the end of a session waits for the audit to take what is left."""
 HALF_CLOSED_S = 10.0

@@ -252,8 +252,10 @@ class Relay:
         if len(self._facts) >= limits.FACTS_GATHERED:
             self._told.set()
         elif self._gathering is None:
-            # A task that wakes up for each statement would cost more than the statement.
-            self._gathering = self._loop.call_later(limits.FACTS_GATHER_S, self._gathered)
+            # A task that wakes up for each statement would cost more than the statement. All sessions wake up
+            # at the same moments, so that what they have to tell is written to the disk at once.
+            moment = (self._loop.time() // limits.FACTS_GATHER_S + 1) * limits.FACTS_GATHER_S
+            self._gathering = self._loop.call_at(moment, self._gathered)
 
     def _gathered(self) -> None:
         self._gathering = None

