@@ -31,6 +31,12 @@ from tests.harness.wait import wait_for
 from tests.unit.net import certs
 
 
+def done() -> asyncio.Future[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future
+
+
 @dataclass
 class Policy:
     """Who may be whom, and what has been told."""
@@ -103,8 +109,9 @@ class FakeSession:
         self._policy.relays.append(relay)
         await relay.run()
 
-    async def _tell(self, facts: Sequence[Fact]) -> None:
+    def _tell(self, facts: Sequence[Fact]) -> asyncio.Future[None]:
         self._policy.facts += facts
+        return done()
 
 
 @contextlib.contextmanager

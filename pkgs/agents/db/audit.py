@@ -11,20 +11,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import msgspec
 
+from pkgs.agents.db import limits
 from pkgs.agents.db.engine import Asked, Detail, Fact, Failed, Granted, Malformed, Outcome, Statement
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import LAST_INDEX, Series, new_event, rfc3339
-from pkgs.common.events.types import Emitter, Event, FieldValue
+from pkgs.common.events.types import Event, FieldValue, Poster
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.recording.model import SessionMeta
@@ -37,7 +38,7 @@ from pkgs.common.ssh.sessions.unfinished import Unfinished
 class Keeping:
     """Where a service keeps what its users do."""
 
-    emitter: Emitter
+    emitter: Poster
     recorder: Recorder
     unfinished: Unfinished
     log: logging.Logger
@@ -72,6 +73,9 @@ class SessionRecord:
         self._index = 0
         self._lost = ""
         self._begun = False
+        self._unshown: list[Fact] = []
+        """For the recording."""
+        self._showing: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
 
     async def refused(self, asked: Asked, reason: str, text: str) -> None:
@@ -126,29 +130,36 @@ class SessionRecord:
             error=error or None,
         )
 
-    async def tell(self, facts: Sequence[Fact]) -> None:
-        """What happened, in its order. Raises AccessError when it cannot be kept."""
-        events: list[Event] = []
-        time_s = rfc3339(self._keeping.now())
+    def tell(self, facts: Sequence[Fact]) -> asyncio.Future[None]:
+        """What happened, in its order. The operating system has it when this returns; it is durable when the
+        future is done. Raises AccessError when it cannot be kept, and the future does."""
+        payloads: list[bytes] = []
+        time = rfc3339(self._keeping.now())
         for fact in facts:
             kind, fields = _event_of(fact)
             if kind is not None:
-                events.append(self._series.event(kind, time_s, self._next(), fields))
-        self._show(facts)
-        await self._keep_up()
-        if events:
-            await self._keeping.emitter.emit(*events)
+                payloads.append(self._series.payload(kind, time, self._next(), fields))
+        kept = self._keeping.emitter.post(*payloads)
+        if self._recording is None:
+            return kept
+        self._unshown += facts
+        if len(self._unshown) >= limits.FACTS_SHOWN:
+            self._show()
+        elif self._showing is None:
+            self._showing = asyncio.get_running_loop().call_later(limits.FACTS_SHOW_S, self._show)
+        return asyncio.ensure_future(self._keep_up(kept)) if self._recording.live else kept
 
     async def end(self, sent: int, received: int, why: str) -> None:
         """The session is over. Raises AccessError when that cannot be kept."""
         if not self._begun:
             return
+        self._show()
         if self._flush is not None:
             self._flush.cancel()
         if self._recording is not None:
             recording, self._recording = self._recording, None
             try:
-                now = time.monotonic()
+                now = monotonic()
                 recording.writer.exec_result(0, "", now)
                 await recording.finish(now, self._keeping.now())
             except AccessError as problem:
@@ -242,11 +253,15 @@ class SessionRecord:
                 ) from None
             self._recording_lost(problem)
 
-    def _show(self, facts: Sequence[Fact]) -> None:
+    def _show(self) -> None:
         """Lines of the recording; after a failed write it is lost, and said to be."""
+        if self._showing is not None:
+            self._showing.cancel()
+            self._showing = None
+        facts, self._unshown = self._unshown, []
         if self._recording is None or not (shown := "".join(map(_shown, facts))):
             return
-        now = time.monotonic()
+        now = monotonic()
         try:
             self._recording.writer.output(shown.encode("utf-8", "replace"), now)
             self._recording.writer.flush(now)
@@ -263,16 +278,17 @@ class SessionRecord:
         self._flush = None
         if self._recording is not None:
             try:
-                self._recording.writer.flush(time.monotonic(), force=True)
+                self._recording.writer.flush(monotonic(), force=True)
             except AccessError as problem:
                 self._recording_lost(problem)
 
-    async def _keep_up(self) -> None:
+    async def _keep_up(self, kept: asyncio.Future[None]) -> None:
         if self._recording is not None:
             try:
                 await self._recording.keep_up()
             except AccessError as problem:
                 self._recording_lost(problem)
+        await asyncio.shield(kept)
 
     def _recording_lost(self, problem: AccessError) -> None:
         self._keeping.log.error(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -30,6 +32,8 @@ LAST_INDEX = 2147483647
 
 _SMALL = MAX_TEXT
 """Bytes of MessagePack below which no text is too long and no JSON too large, whatever has to be escaped."""
+_BASE_SIZE = 1024
+"""Bytes that suffice for what an event has beside its fields."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DOTTED = {"addr_remote": "addr.remote", "addr_local": "addr.local"}
@@ -60,15 +64,29 @@ def new_event(kind: Kind, *, cluster_name: str, now: float, ei: int = 0, **field
 
 
 class Series:
-    """Many events that have most of their fields in common: those are looked at once."""
+    """Many events that have most of their fields in common: those are bounded and encoded once."""
 
     def __init__(self, cluster_name: str, common: Mapping[str, FieldValue]) -> None:
-        self._cluster_name = cluster_name
-        self._common = {name: value for name, value in common.items() if value is not None}
+        fields: dict[str, FieldValue] = {name: value for name, value in common.items() if value is not None}
+        event = bounded(Event(event="", code="", time="", uid="", cluster_name=cluster_name, fields=fields))
+        self._cluster_name = event.cluster_name
+        self._common = event.fields
+        self._encoded = b"".join(map(_ENCODER.encode, chain.from_iterable(event.fields.items())))
+        self._middle = _ENCODER.encode("cluster_name") + _ENCODER.encode(event.cluster_name) + _EI
 
-    def event(self, kind: Kind, time: str, ei: int, fields: Mapping[str, FieldValue]) -> Event:
-        """With a fresh uid. Not bounded: whoever emits it does that."""
-        return Event(
+    def payload(self, kind: Kind, time: str, ei: int, fields: Mapping[str, FieldValue]) -> bytes:
+        """An event with these fields besides, a fresh uid, bounded: its MessagePack."""
+        encode = _ENCODER.encode
+        count = len(self._common) + len(fields)
+        if count <= MAX_FIELDS and _is_slim(fields) and self._common.keys().isdisjoint(fields):
+            try:
+                own = b"".join(map(encode, chain.from_iterable(fields.items())))
+            except UnicodeEncodeError:  # a lone surrogate
+                own = b""
+            if own and len(own) + len(self._encoded) <= _SMALL - _BASE_SIZE:
+                head = b"".join((_beginning(kind), encode(time), _UID, encode(_new_uid()), self._middle))
+                return b"".join((head, encode(ei), _FIELDS, _map_of(count), self._encoded, own))
+        event = Event(
             event=kind.event,
             code=kind.code,
             time=time,
@@ -77,6 +95,22 @@ class Series:
             ei=ei,
             fields={**self._common, **fields},
         )
+        return encoded(event)
+
+
+_UID, _EI, _FIELDS = map(_ENCODER.encode, ("uid", "ei", "fields"))
+
+
+@cache
+def _beginning(kind: Kind) -> bytes:
+    """Of the MessagePack of an event of this kind: a map of seven, up to the value of `time`."""
+    words = ("event", kind.event, "code", kind.code, "time")
+    return b"\x87" + b"".join(map(_ENCODER.encode, words))
+
+
+def _map_of(count: int) -> bytes:
+    """MessagePack's header of a map."""
+    return bytes((0x80 | count,)) if count < 16 else b"\xde" + count.to_bytes(2, "big")
 
 
 def _new_uid() -> str:
@@ -88,8 +122,14 @@ def _new_uid() -> str:
 
 def rfc3339(unix_s: float) -> str:
     """UTC with milliseconds, `2026-02-03T10:11:12.131Z`."""
-    text = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
-    return text.removesuffix("+00:00") + "Z"
+    second, microseconds = divmod(round(unix_s * 1e6), 1_000_000)
+    return f"{_rfc3339_second(second)}.{microseconds // 1000:03}Z"
+
+
+@lru_cache(maxsize=8)
+def _rfc3339_second(unix_s: int) -> str:
+    """Up to the second: most events of a moment are of the same one."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat().removesuffix("+00:00")
 
 
 def unix_time(event: Event) -> float:
@@ -105,40 +145,41 @@ def unix_time(event: Event) -> float:
 
 def bounded(event: Event) -> Event:
     """The same event with every text, list and map within the limits; what was cut carries a mark."""
-    return encoded(event)[0]
+    return _bounded_and_encoded(event)[0]
 
 
-def encoded(event: Event) -> tuple[Event, bytes]:
-    """The same, and its MessagePack."""
+def encoded(event: Event) -> bytes:
+    """The MessagePack of the event, bounded."""
+    return _bounded_and_encoded(event)[1]
+
+
+def _bounded_and_encoded(event: Event) -> tuple[Event, bytes]:
     try:
         payload = _ENCODER.encode(event)
     except UnicodeEncodeError:  # a lone surrogate
         payload = b""
-    if payload and len(payload) <= _SMALL and _is_slim(event):
+    base = (event.event, event.code, event.time, event.uid, event.cluster_name)
+    slim = max(map(len, base)) <= MAX_NAME and len(event.fields) <= MAX_FIELDS and _is_slim(event.fields)
+    if payload and len(payload) <= _SMALL and slim:
         return event, payload
     event = _cut_down(event)
     return event, _ENCODER.encode(event)
 
 
-def _is_slim(event: Event) -> bool:
-    """Whether a small event has no name that is too long and nothing that has too many elements."""
-    fields = event.fields
-    if len(fields) > MAX_FIELDS or not BASE_NAMES.isdisjoint(fields):
+def _is_slim(fields: Mapping[str, FieldValue]) -> bool:
+    """Whether no name is forbidden or too long, and nothing has too many elements."""
+    if not BASE_NAMES.isdisjoint(fields) or (fields and max(map(len, fields)) > MAX_NAME):
         return False
-    for name, value in fields.items():
-        if len(name) > MAX_NAME:
-            return False
+    for value in fields.values():
         if isinstance(value, list):
             if len(value) > MAX_ITEMS:
                 return False
         elif isinstance(value, dict):
-            if len(value) > MAX_ITEMS:
+            if len(value) > MAX_ITEMS or (value and max(map(len, value)) > MAX_NAME):
                 return False
-            for inner, values in value.items():
-                if len(inner) > MAX_NAME or (isinstance(values, list) and len(values) > MAX_ITEMS):
-                    return False
-    base = (event.event, event.code, event.time, event.uid, event.cluster_name)
-    return max(map(len, base)) <= MAX_NAME
+            if any(isinstance(inner, list) and len(inner) > MAX_ITEMS for inner in value.values()):
+                return False
+    return True
 
 
 def _cut_down(event: Event) -> Event:

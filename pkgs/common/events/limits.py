@@ -18,6 +18,8 @@ SPOOL_SEGMENT_BYTES = 4 * 1024 * 1024
 """A spool file is closed at this size; delivered files are removed whole."""
 SPOOL_RECORD_BYTES = 256 * 1024
 """One framed event in the spool."""
+SPOOL_SYNC_S = 0.05
+"""Until what is written is put on disk, where nobody waits for that."""
 SPOOL_BATCH = 100
 """Events per delivery."""
 SPOOL_BATCH_BYTES = 512 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 import msgspec
@@ -31,3 +32,12 @@ class Emitter(Protocol):
     """Where a service puts its events. Returns once they are durable (spooled or stored), in their order."""
 
     async def emit(self, *events: Event) -> None: ...
+
+
+class Poster(Emitter, Protocol):
+    """For events that are told in great numbers, before what they tell of is done."""
+
+    def post(self, *payloads: bytes) -> asyncio.Future[None]:
+        """Events as MessagePack, bounded (`format.Series`, `format.encoded`). The operating system has them
+        when this returns, so that they outlive this process; they are durable when the future, which is not
+        to be cancelled, is done. Raises AccessError when they cannot be kept, and so does the future."""

@@ -64,7 +64,7 @@ async def wire(
                 await waiting
         facts.extend(told)
 
-    relay = Relay(client, server, conversation, keep)
+    relay = Relay(client, server, conversation, lambda told: asyncio.ensure_future(keep(told)))
     task = asyncio.create_task(relay.run())
     return Wired(user, database, client, relay, task, facts)
 
@@ -107,7 +107,9 @@ def test_what_a_stream_holds_before_the_relay_goes_first(kind: str, loop: str) -
 
         async def ignore(_: Sequence[Fact]) -> None: ...
 
-        task = asyncio.create_task(Relay(client, server, Plain(), ignore).run())
+        task = asyncio.create_task(
+            Relay(client, server, Plain(), lambda told: asyncio.ensure_future(ignore(told))).run()
+        )
         assert await database.read_exactly(10) == b"early bird"
         user.abort()
         database.abort()
