@@ -7,6 +7,7 @@ text is bounded here; that it stays one record and inert on a terminal is up to 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -122,8 +123,9 @@ def _new_uid() -> str:
 
 def rfc3339(unix_s: float) -> str:
     """UTC with milliseconds, `2026-02-03T10:11:12.131Z`."""
-    second, microseconds = divmod(round(unix_s * 1e6), 1_000_000)
-    return f"{_rfc3339_second(second)}.{microseconds // 1000:03}Z"
+    fraction, second = math.modf(unix_s)
+    carried, microseconds = divmod(round(fraction * 1e6), 1_000_000)
+    return f"{_rfc3339_second(int(second) + carried)}.{microseconds // 1000:03}Z"
 
 
 @lru_cache(maxsize=8)
