@@ -1,6 +1,6 @@
 """Redis by `tsh` and by the client's own TLS, beside the server's own TLS and stunnel.
 
-stunnel is where tsh's local port is: it takes plain connections and adds TLS with the client's certificate."""
+stunnel is where tsh's local port is: it takes plain connections and adds the client's TLS."""
 
 from __future__ import annotations
 

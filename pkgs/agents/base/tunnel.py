@@ -83,6 +83,8 @@ class Tunnels:
         self._on_change = on_change
         self._divert = divert
         self._bare = bare
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts_for: tuple[HostIdentity, Trust] | None = None
         self._links: dict[str, tuple[_ProxyLink, asyncio.Task[None]]] = {}
         self._configured: tuple[str, ...] = ()
         self._streams: set[asyncio.Task[None]] = set()
@@ -130,14 +132,19 @@ class Tunnels:
     # What a link needs.
 
     def context(self, alpn: str) -> ssl.SSLContext:
-        """Made anew for each dial, so that renewed certificates and authorities are used at once."""
-        identity = self._membership.identity
-        return client_context(
-            roots_pem=self._membership.trust.tls_roots_pem("host"),
-            cert_pem=identity.tls_cert,
-            key_pem=identity.tls_private_pem,
-            alpn=(alpn,),
-        )
+        """Made anew with each identity and trust, so that renewed certificates and authorities are used at
+        once."""
+        identity, trust = self._membership.identity, self._membership.trust
+        if self._contexts_for != (identity, trust):
+            self._contexts, self._contexts_for = {}, (identity, trust)
+        if alpn not in self._contexts:
+            self._contexts[alpn] = client_context(
+                roots_pem=trust.tls_roots_pem("host"),
+                cert_pem=identity.tls_cert,
+                key_pem=identity.tls_private_pem,
+                alpn=(alpn,),
+            )
+        return self._contexts[alpn]
 
     def proxy_behind(self, certificate: bytes | None) -> str:
         """Host id of the proxy that shows this certificate. Raises TrustError unless it is a proxy."""

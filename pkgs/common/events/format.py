@@ -236,10 +236,10 @@ def _bounded_value(value: FieldValue, limit: int) -> FieldValue:
 
 
 def _bounded_list(value: list[str], limit: int) -> list[str]:
-    made = [_cut(item, limit) for item in value[:MAX_ITEMS]]
-    if len(value) > MAX_ITEMS:
-        made.append(f"...[{len(value) - MAX_ITEMS} more]")
-    return made
+    if len(value) <= MAX_ITEMS:
+        return [_cut(item, limit) for item in value]
+    kept = MAX_ITEMS - 1  # and the mark, so that what is bounded stays as it is
+    return [*(_cut(item, limit) for item in value[:kept]), f"...[{len(value) - kept} more]"]
 
 
 def _cut(text: str, limit: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 from pkgs.agents.db import limits
 from pkgs.agents.db.engine import Fact, Malformed, Statement, Step
 from pkgs.agents.db.relay import Ended, Relay
-from pkgs.common.errors import ProtocolError
+from pkgs.common.errors import ProtocolError, UnavailableError
 from pkgs.common.net.stream import Stream
 from tests.harness.wait import until
 from tests.unit.net.loops import on_each_loop, run
@@ -368,5 +368,25 @@ def test_an_audit_that_fails_ends_the_session(loop: str) -> None:
         with pytest.raises(RuntimeError, match="no room"):
             await wired.task
         await wired.stopped()
+
+    run(scene(), loop)
+
+
+@on_each_loop
+def test_what_the_audit_cannot_take_does_not_reach_the_server(loop: str) -> None:
+    async def scene() -> None:
+        def fail(_: Sequence[Fact]) -> asyncio.Future[None]:
+            raise UnavailableError("no room for it")
+
+        user, client = await PAIRS["raw"]()
+        server, database = await PAIRS["raw"]()
+        task = asyncio.create_task(Relay(client, server, Plain(), fail).run())
+        user.write(b"hello")
+        assert (await read_all(user)).startswith(b"!the session cannot be audited")
+        assert await read_all(database) == b""
+        with pytest.raises(UnavailableError, match="no room"):
+            await task
+        user.abort()
+        database.abort()
 
     run(scene(), loop)
