@@ -41,7 +41,7 @@ _EVERY_HOST = frozenset(
 _MORE_FOR: dict[SystemRole, frozenset[str]] = {
     SystemRole.PROXY: frozenset({"node", "auth_server", "db_server"}),
     SystemRole.NODE: frozenset({"static_host_user"}),
-    SystemRole.DB: frozenset({"db", "health_check_config"}),
+    SystemRole.DB: frozenset({"db", "db_object_import_rule", "health_check_config"}),
 }
 READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
     role: _EVERY_HOST | _MORE_FOR.get(role, frozenset())
@@ -51,8 +51,11 @@ READABLE_BY_HOST: dict[SystemRole, frozenset[str]] = {
 """What the cache of each kind of host needs, and so all that it may read. Never with secrets."""
 
 
-LISTED_BY_LABELS = frozenset({"app", "db", "db_server", "kube_cluster", "windows_desktop", "remote_cluster"})
-"""Kinds that everybody's implicit role may list, so that labels decide which of them."""
+LISTED_BY_LABELS = frozenset(
+    {"app", "db", "db_server", "db_service", "kube_cluster", "windows_desktop", "remote_cluster"}
+)
+"""Kinds of which labels decide what a user sees. Everybody's implicit role may list them, but for
+`db_service`, which takes a rule as well."""
 
 
 class Holding(NamedTuple):

@@ -247,11 +247,13 @@ def build_registry(handlers: Handlers, permissions: Permissions, observe: Observ
 
     add(databases.AnnounceDatabases, handlers.databases.announce, Callers.DB)
     add(databases.SignDatabaseCert, handlers.databases.sign_client, Callers.DB)
+    add(databases.PrepareDatabaseSession, handlers.signing.prepare_database, Callers.USER)
     add(databases.SignDatabaseServerCert, handlers.databases.sign_server, PEOPLE)
 
     add(semaphores.AcquireLease, handlers.semaphores.acquire, Callers.NODE)
-    add(semaphores.RenewLeases, handlers.semaphores.renew, Callers.NODE)
-    add(semaphores.ReleaseLeases, handlers.semaphores.release, Callers.NODE)
+    add(semaphores.AcquireDatabaseLease, handlers.semaphores.acquire_database, Callers.DB)
+    add(semaphores.RenewLeases, handlers.semaphores.renew, Callers.NODE | Callers.DB)
+    add(semaphores.ReleaseLeases, handlers.semaphores.release, Callers.NODE | Callers.DB)
 
     add(audit.EmitEvents, handlers.audit.emit, Callers.HOST)
     add(audit.SearchEvents, handlers.audit.search, PEOPLE)

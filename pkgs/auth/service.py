@@ -171,7 +171,7 @@ class AuthService:
                 self.proxy_addr,
                 change_events,
             ),
-            signing=SigningHandlers(store, permissions, issuer, authorities, journal),
+            signing=SigningHandlers(store, permissions, issuer, authorities, journal, codes),
             join=JoinHandlers(
                 store, Hosts(self.backend), authorities, journal, joins, permissions.check_locks
             ),
@@ -194,7 +194,7 @@ class AuthService:
             sessions=SessionHandlers(trackers, permissions, journal, door),
             presence=PresenceHandlers(trackers, door, codes, journal),
             headless=HeadlessHandlers(store, codes, permissions, issuer, journal, headless),
-            semaphores=SemaphoreHandlers(Leases(self.backend), permissions, authorities),
+            semaphores=SemaphoreHandlers(store, Leases(self.backend), permissions, authorities),
             openssh=OpensshHandlers(store, Hosts(self.backend), permissions, authorities, journal),
             databases=DatabaseHandlers(store, permissions, authorities, journal),
             openssh_servers=OpensshServers(store, Hosts(self.backend)),

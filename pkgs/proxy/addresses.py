@@ -39,8 +39,8 @@ def with_port(addrs: Sequence[str], bound: str) -> list[str]:
     return [join_host_port(*split_host_port(addr, port)) for addr in addrs]
 
 
-def shown(config: Config, web: str, ssh: str, tunnel: str) -> Addresses:
-    """What `/webapi/ping` tells of the bound addresses `web`, `ssh` and `tunnel` (empty: there is none)."""
+def shown(config: Config, web: str, ssh: str, tunnel: str, mysql: str) -> Addresses:
+    """What `/webapi/ping` tells of the bound addresses (empty: there is none)."""
     proxy = config.proxy_service
 
     def first(addrs: Sequence[str], bound: str) -> str:
@@ -53,6 +53,8 @@ def shown(config: Config, web: str, ssh: str, tunnel: str) -> Addresses:
         ssh_public=first(proxy.ssh_public_addrs, ssh or web),
         tunnel_listen=tunnel,
         tunnel_public=first(proxy.tunnel_public_addrs, tunnel or web),
+        mysql_listen=mysql,
+        mysql_public=first(proxy.mysql_public_addrs, mysql) if mysql else "",
     )
 
 
@@ -67,7 +69,8 @@ def principals(config: Config) -> list[str]:
 
 def own_names(config: Config) -> frozenset[str]:
     """Host names that mean this proxy, in lower case."""
-    named = (*config.proxy_service.public_addrs, *config.proxy_service.ssh_public_addrs)
+    proxy = config.proxy_service
+    named = (*proxy.public_addrs, *proxy.ssh_public_addrs, *proxy.mysql_public_addrs)
     return frozenset(split_host_port(addr)[0].lower() for addr in named) | {config.nodename.lower()}
 
 

@@ -26,6 +26,7 @@ ALPN_TUNNEL: Final = "teleport-reversetunnel"
 ALPN_DATA: Final = "teleport-reversetunnel-data"
 ALPN_DIAL: Final = "teleport-dial"
 ALPN_SSH: Final = "teleport-proxy-ssh"
+ALPN_MYSQL: Final = "teleport-mysql"
 ALPN_AUTH: Final = "teleport-auth@"
 ALPN_WEB: Final = ("http/1.1", "h2")
 _FILE_MAX: Final = 1 << 20
@@ -39,6 +40,8 @@ class OwnContexts:
     data: ssl.SSLContext
     dial: ssl.SSLContext
     ssh: ssl.SSLContext
+    mysql: ssl.SSLContext
+    """For clients that are only told why they are not passed on."""
 
     @classmethod
     def of(cls, identity: HostIdentity, trust: Trust) -> OwnContexts:
@@ -57,6 +60,7 @@ class OwnContexts:
             data=context(ALPN_DATA, hosts),
             dial=context(ALPN_DIAL, users),
             ssh=context(ALPN_SSH, None),
+            mysql=context(ALPN_MYSQL, None),
         )
 
 

@@ -31,6 +31,11 @@ REVIEW_EVERY_S = 10.0
 DATABASE_AGENTS_TRIED = 3
 """Of several that serve a database."""
 
+MYSQL_REQUEST_MAX = 16 * 1024
+"""Bytes of what a client of the MySQL port says before TLS."""
+MYSQL_EXPLAIN_S = 5.0
+"""For a client of that port that cannot be passed on, to log in and read why."""
+
 LINGER_S = 10.0
 """For a stranger to go when the Auth Service or the SSH server has ended its side."""
 

@@ -31,6 +31,7 @@ from pkgs.proxy.certificates import (
 )
 from pkgs.proxy.connections.databases import DatabaseDoor, database_in
 from pkgs.proxy.connections.dialgate import DialGate
+from pkgs.proxy.connections.mysql import MysqlDoor
 from pkgs.proxy.connections.tunnels import Tunnels
 from pkgs.proxy.web.server import WebServer
 
@@ -72,6 +73,7 @@ class Router:
         rpc: RpcServer,
         ssh: SshDoor,
         databases: DatabaseDoor,
+        mysql: MysqlDoor,
         own_names: Collection[str],
         verify: Callable[[bytes, str], Identity],
         log: logging.Logger,
@@ -85,6 +87,7 @@ class Router:
         self._rpc = rpc
         self._ssh = ssh
         self._databases = databases
+        self._mysql = mysql
         self._own_names = own_names
         self._verify = verify
         self._log = log
@@ -139,6 +142,11 @@ class Router:
         """One connection of the SSH port, until it is over."""
         with self._session():
             await self._ssh.serve(accepted.sock, accepted.remote_addr)
+
+    async def serve_mysql(self, accepted: Accepted) -> None:
+        """One connection of the MySQL port, until it is over."""
+        with self._session():
+            await self._mysql.serve(accepted)
 
     async def _serve_data(self, accepted: Accepted, context: ssl.SSLContext) -> None:
         try:

@@ -16,10 +16,7 @@ from pkgs.common.membership.identity import HostIdentity
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.membership.route import route_of
-from pkgs.common.net.limits import ListenerLimits
-from pkgs.common.net.listener import Listener, bind
 from pkgs.common.net.penalties import Penalties
-from pkgs.common.net.proxyproto.header import PlainHeaderReader
 from pkgs.common.net.proxyproto.signed import HeaderSigner
 from pkgs.common.pki.identity import Identity, SystemRole
 from pkgs.common.pki.x509 import verify_peer
@@ -37,7 +34,9 @@ from pkgs.proxy.certificates import OwnContexts, WebCertificates
 from pkgs.proxy.connections.connector import Connector
 from pkgs.proxy.connections.databases import DatabaseDoor
 from pkgs.proxy.connections.dialgate import DialGate
+from pkgs.proxy.connections.mysql import MysqlDoor
 from pkgs.proxy.connections.tunnels import Tunnels
+from pkgs.proxy.ports import Ports
 from pkgs.proxy.router import Router, SshDoor
 from pkgs.proxy.sshgate.gate import SshGate
 from pkgs.proxy.terminate.service import Terminator
@@ -89,7 +88,6 @@ class ProxyService:
         self._log = process.log
         self._auth_addrs = tuple(auth_addrs)
         self._tasks: list[asyncio.Task[None]] = []
-        self._listeners: list[Listener] = []
         self._router: Router | None = None
         self._gate: _GateOnDemand | None = None
         self._contexts = OwnContexts.of(member.identity, member.cache.trust)
@@ -99,7 +97,7 @@ class ProxyService:
         )
         self._web_certificates.reload()
         self._web_certificates.use_identity(member.identity)
-        self._addresses = Addresses(web_listen="")
+        self._ports = Ports(process.config, process.component_log("listener"))
         self._policy = addresses.dial_policy((), ())
         self.tunnels = Tunnels(process.component_log("tunnel"))
         self.connector = Connector(
@@ -139,6 +137,17 @@ class ProxyService:
             ssh = self._gate = self._make_gate()
             if self._config.proxy_service.listen_addr:
                 await self._gate.start()
+        own_names = addresses.own_names(self._config)
+        databases = DatabaseDoor(
+            cache=self._member.cache, tunnels=self.tunnels, log=self._process.component_log("databases")
+        )
+        mysql = MysqlDoor(
+            databases=databases,
+            own_names=own_names,
+            context=lambda: self._contexts.mysql,
+            version=self._config.proxy_service.mysql_server_version,
+            log=self._process.component_log("mysql"),
+        )
         self._reviews.start()
         await self._terminator.start()
         await self._rpc.start(self._process.data_dir)
@@ -165,14 +174,15 @@ class ProxyService:
             tunnels=self.tunnels,
             rpc=self._rpc,
             ssh=ssh,
-            databases=DatabaseDoor(
-                cache=self._member.cache, tunnels=self.tunnels, log=self._process.component_log("databases")
-            ),
-            own_names=addresses.own_names(self._config),
+            databases=databases,
+            mysql=mysql,
+            own_names=own_names,
             verify=self.verify,
             log=self._process.component_log("router"),
         )
-        self._listen(router)
+        self._ports.open(router, mysql.greet)
+        self._policy = addresses.dial_policy(self._ports.addresses, self._auth_addrs)
+        self._ports.start()
         self._member.on_identity_change(self._renewed)
         self._member.cache.on_change(self._changed)
         self._member.start_heartbeat(self.describe)
@@ -198,7 +208,9 @@ class ProxyService:
 
     def _make_web(self) -> WebServer:
         log = self._process.component_log("web")
-        api = WebApi(client=self._member.client, cache=self._member.cache, addresses=lambda: self._addresses)
+        api = WebApi(
+            client=self._member.client, cache=self._member.cache, addresses=lambda: self.shown_addresses
+        )
         app = web.Application(client_max_size=limits.BODY_MAX)
         api.add_routes(app)
         WebPages(api=api, cache=self._member.cache).add_routes(app)
@@ -210,49 +222,19 @@ class ProxyService:
             log=log,
         )
 
-    def _listen(self, router: Router) -> None:
-        """Open every port, or none."""
-        proxy = self._config.proxy_service
-        check = PlainHeaderReader() if proxy.proxy_protocol == "on" else None
-        most = self._config.teleport.connection_limits.max_connections
-        accept = ListenerLimits(per_source=most) if most else ListenerLimits()
-
-        def listener(addr: str, *, plain_ssh: bool = False) -> str:
-            made = Listener(
-                bind(addr),
-                router.serve_plain_ssh if plain_ssh else router.serve,
-                hello=not plain_ssh,
-                postgres=not plain_ssh,
-                limits=accept,
-                verify_proxy=check,
-                log=self._process.component_log("listener"),
-            )
-            self._listeners.append(made)
-            return made.addresses[0]
-
-        web_addr = listener(proxy.web_listen_addr)
-        tunnel_addr = listener(proxy.tunnel_listen_addr) if proxy.tunnel_listen_addr else ""
-        ssh_addr = listener(proxy.listen_addr, plain_ssh=True) if proxy.listen_addr else ""
-        listening = [addr for one in self._listeners for addr in one.addresses]
-        self._addresses = addresses.shown(self._config, web_addr, ssh_addr, tunnel_addr)
-        self._policy = addresses.dial_policy(listening, self._auth_addrs)
-        for one in self._listeners:
-            one.start()
-        self._log.info("listening", extra={"web": web_addr, "ssh": ssh_addr, "tunnel": tunnel_addr})
-
     @property
     def connections(self) -> int:
         """Connections to the public ports."""
-        return sum(one.connections for one in self._listeners)
+        return self._ports.connections
 
     @property
     def shown_addresses(self) -> Addresses:
         """Where this proxy listens, as clients are told."""
-        return self._addresses
+        return self._ports.shown
 
     def describe(self) -> Proxy:
         """This proxy as the cluster shall know it."""
-        web_addr = self._addresses.web_listen
+        web_addr = self.shown_addresses.web_listen
         reached = addresses.advertised(self._config, web_addr)
         public = addresses.with_port(self._config.proxy_service.public_addrs, web_addr)
         return Proxy(
@@ -371,8 +353,7 @@ class ProxyService:
 
     async def drain(self, timeout_s: float) -> None:
         """Accept nothing more, send the agents elsewhere, and wait for open streams."""
-        for listener in self._listeners:
-            listener.stop_accepting()
+        self._ports.stop_accepting()
         self.tunnels.drain()
         left = await self._router.drain(timeout_s) if self._router is not None else 0
         if left:
@@ -383,13 +364,11 @@ class ProxyService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.tunnels.drain()
-        for listener in self._listeners:
-            listener.stop_accepting()
+        self._ports.stop_accepting()
         # Answers that are being given get a second; everything else is cut.
         await self._web.close()
         await self._reviews.close()
-        for listener in self._listeners:
-            await listener.close()
+        await self._ports.close()
         if self._gate is not None:
             await self._gate.close()
         await self._terminator.close()

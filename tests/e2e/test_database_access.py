@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import psycopg
 import pytest
 import yaml
 
@@ -28,6 +29,16 @@ spec:
     db_labels: {env: prod}
     db_users: [alice]
     db_names: [shop]
+"""
+
+CAREFUL = """
+kind: role
+version: v7
+metadata: {name: careful}
+spec:
+  allow:
+    db_labels: {env: prod}
+    db: {read_only: yes, mask: [{column: 'e*', table: customers}], rows_max: 9}
 """
 
 
@@ -117,6 +128,9 @@ def test_from_the_listing_to_the_record(world: World) -> None:
     assert "pg2" in cluster.tctl("db", "ls", "kind=dynamic").ok().out
     refused = ann.tsh("db", "login", "nothing", "--db-user=alice")
     assert refused.code == 1 and "no database 'nothing', or you may not use it" in refused.err
+    assert "user is still to be said: --db-user" in ann.tsh("db", "login", "pg1").ok().out
+    nobody = ann.tsh("db", "connect")
+    assert nobody.code == 2 and "no database user is named for pg1; add --db-user" in nobody.err
     ann.tsh("db", "login", "pg1", "--db-user=alice", "--db-name=shop").ok()
     # The native client: a statement of the command line, and a script on its standard input.
     counted = ann.tsh("db", "connect", "pg1", "--execute=select count(*) from customers").ok()
@@ -160,6 +174,10 @@ def test_by_its_own_tls_through_the_public_port(world: World) -> None:
         "dbname": "shop",
     }
     assert world.psql(cluster.web_port, "-c", "select 40 + 2", host="pg1.db.demo", **tls).ok().out == "42\n"
+    # TLS from the first byte, as libpq from version 17 on can, which insists on the protocol's name in it.
+    direct = {**tls, "host": "pg1.db.demo", "port": cluster.web_port, "sslnegotiation": "direct"}
+    with psycopg.connect(**direct) as connection:  # type: ignore[arg-type]
+        assert connection.execute("select 21 * 2").fetchone() == (42,)
     # The certificate for one database at the name of another, known or not.
     for host in ("pg2.db.demo", "nothing.db.demo"):
         other = world.psql(cluster.web_port, "-c", "select 1", host=host, **tls)
@@ -221,6 +239,45 @@ def test_a_local_port_that_a_lock_closes(world: World) -> None:
         end(process)
 
 
+def test_what_roles_hold_a_session_to(world: World) -> None:
+    cluster = world.cluster
+    refused = cluster.tctl("create", stdin=CAREFUL.replace("'e*'", "^e.*$"))
+    assert refused.code == 2 and "spec.allow.db.mask[0].column: found '^e.*$'" in refused.err
+    cluster.tctl("create", stdin=CAREFUL).ok()
+    cal = cluster.login("cal", "dba")
+    cal.tsh("db", "login", "pg1", "--db-user=alice", "--db-name=shop").ok()
+    # The role beside it allows everything; it lifts nothing. Nor does the certificate of the login before.
+    cluster.tctl("users", "update", "cal", "--set-roles=dba,careful").ok()
+    cal.login().ok()
+    settings = "\\pset format unaligned\n\\set VERBOSITY verbose\n"
+
+    def psql(text: str) -> Run:
+        return cal.tsh("db", "connect", "pg1", stdin=f"{settings}{text};\n")
+
+    shown = psql("select id, email, pg_backend_pid() as pid from customers order by id limit 2").ok()
+    pid = re.search(r"^1\|\*\*\*\|(\d+)\n2\|\*\*\*\|", shown.out, re.MULTILINE)
+    assert pid, shown
+    told = cluster.wait_event("db.session.query", user="cal", db_service="pg1")
+    assert told["postgres_pid"] == int(pid[1])
+    for text, error in (
+        ("delete from customers", "25006: this session may only read"),
+        ("select id from customers", "53400: the answer has more than 9 rows"),
+        ("copy customers to stdout", "42501: columns are hidden from this session: COPY TO"),
+    ):
+        assert error in psql(text).err, psql(text)
+    why = cluster.tctl("access", "explain", "--user=cal", "db", "alice@pg1/shop").ok().out
+    words = "read_only, mask customers.e*, rows_max 9"
+    assert (
+        f"restricts db: {words}" in why and f"role careful restricts what the session may do: {words}" in why
+    )
+    less = cluster.dir / "less.yaml"
+    less.write_text(CAREFUL.replace("rows_max: 9", "rows_max: 3"))
+    changed = cluster.tctl("access", "diff", "-f", str(less), "--kind=db").out
+    assert "~ cal db alice@pg2/shop and 1 more (" in changed, changed
+    assert "rows_max 9; now" in changed and "rows_max 3)" in changed, changed
+    assert world.server.admin("select count(*) from customers").strip() == "100"
+
+
 def test_one_statement_on_several_databases(world: World) -> None:
     ann = world.ann
     out = ann.home / "out"
@@ -228,7 +285,8 @@ def test_one_statement_on_several_databases(world: World) -> None:
     done = ann.tsh("db", "exec", "select 'everywhere'", "--dbs=pg1,pg2", *flags).ok()
     assert done.out.count("everywhere") == 2
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["databases"] == ["pg1", "pg2"] and summary["success"] is True
+    assert summary["databases"] == [{"name": "pg1", "status": 0}, {"name": "pg2", "status": 0}]
+    assert summary["success"] is True
     missing = ann.tsh("db", "exec", "select 1", "--dbs=pg1,nothing", *flags[:2], "--no-confirm")
     assert missing.code == 1 and "no database 'nothing'" in missing.err
     assert os.access(out, os.R_OK)
@@ -244,6 +302,7 @@ def test_an_agent_that_is_killed_leaves_no_session_open(world: World) -> None:
     config = cluster.dir / "db3.yaml"
     config.write_text(yaml.safe_dump(document))
     agent = cluster.daemon("db3", BIN / "teleport-db", "-c", config)
+    uploads = cluster.dir / "db3" / "log" / "upload-db"
 
     def works() -> bool:
         flags = ("--db-user=alice", "--db-name=shop", "--execute=select 1")
@@ -261,6 +320,11 @@ def test_an_agent_that_is_killed_leaves_no_session_open(world: World) -> None:
             client.stdin.flush()
             while "gone" not in client.stdout.readline():
                 assert client.poll() is None
+            # What was shown is in a frame of the recording behind the first, of who it was.
+            wait_for(
+                lambda: any(part.read_bytes().count(b"\xf5\xa9FR") > 1 for part in uploads.glob("*.part")),
+                what="the recording's next frame",
+            )
             agent.kill()
             _, err = client.communicate("commit;\n", timeout=30)
             assert client.returncode != 0 and "closed the connection" in err
@@ -272,6 +336,13 @@ def test_an_agent_that_is_killed_leaves_no_session_open(world: World) -> None:
         agent.start()
         ended = cluster.wait_event("db.session.end", reason="the service was killed")
         assert (ended["user"], ended["db_service"]) == ("ann", "pg3")
+
+        def played() -> str:
+            """What the agent had written before it was killed; sent by the one that came after."""
+            return ann.tsh("play", "--format=text", ended["sid"]).out
+
+        shown = wait_for(played, what="the recording", every_s=0.3)
+        assert "returning 'gone'" in shown
         wait_for(works, what="the agent to be back", every_s=0.5, deadline_s=30)
     finally:
         agent.stop()

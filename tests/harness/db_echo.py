@@ -45,6 +45,7 @@ class EchoConversation:
 
 class EchoEngine:
     protocols: tuple[str, ...] = ("echo",)
+    restricts = False
 
     async def serve(self, client: Stream, session: Session) -> None:
         words = (await _line(client)).split(" ")

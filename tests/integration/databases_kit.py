@@ -68,24 +68,40 @@ class DatabaseKit:
         return self.service._member.identity.host_id
 
     async def certs(self, user: User, service: str = "orders", **fields: Any) -> tuple[UserCerts, bytes]:
-        """A certificate for a database, and its key."""
+        """A certificate for a database, and its key; `fields` of the route, or of the call."""
         key = new_tls_key()
+        of_call = {name: fields.pop(name) for name in ("otp", "ttl_s", "assume", "drop") if name in fields}
         route = RouteToDatabase(**{"service": service, "protocol": "echo", "user": "alice", **fields})
-        request = ReissueUserCerts(ssh_public_key="", tls_public_key=key.public_pem, route_to_database=route)
+        request = ReissueUserCerts(
+            ssh_public_key="", tls_public_key=key.public_pem, route_to_database=route, **of_call
+        )
         return await self.kit.as_user(user).call(request), key.private_pem
 
-    async def dial(self, cert_pem: str, key_pem: bytes, name: str = "orders") -> Stream:
-        """As a client whose host name was about that database."""
-        ours, theirs = socket.socketpair()
-        for sock in (ours, theirs):
-            sock.setblocking(False)
-        header = DialHeader(service="db", client_addr=CLIENT_ADDR, target=name)
-        serving = self.service._serve_stream(await adopt(theirs), header)
-        self.serving.append(asyncio.create_task(serving))
+    async def dial(
+        self, cert_pem: str, key_pem: bytes, name: str = "orders", *, greeted_as: int = 0
+    ) -> Stream:
+        """As a client whose host name was about that database; perhaps one that a proxy says it greeted."""
+        ours = await self._reach(CLIENT_ADDR, name, greeted_as)
         context = client_context(roots_pem=self.kit.roots(), cert_pem=cert_pem, key_pem=key_pem)
         stream = await start_tls(ours, context, server_hostname=f"{name}.db.teleport.cluster.local")
         self.streams.append(stream)
         return stream
+
+    async def knock(self, client_addr: str, name: str = "orders") -> Stream:
+        """As somebody who says nothing."""
+        stream = await adopt(await self._reach(client_addr, name))
+        self.streams.append(stream)
+        return stream
+
+    async def _reach(self, client_addr: str, name: str, greeted_as: int = 0) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        header = DialHeader(service="db", client_addr=client_addr, target=name, greeted_as=greeted_as)
+        serving = self.service._serve_stream(await adopt(theirs), header)
+        self.serving.append(asyncio.create_task(serving))
+        await asyncio.sleep(0)  # until it waits for the hello
+        return ours
 
     async def open(self, user: User, hello: str = "hello alice app", name: str = "orders") -> Stream:
         """The same with a certificate of that user's, after the protocol's greeting."""

@@ -16,9 +16,8 @@ from dataclasses import dataclass, field, replace
 import uvloop
 
 from pkgs.agents.db.engine import Asked, Conversation, Engine, Fact, Granted
-from pkgs.agents.db.policy import EVERYTHING
-from pkgs.agents.db.policy import Policy as Restrictions
 from pkgs.agents.db.relay import Relay
+from pkgs.agents.db.unrestricted import check_restricts
 from pkgs.common.errors import AccessError, DeniedError
 from pkgs.common.net.dial import dial_tcp
 from pkgs.common.net.stream import Stream, adopt
@@ -26,6 +25,8 @@ from pkgs.common.net.tls import load_chain
 from pkgs.common.resources.kinds import Database
 from pkgs.common.resources.kinds.infrastructure import DatabaseSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.role import UNRESTRICTED
+from pkgs.common.resources.role import DbConditions as Restrictions
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
 from tests.unit.net import certs
@@ -43,12 +44,14 @@ class Policy:
 
     database: Database
     users: frozenset[str] = frozenset(("alice",))
-    restrictions: Restrictions = EVERYTHING
+    restrictions: Restrictions = UNRESTRICTED
     default_user: str = "alice"
     """Whom the certificate names."""
     asked: list[Asked] = field(default_factory=list)
     facts: list[Fact] = field(default_factory=list)
     errors: list[AccessError] = field(default_factory=list)
+    greeted_as: int = 0
+    """The number that a proxy said it greeted the clients by; 0: it did not."""
     relays: list[Relay] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop | None = None
     begun: int = 0
@@ -78,13 +81,18 @@ class Dropped(list):  # type: ignore[type-arg]
 class FakeSession:
     user = "bob"
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, engine: Engine) -> None:
         self._policy = policy
+        self._engine = engine
         self._granted = ""
 
     @property
     def database(self) -> Database:
         return self._policy.database
+
+    @property
+    def greeted_as(self) -> int:
+        return self._policy.greeted_as
 
     async def authorize(self, asked: Asked) -> Granted:
         self._policy.asked.append(asked)
@@ -92,6 +100,7 @@ class FakeSession:
         if user not in self._policy.users:
             raise DeniedError(f'you may not be "{user}" in this database')
         self._granted = user
+        check_restricts(self._engine, self._policy.restrictions, self.database.spec.protocol)
         return Granted(user, asked.database, policy=self._policy.restrictions)
 
     async def dial(self) -> Stream:
@@ -103,6 +112,9 @@ class FakeSession:
         load_chain(context, mine.cert, mine.key)
         await stream.handshake(context, server=False, server_hostname=certs.SERVER_NAME)
         return stream
+
+    def know(self, **fields: int) -> None:
+        pass
 
     async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
         relay = Relay(client, server, conversation, self._tell)
@@ -130,7 +142,7 @@ def serving(engine: Engine, uri: str, *, tls: bool = False, **policy: object) ->
         try:
             if context is not None:
                 await client.handshake(context, server=True)
-            await engine.serve(client, FakeSession(kept))
+            await engine.serve(client, FakeSession(kept, engine))
         except AccessError as exc:
             kept.errors.append(exc)
         finally:

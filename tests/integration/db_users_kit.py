@@ -5,19 +5,23 @@ Run as a program it makes a user active, says so, and waits to be killed."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import msgspec
+import psycopg
 
 from pkgs.agents.db.credentials import Credentials
 from pkgs.agents.db.engines import ADMINISTRATORS
 from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.users.accounts import Given, Objects, Wanted
 from pkgs.agents.db.users.journal import Entry, Journal
 from pkgs.agents.db.users.keeper import DatabaseUsers
 from pkgs.common.events.codes import Kind
@@ -26,6 +30,7 @@ from pkgs.common.net.tls import load_chain
 from pkgs.common.resources.kinds import Database
 from pkgs.common.resources.kinds.infrastructure import DatabaseSpec, DbAdmin, DbTls
 from pkgs.common.resources.metadata import Metadata
+from tests.integration.postgres_kit import Server
 from tests.unit.net import certs
 
 ADMIN = "the admin"
@@ -76,10 +81,12 @@ class Agent:
     def notes(self) -> list[Path]:
         return list(self.folder.glob("*"))
 
-    async def claim(self, session: object, user: str, *roles: str, drop: bool = False) -> None:
+    async def claim(
+        self, session: object, user: str, *roles: str, drop: bool = False, objects: Objects | None = None
+    ) -> Given:
         entry = Entry(database="db", user=user, drop=drop, fields={"sid": "of-the-session"})
         try:
-            await self.users.claim(session, self.database, entry, roles)
+            return await self.users.claim(session, self.database, entry, Wanted(roles, objects))
         except BaseException:
             self.release(session, user)
             raise
@@ -99,6 +106,69 @@ def agent(protocol: str, uri: str, folder: Path) -> Agent:
     return Agent(
         Database(metadata=Metadata(name="db"), spec=spec), folder, certs.roots(), mine.cert, mine.key
     )
+
+
+def pg_setup() -> str:
+    """For the superuser."""
+    return f"""
+CREATE ROLE "{ADMIN}" LOGIN CREATEROLE;
+CREATE ROLE reader; CREATE ROLE writer;
+CREATE ROLE taken LOGIN;
+GRANT reader, writer TO "{ADMIN}" WITH ADMIN OPTION;
+"""
+
+
+def pg_agent(server: Server, folder: Path) -> Agent:
+    """Before that server, and started."""
+    one = agent("postgres", f"127.0.0.1:{server.port}", folder)
+    one.users.start()
+    return one
+
+
+_STATE = """
+SELECT r.rolcanlogin, array_to_string(array(SELECT m.roleid::regrole::text FROM pg_auth_members m
+WHERE m.member = r.oid ORDER BY 1), ' ') FROM pg_roles r WHERE r.rolname = $name$%s$name$
+"""
+
+
+def pg_state(server: Server, user: str) -> str:
+    """Whether it may log in, and its roles; empty: there is none."""
+    return server.admin(_STATE % user, "postgres").strip()
+
+
+@contextlib.contextmanager
+def pg_session(
+    server: Server, user: str, folder: Path, database: str = "postgres"
+) -> Iterator[psycopg.Connection]:
+    """As the agent's own connection for the user, by certificate."""
+    mine = certs.pair(user)
+    for name, text in (("user.pem", mine.cert), ("user.key", mine.key.decode())):
+        (folder / name).touch(0o600)
+        (folder / name).write_text(text)
+    with psycopg.connect(
+        host="127.0.0.1",
+        port=server.port,
+        user=user,
+        dbname=database,
+        sslmode="require",
+        sslcert=str(folder / "user.pem"),
+        sslkey=str(folder / "user.key"),
+    ) as connection:
+        yield connection
+
+
+def made_active(one: Agent) -> None:
+    """The user cleo, by a process that is killed at once."""
+    command = (sys.executable, "-m", "tests.integration.db_users_kit")
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(order(one, "cleo", "reader") + b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"active\n"
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
 
 
 class Order(msgspec.Struct):

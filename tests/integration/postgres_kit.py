@@ -22,7 +22,6 @@ from pathlib import Path
 import uvloop
 
 from pkgs.agents.db.engine import Asked, Conversation, Fact, Granted
-from pkgs.agents.db.policy import EVERYTHING, Policy
 from pkgs.agents.db.postgres.engine import PostgresEngine
 from pkgs.agents.db.relay import Relay
 from pkgs.common.dbwire.postgres.startup import EncryptionRequest
@@ -33,6 +32,7 @@ from pkgs.common.net.tls import load_chain
 from pkgs.common.resources.kinds import Database
 from pkgs.common.resources.kinds.infrastructure import DatabaseSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.role import UNRESTRICTED, DbConditions
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
 from tests.integration.db_kit import done
@@ -134,7 +134,7 @@ class Service:
 
     port: int
     uri: str
-    policy: Policy = EVERYTHING
+    policy: DbConditions = UNRESTRICTED
     users: tuple[str, ...] = ("alice", "guarded", "nobody")
     databases: tuple[str, ...] = ("shop", "postgres")
     asked: list[Asked] = field(default_factory=list)
@@ -182,6 +182,9 @@ class _Session:
 
     async def dial(self) -> Stream:
         return await adopt(await dial_tcp(self._service.uri))
+
+    def know(self, **fields: int) -> None:
+        pass
 
     async def secure(self, stream: Stream) -> Stream:
         context = ssl.create_default_context(cadata=certs.roots())
@@ -246,7 +249,7 @@ class _Running:
 
 
 @contextlib.contextmanager
-def serving(uri: str, policy: Policy = EVERYTHING) -> Iterator[Service]:
+def serving(uri: str, policy: DbConditions = UNRESTRICTED) -> Iterator[Service]:
     """In a thread of its own, so that tests may use blocking clients."""
     service = Service(free_port(), uri, policy)
     ready, stop = threading.Event(), threading.Event()

@@ -22,9 +22,9 @@ from typing import Any
 import msgspec
 import paramiko
 
+from pkgs.agents.base.leases import Leases
 from pkgs.agents.ssh.connection import Shared, SshConnection
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
-from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book, Files
@@ -52,12 +52,12 @@ from pkgs.common.resources.kinds import (
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import Conditions, Role, RoleOptions, RoleSpec
+from pkgs.common.sessions.recordings import Recorder
+from pkgs.common.sessions.unfinished import Unfinished
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.pool import Places, Pool
 from pkgs.common.ssh.service.gate import Gate
-from pkgs.common.ssh.sessions.recordings import Recorder
-from pkgs.common.ssh.sessions.unfinished import Unfinished
 from tests.integration.os_user import OTHER, make_other
 from tests.integration.ssh_cluster import CLUSTER, Events, Semaphores, State, Uploads
 

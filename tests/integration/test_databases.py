@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import ssl
+import uuid
 from pathlib import Path
 
 import msgspec
@@ -14,8 +16,10 @@ from pkgs.agents.db import limits
 from pkgs.common.api.access import ExplainAccess, Somebody
 from pkgs.common.api.databases import AnnounceDatabases, SignDatabaseCert
 from pkgs.common.api.requests import SearchRequestable
-from pkgs.common.api.resources import DeleteResource, PutResource
+from pkgs.common.api.resources import CreateToken, DeleteResource, GetResource, PutResource
+from pkgs.common.api.semaphores import AcquireDatabaseLease, HeldLease, RenewLeases
 from pkgs.common.errors import AccessError, DeniedError, NotFoundError
+from pkgs.common.pki.identity import SystemRole
 from pkgs.common.pki.keys import new_tls_key
 from pkgs.common.recording.model import Output
 from pkgs.common.recording.reader import read_items
@@ -27,10 +31,10 @@ from pkgs.common.resources.kinds import (
     LockTarget,
 )
 from pkgs.common.resources.metadata import Metadata
-from pkgs.common.resources.role import Conditions, RequestConditions
+from pkgs.common.resources.role import Conditions, DbConditions, RequestConditions, Role, RoleSpec, Rule
 from tests.harness.ports import free_port
 from tests.integration.auth_kit import Kit, auth, downloaded, events, listed, recordings, role, run
-from tests.integration.databases_kit import database, databases, line, until
+from tests.integration.databases_kit import DBA, database, databases, line, until
 
 
 async def told(kit: Kit, kind: str, count: int) -> list[dict[str, object]]:
@@ -128,7 +132,7 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
 
     async def main() -> None:
         async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db", more=DYNAMIC) as db:
-            ann = await kit.user("ann", "dba", "dyn") if False else await kit.user("ann", "dba")
+            ann = await kit.user("ann", "dba")
             bob = await kit.user("bob", "dba")
 
             async def opened(user, name="orders"):  # type: ignore[no-untyped-def]
@@ -148,6 +152,22 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
             assert "gone home" in await line(stream)
             assert await line(stream) == ""
             stream = await opened(bob)
+            # What the session may do; a session that begins now would be held to it, where that is possible.
+            held = DbConditions(read_only=True, rows_max=9)
+            await kit.admin.call(
+                PutResource(resource=role("dba", msgspec.structs.replace(DBA, db=held)), mode="upsert")
+            )
+            assert await line(stream) == (
+                "error your roles say something else about what this session may do: connect again"
+            )
+            stream = await db.open(bob)
+            assert await line(stream) == (
+                "error your roles restrict this session by db.read_only, db.rows_max, which is not possible"
+                " with echo"
+            )
+            await kit.admin.call(PutResource(resource=role("dba", DBA), mode="upsert"))
+            await until(lambda: db.service._member.cache.role("dba").spec.allow.db is None, "the role")
+            stream = await opened(bob)
             await kit.admin.call(
                 PutResource(resource=role("dba", Conditions(db_labels={"env": "test"})), mode="upsert")
             )
@@ -164,8 +184,61 @@ def test_what_ends_a_session(short_tmp: Path) -> None:
             closed = database("late", f"127.0.0.1:{db.port}", env="dynamic", open="no")
             await kit.admin.call(PutResource(resource=closed, mode="upsert"))
             assert await line(stream) == "error access is no longer allowed"
-            ends = [event["reason"] for event in await told(kit, "db.session.end", 4)]
+            ends = [event["reason"] for event in await told(kit, "db.session.end", 5)]
             assert ends[0] == "internal error" and "gone home" in str(ends[1])
+            assert ends[2] == "what the session may do is something else now"
+            starts = await told(kit, "db.session.start", 6)
+            assert [event["error"] for event in starts if event["code"] == "TDB00W"] == [
+                "echo sessions cannot be restricted by db.read_only, db.rows_max"
+            ]
+
+    run(main)
+
+
+def test_sessions_at_a_time_in_the_whole_cluster(short_tmp: Path) -> None:
+    """`max_db_connections`; attack: an agent that asks for users it has not seen."""
+
+    async def main() -> None:
+        async with auth(short_tmp / "auth") as kit, databases(kit, short_tmp / "db") as db:
+            await kit.admin.call(PutResource(resource=role("few", Conditions(), max_db_connections=1)))
+            ann, bob = await kit.user("ann", "dba", "few"), await kit.user("bob", "dba")
+            first = await db.open(ann)
+            assert await line(first) == "ok"
+            text = "too many connections to databases: the limit is 1 at a time in the whole cluster"
+            assert await line(await db.open(ann)) == f"error {text}"
+            for _ in range(2):
+                assert await line(await db.open(bob)) == "ok"
+            (refused,) = [e for e in await told(kit, "db.session.start", 4) if e["code"] == "TDB00W"]
+            assert (refused["user"], refused["error"]) == ("ann", text)
+            await first.close()
+            await until(lambda: not db.service._leases._held, "the session to end")
+
+            async def opened() -> bool:
+                return await line(await db.open(ann)) == "ok"
+
+            await until(opened, "the place to be free again")
+
+            agent = db.service._member.client
+            certs, _ = await db.certs(ann)
+            fields = {"lease_id": str(uuid.uuid4()), "client_addr": "203.0.113.7"}
+            der = ssl.PEM_cert_to_DER_cert(certs.tls_cert)
+            taken = await agent.call(AcquireDatabaseLease(certificate=der, **fields))
+            assert (taken.granted, taken.most) == (False, 1)
+            (lease_id,) = db.service._leases._held
+            mine = HeldLease(kind="database_connection", user="ann", lease_id=lease_id)
+            assert (await agent.call(RenewLeases(leases=[mine]))).lost == []
+            elsewhere = msgspec.structs.replace(mine, kind="connection")
+            assert (await agent.call(RenewLeases(leases=[elsewhere]))).lost == [lease_id]
+            assert ann.certs is not None
+            for wrong in (b"", der[:-1] + bytes([der[-1] ^ 1]), ssl.PEM_cert_to_DER_cert(ann.certs.tls_cert)):
+                with pytest.raises(AccessError) as why:
+                    await agent.call(AcquireDatabaseLease(certificate=wrong, **fields))
+                assert why.value.code in ("denied", "untrusted")
+            token = (await kit.admin.call(CreateToken(roles=["Db"]))).resource.name
+            idle = kit.as_host(await kit.join(SystemRole.DB, token=token))
+            for other in (idle, kit.as_host(await kit.join()), kit.as_user(ann)):
+                with pytest.raises(DeniedError):
+                    await other.call(AcquireDatabaseLease(certificate=der, **fields))
 
     run(main)
 
@@ -197,6 +270,33 @@ def test_what_is_announced(short_tmp: Path) -> None:
             assert [r.name async for chunk in asking for r in chunk.resources] == ["orders"]
             (service,) = await listed(kit.admin, "db_service")
             assert isinstance(service, DatabaseService) and service.name == db.host_id
+            # Seen by whoever has both a rule for them and their labels; a deny of labels hides them.
+            rules = [Rule(resources=["db_service"], verbs=["list", "read"])]
+            for allow, deny, seen in (
+                (Conditions(db_service_labels={"*": "*"}), Conditions(), None),
+                (Conditions(rules=rules), Conditions(), []),
+                (Conditions(rules=rules, db_service_labels={"env": "prod"}), Conditions(), []),
+                (Conditions(rules=rules, db_service_labels={"*": "*"}), Conditions(), [service]),
+                (
+                    Conditions(rules=rules, db_service_labels={"*": "*"}),
+                    Conditions(db_service_labels={"*": "*"}),
+                    [],
+                ),
+            ):
+                watcher = Role(metadata=Metadata(name="watcher"), spec=RoleSpec(allow=allow, deny=deny))
+                await kit.admin.call(PutResource(resource=watcher, mode="upsert"))
+                if seen is None:
+                    eve = await kit.user("eve", "watcher")
+                    with pytest.raises(DeniedError):
+                        await listed(kit.as_user(eve), "db_service")
+                    continue
+                assert await listed(kit.as_user(eve), "db_service") == seen
+                got = kit.as_user(eve).call(GetResource(kind="db_service", name=service.name))
+                if seen:
+                    assert (await got).resource == service
+                else:
+                    with pytest.raises(NotFoundError):
+                        await got
             await kit.admin.call(DeleteResource(kind="db", name="metrics"))
             await until(lambda: db.service._registry.get("metrics") is None, "the dynamic database to go")
             await db.service._member.heartbeat_now()
@@ -237,6 +337,9 @@ def test_a39_an_agent_speaks_for_itself_and_its_databases_alone(short_tmp: Path)
             # A name that clients ask databases by is nobody's to claim.
             with pytest.raises(AccessError, match="reserved"):
                 await kit.join(additional_principals=["orders.db.alpha.example"])
+            for name in ("orders.db", "Orders.DB"):
+                with pytest.raises(AccessError, match="reserved"):
+                    await kit.join(node_name=name)
 
     run(main)
 

@@ -18,9 +18,9 @@ import sqlalchemy
 
 from pkgs.agents.db.engine import Detail, Failed, Outcome, Statement
 from pkgs.agents.db.mysql.engine import MysqlEngine
-from pkgs.common.dbwire.mysql import answers, handshake
-from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
-from pkgs.common.dbwire.mysql.packets import frame
+from pkgs.common.dbwire.mysql import answers, handshake, opening
+from pkgs.common.dbwire.mysql.flags import OFFERED, Capability, Command
+from pkgs.common.dbwire.mysql.packets import HEADER, frame
 from pkgs.common.errors import DeniedError, ProtocolError, UnavailableError
 from pkgs.common.net.dial import dial_tcp
 from pkgs.common.net.stream import adopt
@@ -355,6 +355,40 @@ def test_a_session_that_is_ended_reads_why(service: tuple[int, Policy]) -> None:
         policy.settle()
         with pytest.raises(pymysql.err.MySQLError, match="the user is locked"):
             cursor.execute("select 1")
+
+
+def test_clients_that_the_proxy_has_greeted(server: Server, engine: MysqlEngine) -> None:
+    """They go on with their login. A proxy that gives one number to two of them, or one of a server's, makes
+    that number mean less, and nothing else."""
+
+    def packet(sock: socket.socket) -> tuple[int, bytes]:
+        header = sock.recv(HEADER, socket.MSG_WAITALL)
+        return header[3], sock.recv(int.from_bytes(header[:3], "little"), socket.MSG_WAITALL)
+
+    def log_in(port: int) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", port), 20)
+        flags = OFFERED & ~Capability.CONNECT_WITH_DB | Capability.SSL
+        sock.sendall(frame(2, handshake.response(handshake.Response(flags, "alice"))))
+        sequence, payload = packet(sock)
+        assert (sequence, payload[0]) == (3, answers.OK), payload
+        return sock
+
+    def query(sock: socket.socket, text: str) -> bytes:
+        sock.sendall(frame(0, bytes((Command.QUERY,)) + text.encode()))
+        return packet(sock)[1]
+
+    number = opening.NUMBERS[7]
+    with serving(engine, server.uri, greeted_as=number) as (port, policy):
+        with log_in(port) as first, log_in(port) as second:
+            assert query(second, f"kill {number}")[0] == answers.OK
+            while first.recv(100):
+                pass
+            assert query(second, "do 1")[0] == answers.OK
+        policy.settle()
+        assert {error.message for error in policy.errors} <= {"the connection was lost"}
+    with serving(engine, server.uri, greeted_as=5) as (port, policy), log_in(port) as only:
+        # The server's own number 5, which nobody has any more.
+        assert answers.parse_error(query(only, "kill 5")).code == 1094
 
 
 def test_the_health_check_reads_the_greeting(server: Server) -> None:

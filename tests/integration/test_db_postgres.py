@@ -18,7 +18,6 @@ import pytest
 import sqlalchemy as sa
 
 from pkgs.agents.db.engine import Detail, Fact, Failed, Malformed, Outcome, Statement
-from pkgs.agents.db.policy import EVERYTHING
 from pkgs.agents.db.postgres.engine import PostgresEngine
 from pkgs.common.dbwire.postgres import backend, frontend, startup
 from pkgs.common.dbwire.postgres.startup import CancelRequest, EncryptionRequest, Startup
@@ -28,6 +27,7 @@ from pkgs.common.net.stream import adopt
 from pkgs.common.resources.kinds import Database
 from pkgs.common.resources.kinds.infrastructure import DatabaseSpec
 from pkgs.common.resources.metadata import Metadata
+from pkgs.common.resources.role import UNRESTRICTED
 from tests.harness.clients import stop
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
@@ -53,7 +53,7 @@ def running(server: Server) -> Iterator[Service]:
 def service(running: Service) -> Iterator[Service]:
     running.forget()
     yield running
-    running.policy = EVERYTHING
+    running.policy = UNRESTRICTED
     running.settle()
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pymysql
 import pytest
 
+from pkgs.agents.db.users.accounts import Objects
+from pkgs.common.access.dbobjects import ImportRules, ObjectPermissions
+from pkgs.common.dbwire.mysql import handshake
+from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
+from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.errors import DeniedError, InputError
 from tests.integration.databases_kit import until
 from tests.integration.db_servers import Server, mariadb
-from tests.integration.db_users_kit import ADMIN, Agent, agent
-from tests.integration.test_db_users import made_active
+from tests.integration.db_users_kit import ADMIN, Agent, agent, made_active
 from tests.unit.net import certs
 from tests.unit.net.loops import run
 
@@ -113,6 +119,9 @@ def test_names_stay_names_and_users_of_others_stay_theirs(server: Server, tmp_pa
         for name in ("ann ", "x" * 81, "a\0b", "\U0001f600"):
             with pytest.raises(InputError):
                 await one.claim("s", name)
+        nothing = Objects("shop", ObjectPermissions(), ImportRules([], one.database, "shop"))
+        with pytest.raises(DeniedError, match="in PostgreSQL only"):
+            await one.claim("s", "eve", objects=nothing)
         with pytest.raises(DeniedError, match="no role"):
             await one.claim("s", "eve", "none such")
         assert locked(server, "eve") == "" and one.notes == []
@@ -140,3 +149,28 @@ def test_a_killed_agent_leaves_nothing_after_its_next_start(server: Server, tmp_
         await next_start.users.close()
 
     run(story())
+
+
+def test_a_server_of_mysql_is_told_apart_before_anything_is_said(tmp_path: Path) -> None:
+    def answer() -> None:
+        with listener.accept()[0] as taken:
+            taken.sendall(frame(0, handshake.greeting(said)))
+            heard.append(taken.recv(100))
+
+    heard: list[bytes] = []
+    said = handshake.Greeting("8.0.36", 1, b"x" * 20, OFFERED | Capability.SSL)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+
+        async def story() -> None:
+            one = agent("mysql", f"127.0.0.1:{listener.getsockname()[1]}", tmp_path / "notes")
+            one.users.start()
+            with pytest.raises(InputError, match="in MariaDB, and not yet in MySQL"):
+                await one.claim("s", "ann", "reader")
+            assert one.notes == []
+            await one.users.close()
+
+        run(story())
+        thread.join(20)
+    assert ADMIN.encode() not in heard[0]

@@ -20,6 +20,7 @@ from pkgs.proxy.connections.databases import database_in
 from pkgs.proxy.router import may_be_database
 from tests.harness.wait import until
 from tests.integration.databases_kit import database_server
+from tests.integration.mysql_port_kit import MYSQL, REQUEST, greeted
 from tests.integration.proxy_kit import ProxyKit, node, proxy, read_line, run
 from tests.unit.net.test_net_clienthello import real_hello
 
@@ -108,6 +109,40 @@ def test_a_name_leads_to_an_agent_that_serves_it(tmp_path: Path) -> None:
             assert len(agent.streams) == unused
             for one in (ssh, agent, other):
                 await one.close()
+
+    run(body())
+
+
+def test_the_port_where_mysql_clients_are_greeted(tmp_path: Path) -> None:
+    """The agent is told by which number; what comes behind the request for TLS is its own, to the byte."""
+
+    async def body() -> None:
+        settings = MYSQL + "  mysql_server_version: 8.0.40\n"
+        async with proxy(tmp_path, settings=settings) as kit:
+            agent = await kit.agent(A, SystemRole.DB)
+            kit.cache.database_servers = {"orders": (announced("Orders", A),)}
+            hello = real_hello("orders.db.test", [])
+            numbers = set()
+            for pieces in (
+                (REQUEST, hello),
+                (REQUEST + hello,),
+                [bytes((byte,)) for byte in REQUEST + hello],
+            ):
+                stream, said = await greeted(kit)
+                assert said.version == "8.0.40"
+                for piece in pieces:
+                    stream.write(piece)
+                    await stream.drain()
+                header = json.loads(await read_line(stream))
+                assert (header["target"], header["greeted_as"]) == ("Orders", said.thread)
+                assert header["client_addr"].startswith("127.0.0.1:")
+                assert await stream.read_exactly(len(hello)) == hello
+                numbers.add(said.thread)
+                stream.abort()
+            assert len(numbers) == 3
+            header = await header_of(kit, "orders.db.test")
+            assert header["greeted_as"] == 0  # type: ignore[comparison-overlap]
+            await agent.close()
 
     run(body())
 

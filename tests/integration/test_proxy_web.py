@@ -101,6 +101,7 @@ def test_ping_tells_what_a_client_needs_and_nothing_else(tmp_path: Path) -> None
                 assert found["proxy"]["ssh"]["web_listen_addr"] == kit.addr
                 assert found["proxy"]["tls_routing_enabled"] is True
                 assert found["cluster_name"] == "test"
+                assert found["proxy"]["db"] == {"postgres_listen_addr": kit.addr, "mysql_listen_addr": ""}
             assert "auth" not in await (await web.get("/webapi/find")).json()
             assert await (await web.get("/webapi/motd")).json() == {"Text": ""}
             assert (await web.get("/healthz")).status == 200

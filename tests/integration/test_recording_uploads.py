@@ -15,7 +15,7 @@ from pkgs.common.pki.sshcert import line_to_blob
 from pkgs.common.recording.model import SessionMeta
 from pkgs.common.recording.seal import Signed
 from pkgs.common.recording.writer import FileSink, RecordingWriter
-from pkgs.common.ssh.sessions.recordings import Recorder
+from pkgs.common.sessions.recordings import Recorder
 from tests.harness.wait import until
 from tests.integration.auth_kit import Host, Kit, auth, downloaded, run, session, stored
 

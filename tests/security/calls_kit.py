@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,8 +25,10 @@ from pkgs.common.api import (
 )
 from pkgs.common.events import codes
 from pkgs.common.pki.certspec import UserCertSpec
+from pkgs.common.pki.identity import RouteToDatabase
 from pkgs.common.pki.keys import new_ssh_key
 from pkgs.common.pki.sshcert import line_to_blob, sign_user_cert
+from pkgs.common.pki.x509 import sign_user_tls
 from pkgs.common.resources.kinds import (
     DatabaseService,
     Node,
@@ -196,20 +199,35 @@ async def proving(w: World, peer: Peer) -> Any:
     return sessions.ProvePresence(session_id=killed.session_id, otp=w.plain.code(w.kit.clock))
 
 
-def leasing(w: World, _: Peer) -> Any:
-    """With the certificate of somebody who may log in."""
+def _noor(w: World, **fields: Any) -> UserCertSpec:
+    """Of somebody who may log in."""
     now = w.kit.clock.now()
-    spec = UserCertSpec(
+    return UserCertSpec(
         user="noor",
         cluster=CLUSTER,
         roles=("access",),
         logins=("root",),
         valid_after=now - 60,
         valid_before=now + 3600,
+        **fields,
     )
-    line = sign_user_cert(w.kit.service.authorities.user_ssh, spec, new_keys()["ssh_public_key"])
+
+
+def leasing(w: World, _: Peer) -> Any:
+    line = sign_user_cert(w.kit.service.authorities.user_ssh, _noor(w), new_keys()["ssh_public_key"])
     return semaphores.AcquireLease(
         lease_id=str(uuid.uuid4()), certificate=line_to_blob(line), login="root", client_addr="127.0.0.1"
+    )
+
+
+async def leasing_database(w: World, peer: Peer) -> Any:
+    """For a database that this very host has announced."""
+    await w.kit.service.store.put(database_server("orders", peer.name or str(uuid.uuid4())))
+    route = RouteToDatabase(service="orders", protocol="postgres")
+    spec, key = _noor(w, route_to_database=route), new_keys()["tls_public_key"]
+    pem = sign_user_tls(w.kit.service.authorities.user_tls, spec, key)
+    return semaphores.AcquireDatabaseLease(
+        lease_id=str(uuid.uuid4()), certificate=ssl.PEM_cert_to_DER_cert(pem), client_addr="127.0.0.1"
     )
 
 
@@ -249,6 +267,12 @@ def announcing(_: World, peer: Peer) -> databases.AnnounceDatabases:
     return databases.AnnounceDatabases(
         service=DatabaseService(metadata=named(peer.name or str(uuid.uuid4())))
     )
+
+
+async def preparing_database(w: World, peer: Peer) -> Any:
+    await w.kit.service.store.put(database_server("orders", str(uuid.uuid4())))
+    route = RouteToDatabase(service="orders", protocol="postgres", user="alice")
+    return databases.PrepareDatabaseSession(route=route)
 
 
 async def database_cert(w: World, peer: Peer) -> Any:

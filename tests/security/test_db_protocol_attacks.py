@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from pkgs.agents.db.clickhouse.engine import ClickhouseEngine
 from pkgs.agents.db.engine import Engine
 from pkgs.agents.db.mysql.engine import MysqlEngine
-from pkgs.agents.db.policy import Policy as Restrictions
 from pkgs.agents.db.redis.engine import RedisEngine
 from pkgs.common.dbwire.mysql import answers, handshake
 from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.dbwire.redis.build import request
 from pkgs.common.errors import DeniedError, ProtocolError
+from pkgs.common.resources.role import DbConditions as Restrictions
+from pkgs.common.resources.role import DbMask
 from tests.integration.db_kit import Policy, serving
 from tests.unit.net import certs
 
@@ -130,17 +132,36 @@ def test_a26_a_user_is_asked_for_letter_by_letter(protocol: str, name: str) -> N
     assert isinstance(policy.errors[0], DeniedError)
 
 
-@each_protocol
-def test_restrictions_that_cannot_be_held_refuse_the_session(protocol: str) -> None:
-    """Nothing is said to the server: there is none here."""
-    engine: Engine = SIDES[protocol][0]()
-    restrictions = Restrictions(read_only=True)
-    with (
-        serving(engine, "127.0.0.1:1", restrictions=restrictions) as (port, policy),
-        dial(port) as client,
-    ):
-        enter(client, protocol)
-        assert b"your roles restrict" in client.recv(4096)
+MASKED = Restrictions(mask=(DbMask(column="email"),), rows_max=9)
+CANNOT = "your roles restrict this session by db.mask, db.rows_max, which is not possible with "
+
+
+@pytest.mark.parametrize(
+    ("engine", "login", "shape"),
+    [
+        (MysqlEngine(), mysql_login(), b"\xff\x15\x04#28000" + CANNOT.encode() + b"mysql"),
+        (RedisEngine(), redis_login(), b"-NOPERM " + CANNOT.encode() + b"redis"),
+        (
+            ClickhouseEngine(),
+            b"GET /?query=select+1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"Code: 516. DB::Exception: " + CANNOT.encode() + b"clickhouse-http",
+        ),
+    ],
+    ids=["mysql", "redis", "clickhouse"],
+)
+def test_restrictions_that_cannot_be_held_refuse_the_session(
+    engine: Engine, login: bytes, shape: bytes
+) -> None:
+    """In the shape of the protocol's errors; and nothing is said to the server: there is none here."""
+    with serving(engine, "127.0.0.1:1", restrictions=MASKED) as (port, policy), dial(port) as client:
+        if isinstance(engine, MysqlEngine):
+            client.recv(4096)
+        client.sendall(login)
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            while got := client.recv(CHUNK):
+                said += got
+        assert shape in said
         policy.settle()
     assert isinstance(policy.errors[0], DeniedError)
 

@@ -47,7 +47,7 @@ from pkgs.common.resources.kinds import (
 from pkgs.common.resources.kinds.settings import ManualKeys
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.rpc.client import RpcClient
-from pkgs.common.ssh.sessions.recordings import Recorder
+from pkgs.common.sessions.recordings import Recorder
 from tests.harness.wait import until
 from tests.integration.auth_kit import Kit, auth, chunks, downloaded, recordings, run, session
 from tests.integration.tctl_kit import tctl

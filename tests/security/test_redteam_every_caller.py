@@ -234,6 +234,7 @@ ROWS: list[Row] = [
     Row("PutOpensshServer", asked.without_agent, frozenset({NODE})),
     Row("AcquireLease", each(asked.leasing), frozenset({NODE})),
     Row("AnnounceDatabases", each(asked.announcing), frozenset({DB})),
+    Row("PrepareDatabaseSession", asked.preparing_database, BY_RULE - ADMIN, hidden=True),
     Row("SignDatabaseCert", asked.database_cert, frozenset({DB})),
     Row(
         "SignDatabaseServerCert",
@@ -244,8 +245,9 @@ ROWS: list[Row] = [
         ),
         SELF | {"bot's output", "impersonated"},
     ),
-    row(semaphores.RenewLeases(leases=[]), frozenset({NODE})),
-    row(semaphores.ReleaseLeases(leases=[]), frozenset({NODE})),
+    Row("AcquireDatabaseLease", asked.leasing_database, frozenset({DB})),
+    row(semaphores.RenewLeases(leases=[]), frozenset({NODE, DB})),
+    row(semaphores.ReleaseLeases(leases=[]), frozenset({NODE, DB})),
     Row(
         "EmitEvents",
         each(lambda w, p: audit.EmitEvents(events=[event(w.kit, codes.CLIENT_DISCONNECT, user="plain")])),

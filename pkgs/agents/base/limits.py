@@ -20,3 +20,9 @@ LABEL_LIMIT = 4096
 """Bytes of a command's output that become its label."""
 LABEL_MIN_PERIOD_S = 1.0
 """A shorter period would be a busy loop."""
+
+LEASE_CALL_S = 8.0
+"""One call about the places of users whose connections are limited."""
+LEASE_RENEW_S = 30.0
+"""A quarter of what a lease lives."""
+LEASES_PER_CALL = 200

@@ -20,6 +20,7 @@ import msgspec
 
 from pkgs.agents.db import limits
 from pkgs.agents.db.engine import Asked, Detail, Fact, Failed, Granted, Malformed, Outcome, Statement
+from pkgs.agents.db.users.accounts import Given
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.events import codes
@@ -30,8 +31,8 @@ from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.recording.model import SessionMeta
 from pkgs.common.resources.kinds import Database
-from pkgs.common.ssh.sessions.recordings import Recorder, Recording
-from pkgs.common.ssh.sessions.unfinished import Unfinished
+from pkgs.common.sessions.recordings import Recorder, Recording
+from pkgs.common.sessions.unfinished import Unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,11 @@ class SessionRecord:
         """Fields of every event, from the start on."""
         return dict(self._fixed)
 
+    def know(self, fields: Mapping[str, int]) -> None:
+        """More fields of every event from now on; the end that is noted for a crash goes without."""
+        self._fixed.update(fields)
+        self._series = Series(self._keeping.cluster_name, self._fixed)
+
     async def user_made(self, username: str, roles: Sequence[str], error: str = "") -> None:
         """The database user is ready, or with an `error` is not. Raises AccessError when that cannot be
         kept."""
@@ -128,6 +134,16 @@ class SessionRecord:
             roles=list(roles),
             success=not error,
             error=error or None,
+        )
+
+    async def permissions_given(self, given: Given) -> None:
+        """What it may do with the objects inside. Raises AccessError when that cannot be kept."""
+        await self._emit(
+            codes.DB_SESSION_PERMISSIONS_UPDATE,
+            permission_summary=[
+                {"permission": name, "counts": counts} for name, counts in given.permissions.items()
+            ],
+            affected_object_counts=given.objects,
         )
 
     def tell(self, facts: Sequence[Fact]) -> asyncio.Future[None]:
@@ -259,11 +275,11 @@ class SessionRecord:
             self._showing.cancel()
             self._showing = None
         facts, self._unshown = self._unshown, []
-        if self._recording is None or not (shown := "".join(map(_shown, facts))):
+        if self._recording is None or not facts:
             return
         now = monotonic()
         try:
-            self._recording.writer.output(shown.encode("utf-8", "replace"), now)
+            self._recording.writer.output("".join(map(_shown, facts)).encode("utf-8", "replace"), now)
             self._recording.writer.flush(now)
         except AccessError as problem:
             self._recording_lost(problem)
@@ -328,20 +344,36 @@ def _event_of(fact: Fact) -> tuple[Kind | None, dict[str, FieldValue]]:
 
 
 def _shown(fact: Fact) -> str:
-    """How a recording shows a fact; empty: not at all."""
+    """How a recording shows a fact."""
     match fact:
         case Statement(text=text, parameters=(), cut=False) if text.isprintable():
             return f"> {text}\r\n"
         case Statement(text=text, parameters=parameters, cut=cut):
-            lines = [f"> {inert(line)}" for line in text.replace("\r\n", "\n").split("\n")]
-            lines += [f"  ${number} = {inert(value)}" for number, value in enumerate(parameters, 1)]
-            lines += ["  (cut)"] if cut else []
+            lines = [*_said(text, parameters), *(["  (cut)"] if cut else [])]
         case Failed(message=message, code=code):
             lines = [f"  error {inert(code)}: {inert(message)}" if code else f"  error: {inert(message)}"]
         case Outcome(rows=rows, success=success):
             lines = [f"  {rows} row{'' if rows == 1 else 's'}" if success else "  failed"]
         case Malformed():
             lines = ["  malformed bytes; the session ends"]
-        case _:
-            lines = []
+        case Detail(kind=kind, fields=fields):
+            lines = _shown_detail(kind.rpartition(".")[2].replace("_", " "), fields)
     return "".join(f"{line}\r\n" for line in lines)
+
+
+def _said(text: str, parameters: Sequence[str]) -> list[str]:
+    """What a client said, and the values that it gave beside."""
+    lines = [f"> {inert(line)}" for line in text.replace("\r\n", "\n").split("\n")]
+    return lines + [f"  ${number} = {inert(value)}" for number, value in enumerate(parameters, 1)]
+
+
+def _shown_detail(what: str, fields: Sequence[tuple[str, str | int | tuple[str, ...]]]) -> list[str]:
+    """As `parse s1: select $1`, or `bind s1` with its values: what is done, its names, the statement."""
+    names = [
+        str(value)
+        for name, value in fields
+        if name != "query" and value != "" and not isinstance(value, tuple)
+    ]
+    query = "".join(f": {value}" for name, value in fields if name == "query" and value)
+    values = [each for _, value in fields if isinstance(value, tuple) for each in value]
+    return _said(" ".join((what, *names)) + query, values)

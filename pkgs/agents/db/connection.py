@@ -9,15 +9,20 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from pkgs.agents.base.leases import Leases, TooManyConnectionsError
 from pkgs.agents.db import limits
 from pkgs.agents.db.audit import Keeping, SessionRecord
 from pkgs.agents.db.engine import Asked, Conversation, Engine, Granted
 from pkgs.agents.db.gate import NO_LONGER, Gate
 from pkgs.agents.db.relay import Ended, Relay
 from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.unrestricted import check_restricts
+from pkgs.agents.db.users.accounts import Objects, Wanted
 from pkgs.agents.db.users.journal import Entry
 from pkgs.agents.db.users.keeper import DatabaseUsers
-from pkgs.common.access.types import ConnectDatabase
+from pkgs.common.access.dbobjects import ObjectPermissions
+from pkgs.common.access.types import ConnectDatabase, Decision
+from pkgs.common.api.semaphores import AcquireDatabaseLease
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.sockets import split_host_port
@@ -25,6 +30,8 @@ from pkgs.common.net.stream import Stream
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import Database
+
+OTHER_TERMS = "your roles say something else about what this session may do: connect again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class Shared:
     servers: Servers
     users: DatabaseUsers
     reviews: Reviews
+    leases: Leases
     current: Callable[[str], Database | None]
     """A database as it is now: its labels change."""
 
@@ -52,6 +60,7 @@ class DbSession:
         database: Database,
         client_addr: str,
         refusal: DeniedError | None = None,
+        greeted_as: int = 0,
     ) -> None:
         """With a `refusal` it begins only to say so in the protocol's shape: that one authorizes nothing."""
         self._shared = shared
@@ -61,11 +70,16 @@ class DbSession:
         self._client_addr = client_addr
         self._source = split_host_port(client_addr)[0]
         self._refusal = refusal
+        self._greeted_as = greeted_as
         self._record = SessionRecord(shared.keeping, identity, database, client_addr)
         self._target: ConnectDatabase | None = None
         self._granted: Granted | None = None
         self._made = False
-        """The database user was made for this, with the roles granted."""
+        """The database user was made for this, on the terms that the decision set."""
+        self._terms: tuple[object, ...] = ()
+        self._engine: Engine | None = None
+        self._lease = ""
+        """Its place among those that the user's roles allow."""
         self._relay: Relay | None = None
         self._dialled: list[Stream] = []
         """Whatever an engine forgets of them ends with the session."""
@@ -83,6 +97,7 @@ class DbSession:
     async def serve(self, engine: Engine, client: Stream) -> None:
         """To the end; both the engine's streams are closed then. Raises nothing for what a peer does."""
         log = self._shared.keeping.log
+        self._engine = engine
         try:
             async with asyncio.timeout(limits.LOGIN_S) as self._deadline:
                 await engine.serve(client, self)
@@ -108,6 +123,7 @@ class DbSession:
             for stream in (client, *self._dialled):
                 stream.abort()
             self._shared.users.release(self, self._database.name, self._identity.name)
+            self._shared.leases.release(self._lease)
             try:
                 await self._record.end(self._ended.sent, self._ended.received, self._why)
             except AccessError as problem:
@@ -123,6 +139,10 @@ class DbSession:
     def user(self) -> str:
         return self._identity.name
 
+    @property
+    def greeted_as(self) -> int:
+        return self._greeted_as
+
     async def authorize(self, asked: Asked) -> Granted:
         asked = Asked(asked.user, asked.database, asked.agent[: limits.AGENT_NAME_KEPT])
         if self._target is not None:
@@ -134,28 +154,55 @@ class DbSession:
         gate = self._shared.gate
         decision = gate.decide(self._identity, target, self._source)
         if not decision:
-            text = decision.text or gate.denied(self._identity, target, self._source)
+            text = decision.text or gate.denied(self._identity, target, self._source, decision.needs)
             await self._record.refused(asked, "; ".join(decision.reasons), text)
             raise DeniedError(text, reasons=decision.reasons)
         mode = decision.principals.get("create_db_user_mode", ("off",))[0]
         user = target.user if mode == "off" else self._identity.name
-        granted = Granted(user, target.name, decision.principals.get("db_roles", ()))
+        roles = decision.principals.get("db_roles", ())
+        granted = Granted(user, target.name, roles, decision.restrictions)
+        await self._check_restricts(asked, granted)
         options = gate.options(self._identity, self._source)
         self._idle_timeout_s = options.client_idle_timeout_s
+        if options.max_db_connections:
+            await self._take_place(asked, options.max_db_connections)
         await self._record.begin(asked, granted, strict=options.record_strict_default, give_up=self.end)
         self._target = ConnectDatabase(target.db, user, target.name, target.roles)
         self._granted = granted
         self._shared.reviews.add(self)
         if mode != "off":
-            self._made = True
-            await self._make_user(granted, drop=mode == "best_effort_drop")
+            self._made, self._terms = True, _terms_of(decision)
+            await self._make_user(granted, decision.objects, drop=mode == "best_effort_drop")
         return granted
 
-    async def _make_user(self, granted: Granted, *, drop: bool) -> None:
-        user = granted.user
-        entry = Entry(database=self._database.name, user=user, drop=drop, fields=self._record.parties)
+    async def _check_restricts(self, asked: Asked, granted: Granted) -> None:
+        assert self._engine is not None
         try:
-            await self._shared.users.claim(self, self._database, entry, granted.roles)
+            check_restricts(self._engine, granted.policy, self._database.spec.protocol)
+        except DeniedError as problem:
+            await self._record.refused(asked, "; ".join(problem.reasons), problem.message)
+            raise
+
+    async def _take_place(self, asked: Asked, most: int) -> None:
+        def asking(lease_id: str) -> AcquireDatabaseLease:
+            return AcquireDatabaseLease(lease_id=lease_id, certificate=self._der, client_addr=self._source)
+
+        try:
+            self._lease = await self._shared.leases.acquire(self._identity.name, most, asking, self.end)
+        except TooManyConnectionsError as problem:
+            await self._record.refused(asked, problem.message, problem.message)
+            raise DeniedError(problem.message, reasons=(problem.message,)) from problem
+
+    async def _make_user(self, granted: Granted, objects: ObjectPermissions | None, *, drop: bool) -> None:
+        user, inside = granted.user, granted.database
+        served, fields = self._database, self._record.parties
+        entry = Entry(database=served.name, user=user, drop=drop, served=served, fields=fields)
+        try:
+            wanted = Wanted(granted.roles)
+            if objects is not None:
+                rules = self._shared.gate.import_rules(self._database, inside)
+                wanted = Wanted(objects=Objects(inside, objects, rules))
+            given = await self._shared.users.claim(self, self._database, entry, wanted)
         except AccessError as problem:
             text = (
                 "your Teleport role requires automatic database user provisioning but an attempt to activate "
@@ -165,6 +212,8 @@ class DbSession:
             kind = DeniedError if isinstance(problem, DeniedError) else UnavailableError
             raise kind(text, detail=problem.detail, hint=problem.hint) from problem
         await self._record.user_made(user, granted.roles)
+        if objects is not None:
+            await self._record.permissions_given(given)
 
     def _asked_for(self, asked: Asked) -> ConnectDatabase:
         """The names of the protocol's login; where it has none, those of the certificate. Compared by the
@@ -192,6 +241,9 @@ class DbSession:
             self._check()
         assert self._granted is not None
         return await self._shared.servers.secure(stream, self._database, self._granted.user)
+
+    def know(self, **fields: int) -> None:
+        self._record.know(fields)
 
     async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
         try:
@@ -227,17 +279,16 @@ class DbSession:
         if not decision:
             self._cut("; ".join(decision.reasons), decision.text or NO_LONGER)
             return
-        if self._made and decision.principals.get("db_roles", ()) != self._granted_roles:
-            self._cut("the database roles of the user are others now", NO_LONGER)
+        if self._made and _terms_of(decision) != self._terms:
+            self._cut("the database roles or permissions of the user are others now", NO_LONGER)
+            return
+        if self._granted is not None and decision.restrictions != self._granted.policy:
+            self._cut("what the session may do is something else now", OTHER_TERMS)
             return
         if self._relay is not None and self._idle_timeout_s:
             idle_s = asyncio.get_running_loop().time() - self._relay.heard_at
             if idle_s >= self._idle_timeout_s:
                 self.end(f"the client was idle for {self._idle_timeout_s:g} seconds")
-
-    @property
-    def _granted_roles(self) -> tuple[str, ...]:
-        return self._granted.roles if self._granted is not None else ()
 
     def end(self, text: str) -> None:
         """End it; the text is for the user."""
@@ -257,3 +308,8 @@ class DbSession:
 
     def _note(self, why: str) -> None:
         self._why = self._why or why
+
+
+def _terms_of(decision: Decision) -> tuple[object, ...]:
+    """What a made user gets by it."""
+    return tuple(decision.principals.get(name, ()) for name in ("db_roles", "db_permissions"))

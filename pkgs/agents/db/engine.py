@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from pkgs.agents.db.policy import EVERYTHING, Policy
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
+from pkgs.common.resources.role import UNRESTRICTED, DbConditions
+
+GREETED: Final = "mysql"
+"""The one protocol whose clients the proxy may have greeted before their TLS: its servers speak first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Granted:
     database: str
     roles: tuple[str, ...] = ()
     """Database roles of a user that is made on demand."""
-    policy: Policy = EVERYTHING
-    """An engine that cannot hold to it refuses the session."""
+    policy: DbConditions = UNRESTRICTED
+    """What the session is held to; everything is allowed for an engine that does not restrict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,11 @@ class Session(Protocol):
     def user(self) -> str:
         """Of the cluster; for messages."""
 
+    @property
+    def greeted_as(self) -> int:
+        """MySQL: the connection's number in the greeting that the client has had from the proxy, outside TLS.
+        0: it has had none."""
+
     async def authorize(self, asked: Asked) -> Granted:
         """Decide, and audit the start or the refusal. Once, before anything is said to the server. Raises
         DeniedError with a text for the user."""
@@ -146,6 +154,9 @@ class Session(Protocol):
         """TLS on it as the database's `tls` says, showing the certificate for the granted user. Raises
         TrustError, UnavailableError."""
 
+    def know(self, **fields: int) -> None:
+        """What the server told of the session: fields of every event from now on."""
+
     async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
         """Move bytes until either side ends or the session is no longer allowed; audit what is told."""
 
@@ -155,6 +166,8 @@ class Engine(Protocol):
 
     protocols: tuple[str, ...]
     """Names of `spec.protocol` that it serves."""
+    restricts: bool
+    """Whether it holds sessions to `Granted.policy`; where it does not, restricted ones are refused."""
 
     async def serve(self, client: Stream, session: Session) -> None:
         """One connection from its first byte inside TLS until it is over. A refusal is written to the client

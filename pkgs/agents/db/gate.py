@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from pkgs.common.access.dbobjects import ImportRules
 from pkgs.common.access.decide import decide
 from pkgs.common.access.explaining.explain import why_not
 from pkgs.common.access.options import SessionOptions, merge_options
@@ -19,6 +20,7 @@ from pkgs.common.membership.cache import ClusterCache
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.pki.x509 import verify_peer
+from pkgs.common.resources.kinds import Database, DbObjectImportRule
 
 NO_LONGER = "access is no longer allowed"
 """What a user reads whose session ends, where nothing more may be said."""
@@ -46,10 +48,14 @@ class Gate:
         decision = decide(subject, target, self._environment(source_addr, live=live))
         return replace(decision, text=inert(decision.text)) if decision.text else decision
 
-    def denied(self, identity: Identity, target: ConnectDatabase, source_addr: str) -> str:
+    def denied(
+        self, identity: Identity, target: ConnectDatabase, source_addr: str, needs: tuple[str, ...] = ()
+    ) -> str:
         """That it was denied; and why, for those who may know. In the same words for a database that is not
-        there."""
+        there. Who lacks nothing but what a decision `needs` is told so."""
         text = f"access to database {inert(target.db.name)} denied"
+        if "mfa" in needs:
+            text += ": a one-time code is needed; 'tsh db connect' and 'tsh proxy db --tunnel' ask for it"
         try:
             subject = Subject(identity, self.cache.roles_of(identity))
         except DeniedError:
@@ -80,6 +86,12 @@ class Gate:
             auth_preference=self.cache.auth_preference,
             in_force=serving(self._environment(source_addr)),
         )
+
+    def import_rules(self, database: Database, inside: str) -> ImportRules:
+        """How the objects of one database inside the server are labelled. Raises InputError."""
+        found = self.cache.resources("db_object_import_rule")
+        rules = [rule for rule in found if isinstance(rule, DbObjectImportRule)]
+        return ImportRules(rules, database, inside)
 
     def _environment(self, source_addr: str, *, live: bool = False) -> Environment:
         cache = self.cache

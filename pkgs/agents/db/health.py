@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 from pkgs.agents.db import limits
 from pkgs.agents.db.engine import Engine
-from pkgs.agents.db.registry import Registry, address_of
+from pkgs.agents.db.registry import Registry
+from pkgs.agents.db.servers import connect
 from pkgs.common.access.contexts.labelexpr import compile_label_expression
 from pkgs.common.access.matching.labels import compile_selector, labels_of
 from pkgs.common.errors import AccessError, InputError
-from pkgs.common.net.dial import dial_resolved, resolve
-from pkgs.common.net.sockets import join_host_port
-from pkgs.common.net.stream import adopt
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Database, HealthCheckConfig, TargetHealth
 from pkgs.common.resources.kinds.infrastructure import HealthMatch
@@ -150,9 +148,7 @@ class Health:
         """What is wrong; empty: nothing."""
         try:
             async with asyncio.timeout(timeout_s):
-                host, port = address_of(database)
-                addresses = await resolve(host, port)
-                stream = await adopt(await dial_resolved(addresses, join_host_port(host, port)))
+                stream = await connect(database)
                 try:
                     await self._engines[database.spec.protocol].probe(stream, database)
                 finally:

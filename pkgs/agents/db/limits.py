@@ -20,6 +20,10 @@ MALFORMED_KEPT = 1024
 
 CONNECTIONS = 4096
 """At once, of all users; one more is closed at once."""
+STRANGERS = 512
+"""Beside those, connections whose client has not proved yet who it is; the oldest gives way to one more."""
+STRANGERS_OF_ADDRESS = 64
+"""Of those, from one address (IPv6: one /64); the oldest of that address gives way."""
 CONNECTIONS_OF_USER = 1024
 """Of those, of one user; one more is refused."""
 TLS_S = 15.0

@@ -1,7 +1,8 @@
 """Secrets in SQL of the kind of MySQL and ClickHouse, replaced before anything is audited.
 
 It reads tokens, not grammar: after a word that brings a secret, every string of the same clause is replaced.
-Rather too much is hidden than too little. It can't see a secret that a statement puts together at the server.
+Rather too much is hidden than too little; where that may be something that the server runs, the text counts
+as cut. It can't see a secret that a statement puts together at the server.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _TOKEN = re.compile(
 _ENDS = frozenset(
     ("REQUIRE", "ACCOUNT", "COMMENT", "ATTRIBUTE", "AND", "WHERE", "FROM", "ORDER", "GROUP", "LIMIT")
 )
+_UNSURE = re.compile(r"""\\['"]|/\*M?!|--(?![\s\0]|\Z)|\$\w*\$""")
+"""What is read in one way or another, as the server and its settings are."""
 _NUMBER = re.compile(r"0x[0-9a-f]+\Z|0b[01]+\Z|[0-9]+\Z", re.I)
 
 
@@ -35,7 +38,7 @@ class Masked:
     secret: bool = False
     """It had one."""
     cut: bool = False
-    """It was longer than what is looked at."""
+    """It was longer than what is looked at, or more may be hidden than the secret."""
 
 
 def mask(sql: str) -> Masked:
@@ -43,7 +46,8 @@ def mask(sql: str) -> Masked:
         return Masked(sql)
     cut, sql = len(sql) > LOOKED_AT, sql[:LOOKED_AT]
     text = _without_secrets(sql)
-    return Masked(text, text != sql, cut)
+    hidden = text != sql
+    return Masked(text, hidden, cut or (hidden and _UNSURE.search(sql) is not None))
 
 
 def _without_secrets(sql: str) -> str:
@@ -60,9 +64,11 @@ def _without_secrets(sql: str) -> str:
                 if armed is not None:
                     text = HIDDEN
                 elif hidden := _statement_inside(text):
-                    # How its quotes are to be read depends on the server: nothing after it is sure.
-                    out.append(hidden)
-                    return "".join(out)
+                    if _UNSURE.search(text):
+                        # Nothing after it is sure: it may be the rest of the secret.
+                        out.append(hidden)
+                        return "".join(out)
+                    text = hidden + text[0]
             case "word":
                 word = text.upper()
                 if word == "SET" or (word == "PASSWORD" and sets):

@@ -129,6 +129,7 @@ def address_of(database: Database) -> tuple[str, int]:
     host, colon, port = rest.rpartition(":")
     if not colon or rest.endswith("]"):
         host, port = rest, str(DEFAULT_PORTS.get(database.spec.protocol, 0))
+    host = host.strip("[]")
     if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
         raise InputError(f"database {database.name}: {database.spec.uri!r} has no host and port")
-    return host.strip("[]"), int(port)
+    return host, int(port)

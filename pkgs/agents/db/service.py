@@ -9,13 +9,15 @@ import ssl
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from pkgs.agents.base.leases import Leases
 from pkgs.agents.base.links import Links
 from pkgs.agents.base.seal import Sealer
+from pkgs.agents.base.strangers import Strangers
 from pkgs.agents.db import limits
 from pkgs.agents.db.audit import Keeping
 from pkgs.agents.db.connection import DbSession, Shared
 from pkgs.agents.db.credentials import Credentials
-from pkgs.agents.db.engine import Engine
+from pkgs.agents.db.engine import GREETED, Engine
 from pkgs.agents.db.engines import ADMINISTRATORS, built_in, by_protocol
 from pkgs.agents.db.gate import Gate
 from pkgs.agents.db.health import Health
@@ -43,15 +45,18 @@ from pkgs.common.resources.kinds import (
     DatabaseServiceSpec,
     DatabaseSpec,
     HealthCheckConfig,
+    TargetHealth,
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.runtime import paths
 from pkgs.common.runtime.process import Process
 from pkgs.common.runtime.version import VERSION
-from pkgs.common.ssh.sessions.recordings import Recorder
-from pkgs.common.ssh.sessions.unfinished import Unfinished
+from pkgs.common.sessions.recordings import Recorder
+from pkgs.common.sessions.unfinished import Unfinished
 
+_WATCHED = (*KINDS_HOST, "db", "db_object_import_rule", "health_check_config")
 Announcement = tuple[DatabaseService, tuple[DatabaseServer, ...]]
+_ENDING = TargetHealth(status="unhealthy", message="not served any more, but users made on demand are left")
 _ALPN = ("postgresql", "teleport-postgres", "teleport-mysql", "teleport-redis", "teleport-clickhouse-http")
 
 
@@ -66,6 +71,9 @@ class DbServer:
         self._announcement: Announcement | None = None
         self._told: set[str] = set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._strangers = Strangers(limits.STRANGERS, limits.STRANGERS_OF_ADDRESS)
+        self._known = 0
+        """Of the connections, those whose client has shown a certificate of the cluster."""
         self._of_user: Counter[str] = Counter()
         self._accepting = True
         cache, now = member.cache, process.clock.now
@@ -120,12 +128,14 @@ class DbServer:
             keeping.emit,
             users_log,
         )
+        self._leases = Leases(member.client, process.component_log("leases"))
         self._shared = Shared(
             gate=Gate(cache, host_id, now),
             keeping=keeping,
             servers=servers,
             users=self._users,
             reviews=self._reviews,
+            leases=self._leases,
             current=self._registry.get,
         )
         self._context: ssl.SSLContext | None = None
@@ -138,7 +148,8 @@ class DbServer:
         self._recorder.start()
         await self._unfinished.start()
         await self._registry.start()
-        self._users.start()
+        self._users.start(self._forget_announcement)
+        self._leases.start()
         self._reviews.start()
         self._health.start()
         self._links.changed("")
@@ -159,9 +170,12 @@ class DbServer:
                     resources=self._process.config.db_service.matchers, hostname=hostname, version=VERSION
                 ),
             )
+            told = [(database, self._health.of(name)) for name, database in self._registry.all.items()]
+            # The Auth Service signs for databases that are announced. No user gets to these.
+            told += [(database, _ENDING) for database in self._users.unserved.values()]
             servers = tuple(
                 DatabaseServer(
-                    metadata=Metadata(name=name),
+                    metadata=Metadata(name=database.name),
                     sub_kind=host_id,
                     spec=DatabaseServerSpec(
                         version=VERSION,
@@ -169,10 +183,10 @@ class DbServer:
                         host_id=host_id,
                         database=database,
                         proxy_ids=self._links.proxy_ids,
-                        target_health=self._health.of(name),
+                        target_health=health,
                     ),
                 )
-                for name, database in self._registry.all.items()
+                for database, health in told
             )
             self._announcement = (service, servers)
         return self._announcement
@@ -214,6 +228,7 @@ class DbServer:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
         await self._users.close()
+        await self._leases.close()
         await self._reviews.close()
         await self._links.close()
         await self._registry.close()
@@ -229,8 +244,8 @@ class DbServer:
         host, port = split_host_port(header.client_addr)
         if not host or not port:
             raise InputError("the proxy gave no client address")
-        if not self._accepting or len(self._connections) >= limits.CONNECTIONS:
-            raise LimitExceededError("too many connections to databases at this agent")
+        if not self._accepting:
+            raise LimitExceededError("this agent takes no connections to databases now")
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
@@ -242,11 +257,16 @@ class DbServer:
 
     async def _serve(self, client: Stream, header: DialHeader) -> None:
         try:
-            await accept_tls_on(client, self._tls_context(), deadline_s=limits.TLS_S)
-        except AccessError as problem:
+            async with self._strangers.place(split_host_port(header.client_addr)[0], limits.TLS_S):
+                await accept_tls_on(client, self._tls_context(), deadline_s=limits.TLS_S)
+        except (AccessError, TimeoutError) as problem:
             self._log.debug("a connection was refused: %s", problem, extra={"addr": header.client_addr})
+            client.abort()
             return
+        self._known += 1
         try:
+            if self._known > limits.CONNECTIONS:
+                raise LimitExceededError("too many connections to databases at this agent")
             await self._serve_client(client, header)
         except AccessError as problem:
             self._log.info(
@@ -255,6 +275,7 @@ class DbServer:
                 extra={"addr": header.client_addr, "detail": problem.detail},
             )
         finally:
+            self._known -= 1
             client.abort()
 
     async def _serve_client(self, client: Stream, header: DialHeader) -> None:
@@ -267,14 +288,15 @@ class DbServer:
             raise DeniedError(
                 "only certificates for a database are taken here", detail="`tsh db login` makes one"
             )
-        database = self._database(route, header.target)
+        database = self._database(route, header)
         refusal = None
         if database is None:
             # Whether there is a database of that name is not told.
             text = f"access to database {header.target} denied"
-            refusal = DeniedError(text, reasons=(_why_not(route, header.target),))
+            refusal = DeniedError(text, reasons=(_why_not(route, header),))
+            protocol = GREETED if header.greeted_as else route.protocol
             database = Database(
-                metadata=Metadata(name=header.target), spec=DatabaseSpec(protocol=route.protocol, uri="")
+                metadata=Metadata(name=header.target), spec=DatabaseSpec(protocol=protocol, uri="")
             )
         elif self._of_user[identity.name] >= limits.CONNECTIONS_OF_USER:
             text = f"you have {limits.CONNECTIONS_OF_USER} connections to databases of this agent"
@@ -282,7 +304,9 @@ class DbServer:
         engine = self._engines.get(database.spec.protocol)
         if engine is None:
             raise NotFoundError(f"protocol {database.spec.protocol!r} is not served here")
-        session = DbSession(self._shared, identity, der, database, header.client_addr, refusal)
+        session = DbSession(
+            self._shared, identity, der, database, header.client_addr, refusal, header.greeted_as
+        )
         self._of_user[identity.name] += 1
         try:
             await session.serve(engine, client)
@@ -291,11 +315,13 @@ class DbServer:
             if not self._of_user[identity.name]:
                 del self._of_user[identity.name]
 
-    def _database(self, route: RouteToDatabase, name: str) -> Database | None:
+    def _database(self, route: RouteToDatabase, header: DialHeader) -> Database | None:
         """The database that both the connection and the certificate are for: the name in the host name that
         the client asked the proxy for decides nothing by itself."""
-        database = self._registry.get(name)
-        if database is None or (route.service, route.protocol) != (name, database.spec.protocol):
+        database = self._registry.get(header.target)
+        if database is None or (route.service, route.protocol) != (header.target, database.spec.protocol):
+            return None
+        if header.greeted_as and database.spec.protocol != GREETED:
             return None
         return database
 
@@ -341,15 +367,17 @@ async def _no_socket(sock: socket.socket, header: DialHeader) -> None:
     raise NotFoundError(f"service {header.service!r} is not served here")
 
 
-def _why_not(route: RouteToDatabase, name: str) -> str:
-    if route.service != name:
+def _why_not(route: RouteToDatabase, header: DialHeader) -> str:
+    if route.service != header.target:
         return f"the certificate is for database {route.service}"
+    if header.greeted_as and route.protocol != GREETED:
+        return f"the client speaks MySQL, the certificate is for {route.protocol}"
     return "no such database is served here"
 
 
 async def start(process: Process, engines: Sequence[Engine] | None = None) -> DbServer:
     """Join the cluster and serve; by default every protocol there is."""
-    member = await Member.start(process, SystemRole.DB, watch=(*KINDS_HOST, "db", "health_check_config"))
+    member = await Member.start(process, SystemRole.DB, watch=_WATCHED)
     try:
         service = DbServer(process, member, built_in() if engines is None else engines)
         await service.start()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pkgs.agents.db.engine import Granted
-from pkgs.agents.db.policy import EVERYTHING
+from pkgs.agents.db.engine import Engine
+from pkgs.common.access.protocols.dbpolicy import fields
 from pkgs.common.errors import DeniedError
+from pkgs.common.resources.role import DbConditions
 
 
-def check_unrestricted(granted: Granted, protocol: str) -> None:
-    """Raises DeniedError when the session may do less than everything: it is refused, not let go too far."""
-    if granted.policy != EVERYTHING:
+def check_restricts(engine: Engine, policy: DbConditions, protocol: str) -> None:
+    """Raises DeniedError when the session may do less than everything and the engine cannot see to that: it
+    is refused, not let go too far."""
+    if not engine.restricts and (named := ", ".join(fields(policy))):
         raise DeniedError(
-            f"your roles restrict what this session may do or see, which is not possible with {protocol}",
-            hint="restrict the database user at the server, and ask for a role without such rules",
+            f"your roles restrict this session by {named}, which is not possible with {protocol}",
+            hint="restrict the database user at the server, and ask for a role without these options",
+            reasons=(f"{protocol} sessions cannot be restricted by {named}",),
         )

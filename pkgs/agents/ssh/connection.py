@@ -11,11 +11,11 @@ import pwd
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from pkgs.agents.base.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.forwards import Forwards, FromForwarding
 from pkgs.agents.ssh.holds import Holds
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.wanted import wanted_of
-from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
 from pkgs.agents.ssh.messages import (
     Account,
     NoAccount,
@@ -37,6 +37,8 @@ from pkgs.common.events import codes
 from pkgs.common.events.types import Emitter
 from pkgs.common.net.dial import split_host_port
 from pkgs.common.pki.identity import Identity
+from pkgs.common.sessions.recordings import Recorder
+from pkgs.common.sessions.unfinished import Unfinished
 from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
 from pkgs.common.ssh.service.audit import Audit
@@ -54,8 +56,6 @@ from pkgs.common.ssh.sessions.messages import (
     SessionEnded,
     SessionOpened,
 )
-from pkgs.common.ssh.sessions.recordings import Recorder
-from pkgs.common.ssh.sessions.unfinished import Unfinished
 
 
 @dataclass(frozen=True, slots=True)

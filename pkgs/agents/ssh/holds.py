@@ -7,11 +7,12 @@ from __future__ import annotations
 import pwd
 from collections.abc import Callable
 
+from pkgs.agents.base.leases import Leases
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.wanted import Wanted
-from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import OnTerminal
 from pkgs.agents.ssh.records.book import Book, LoggedIn
+from pkgs.common.api.semaphores import AcquireLease
 from pkgs.common.errors import ProtocolError
 
 
@@ -32,7 +33,11 @@ class Holds:
         if self._lease:  # of a login that was refused after all
             self._leases.release(self._lease)
             self._lease = ""
-        self._lease = await self._leases.acquire(user, most, blob, login, source, end)
+
+        def asking(lease_id: str) -> AcquireLease:
+            return AcquireLease(lease_id=lease_id, certificate=blob, login=login, client_addr=source)
+
+        self._lease = await self._leases.acquire(user, most, asking, end)
 
     async def take_account(self, login: str, wanted: Wanted | None) -> None:
         """The account of this host, made if the roles say so. Raises DeniedError, UnavailableError."""

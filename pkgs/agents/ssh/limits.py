@@ -28,11 +28,6 @@ MAX_REAL_PATH = 4096
 LISTEN_BACKLOG = 64
 EXIT_WAIT_S = 15.0
 """How long a process whose client is gone may take to end what it started."""
-LEASE_CALL_S = 8.0
-"""One call about the places of users whose connections are limited."""
-LEASE_RENEW_S = 30.0
-"""A quarter of what a lease lives."""
-LEASES_PER_CALL = 200
 MAX_LASTLOG_UID = 1_000_000
 """The file has a place for every user id below the highest one: it is not grown further."""
 RECORD_LOCK_TRIES = 20

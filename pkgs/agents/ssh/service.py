@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 
 from pkgs.agents.base.labels import CommandLabels, LabelCommand
+from pkgs.agents.base.leases import Leases
 from pkgs.agents.base.links import WILDCARDS, Links
 from pkgs.agents.base.seal import Sealer
 from pkgs.agents.ssh.bounds.groups import Bounds, prepare
@@ -18,7 +19,6 @@ from pkgs.agents.ssh.hostkeys import HostKeys
 from pkgs.agents.ssh.hostusers.keeper import HostUsers
 from pkgs.agents.ssh.hostusers.static import StaticUsers
 from pkgs.agents.ssh.hostusers.tools import SystemTools
-from pkgs.agents.ssh.leases import Leases
 from pkgs.agents.ssh.messages import FromProcess
 from pkgs.agents.ssh.pamfacts import PamFacts
 from pkgs.agents.ssh.records.book import Book
@@ -43,11 +43,11 @@ from pkgs.common.runtime import paths
 from pkgs.common.runtime.config import Config
 from pkgs.common.runtime.process import Process
 from pkgs.common.runtime.version import VERSION
+from pkgs.common.sessions.recordings import Recorder
+from pkgs.common.sessions.unfinished import Unfinished
 from pkgs.common.ssh.process.messages import Start
 from pkgs.common.ssh.process.pool import Pool
 from pkgs.common.ssh.service.gate import Gate
-from pkgs.common.ssh.sessions.recordings import Recorder
-from pkgs.common.ssh.sessions.unfinished import Unfinished
 
 
 class SshService:

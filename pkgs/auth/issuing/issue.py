@@ -66,6 +66,8 @@ class Order:
     mfa_device: str = ""
     database: RouteToDatabase | None = None
     """The one database that the certificate is to be good for."""
+    proven: str = ""
+    """The second factor of which a code was given for it now."""
     previous: Identity | None = None
     """The verified certificate a reissue starts from."""
     actor: Identity | None = None
@@ -214,7 +216,12 @@ def set_requests(order: Order, spec: UserCertSpec) -> UserCertSpec:
 
 
 def set_database(order: Order, spec: UserCertSpec) -> UserCertSpec:
-    return msgspec.structs.replace(spec, route_to_database=order.database)
+    spec = msgspec.structs.replace(spec, route_to_database=order.database)
+    if not order.proven or order.previous is None:
+        return spec
+    return msgspec.structs.replace(
+        spec, mfa_device=order.proven, previous_expires_at=order.previous.expires_at
+    )
 
 
 MODIFIERS: tuple[Modifier, ...] = (
@@ -276,7 +283,10 @@ def only_shrinks(order: Order, spec: UserCertSpec) -> None:
     if order.machine is not None:
         # What a machine may do is what its bot may now; `is_machine_as_ordered` looks at the rest.
         return
-    kept = keeps(spec, before, "cluster", "impersonator", "renewable", "generation", *KEPT)
+    # Where the login had no second factor a session may have one, never another.
+    given = before.mfa_device or (order.proven if spec.route_to_database is not None else "")
+    origin = msgspec.structs.replace(before, mfa_device=given)
+    kept = keeps(spec, origin, "cluster", "impersonator", "renewable", "generation", *KEPT)
     granted = {login for login in spec.logins if not login.startswith(NO_LOGIN_PREFIX)}
     added = extra(order.requests, before.name, order.now)
     by_request = bool(before.active_requests or order.requests)

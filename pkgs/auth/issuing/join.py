@@ -192,9 +192,9 @@ class JoinHandlers:
             raise InputError(
                 f"node name {node_name[:80]!r} is not allowed", hint="letters, digits, dots and hyphens"
             )
-        check_principals(
-            [*([node_name] if node_name else []), *additional], self._store, own_host_id=host_id, role=role
-        )
+        # As they will stand in the certificate: `orders.db` would become a name of the cluster's databases.
+        named = [node_name, f"{node_name}.{self._authorities.cluster_name}"] if node_name else []
+        check_principals([*named, *additional], self._store, own_host_id=host_id, role=role)
 
     def _sign(self, wanted: _Wanted, ssh_key: str, tls_key: str) -> HostCerts:
         authorities = self._authorities

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol
+
+from msgspec import structs
+
 from pkgs.auth import limits
 from pkgs.auth.accesslists.events import broken_events
 from pkgs.auth.audit.journal import Journal
@@ -12,19 +18,34 @@ from pkgs.auth.issuing.issue import Order, UserIssuer
 from pkgs.auth.issuing.reserved import check_principals
 from pkgs.auth.permissions import Permissions
 from pkgs.auth.state.store import Store
-from pkgs.common.access.types import HostCert
+from pkgs.common.access.decide import decide
+from pkgs.common.access.options.login import mfa_verification_interval
+from pkgs.common.access.protocols.db import NO_USER
+from pkgs.common.access.requests.assuming import restriction
+from pkgs.common.access.types import ConnectDatabase, HostCert, See
+from pkgs.common.api.databases import DatabaseSession, PrepareDatabaseSession
 from pkgs.common.api.login import HostSshCert, ReissueUserCerts, SignHostCert, SignUserCerts, UserCerts
 from pkgs.common.errors import DeniedError, InputError, NotFoundError
-from pkgs.common.events.codes import CERT_CREATE
-from pkgs.common.pki.identity import RouteToDatabase
+from pkgs.common.events.codes import CERT_CREATE, MFA_VALIDATE, MFA_VALIDATE_FAIL, Kind
+from pkgs.common.events.types import Event, FieldValue
+from pkgs.common.pki.identity import Identity, RouteToDatabase
 from pkgs.common.pki.keys import check_public_line
 from pkgs.common.pki.sshcert import sign_openssh_host_cert
 from pkgs.common.resources.bots import bot_of
 from pkgs.common.resources.durations import format_duration, parse_duration
-from pkgs.common.resources.kinds import DatabaseServer, User
+from pkgs.common.resources.kinds import Database, DatabaseServer, User
 from pkgs.common.rpc.calls import Caller
 
+CHALLENGE_SCOPE = "CHALLENGE_SCOPE_USER_SESSION"
 HOST_CERT_TTL_MAX_S = 10 * 365 * 24 * 3600.0
+
+
+class Codes(Protocol):
+    """What is known of people's second factors."""
+
+    async def prove(self, name: str, otp: str, failed: Callable[[], Awaitable[None]], what: str) -> str:
+        """Use a code up; the second factor's id. Raises DeniedError, after `failed`."""
+        ...
 
 
 class SigningHandlers:
@@ -35,12 +56,14 @@ class SigningHandlers:
         issuer: UserIssuer,
         authorities: Authorities,
         journal: Journal,
+        codes: Codes,
     ) -> None:
         self._store = store
         self._permissions = permissions
         self._issuer = issuer
         self._authorities = authorities
         self._journal = journal
+        self._codes = codes
 
     def _user(self, name: str) -> User:
         user = self._store.must("user", name)
@@ -57,8 +80,6 @@ class SigningHandlers:
             name: tuple(value for value in values if value in holding.traits.get(name, ()))
             for name, values in identity.traits.items()
         }
-        if request.route_to_database is not None:
-            self._check_route(caller, request.route_to_database)
         now = self._store.backend.clock()
         requests, dropped = elevation(self._store, identity, request.assume, request.drop, now)
         extra = sorted({name for found in requests for name in found.spec.roles} - set(held))
@@ -77,22 +98,64 @@ class SigningHandlers:
             dropped=dropped,
             database=request.route_to_database,
         )
+        if request.route_to_database is not None:
+            self._database(_as_ordered(order), caller, request.route_to_database)
+        if request.otp:
+            order = await self._proven(caller, request, order)
         broken = broken_events(self._journal, identity.name, holding.from_lists)
         return await self._issuer.issue(order, request.ssh_public_key, request.tls_public_key, *broken)
 
-    def _check_route(self, caller: Caller, route: RouteToDatabase) -> None:
+    async def _proven(self, caller: Caller, request: ReissueUserCerts, order: Order) -> Order:
+        """With the code used up, in the audit log; a wrong one counts as at login."""
+        identity, route = caller.user(), request.route_to_database
+        if route is None:
+            raise InputError("a one-time code is for a certificate of one database")
+        if identity.bot_name or identity.impersonator:
+            raise DeniedError("only people give one-time codes, under their own name")
+
+        def event(kind: Kind, **fields: FieldValue) -> Event:
+            fields = {"challenge_scope": CHALLENGE_SCOPE, "db_service": route.service, **fields}
+            return self._journal.event(kind, user=identity.name, **fields)
+
+        async def failed() -> None:
+            await self._journal.write(
+                event(MFA_VALIDATE_FAIL, success=False, error="wrong or used one-time code")
+            )
+
+        device = await self._codes.prove(identity.name, request.otp, failed, "this database")
+        told: dict[str, str | list[str]] = {"mfa_device_uuid": device, "mfa_device_type": "TOTP"}
+        await self._journal.write(event(MFA_VALIDATE, success=True, mfa_device=told))
+        most = mfa_verification_interval(order.roles)
+        return replace(order, proven=device, ttl_s=min(order.ttl_s, most))
+
+    async def prepare_database(self, caller: Caller, request: PrepareDatabaseSession) -> DatabaseSession:
+        """By the roles of this moment; the agent decides again, by its own."""
+        route = request.route
+        identity = structs.replace(caller.user(), route_to_database=route, previous_expires_at=0.0)
+        database = self._database(caller.user(), caller, route)
+        target = ConnectDatabase(database, route.user, route.database, route.roles)
+        subject = self._permissions.subject(identity)
+        decision = decide(subject, target, self._permissions.environment(caller))
+        return DatabaseSession(needs_code="mfa" in decision.needs, needs_user=decision == NO_USER)
+
+    def _database(self, identity: Identity, caller: Caller, route: RouteToDatabase) -> Database:
         """The database must be there to be seen; one that may not be answers like one that does not exist.
         Whether it may be used, and as whom, is its agent's decision. That of a restriction to resources is
         asked there too, with requests that are assumed at this moment."""
-        sees = self._permissions.filter(caller, "db_server")
-        for server in self._store.all("db_server"):
-            database = server.spec.database if isinstance(server, DatabaseServer) else None
-            if database is None or database.name != route.service:
-                continue
-            if sees is None or sees(server):
-                if database.spec.protocol != route.protocol:
-                    raise InputError(f"{route.service} speaks {database.spec.protocol}")
-                return
+        subject, environment = self._permissions.subject(identity), self._permissions.environment(caller)
+        # Agents may differ about what a name speaks: one must not keep people from the database of another.
+        seen = [
+            server.spec.database
+            for server in self._store.all("db_server")
+            if isinstance(server, DatabaseServer)
+            and server.name == route.service
+            and decide(subject, See(server), environment)
+        ]
+        for database in seen:
+            if database.spec.protocol == route.protocol:
+                return database
+        if seen:
+            raise InputError(f"{route.service} speaks {seen[0].spec.protocol}")
         raise NotFoundError(
             f"no database {route.service[:80]!r}, or you may not use it", hint="`tsh db ls` lists yours"
         )
@@ -162,3 +225,17 @@ class SigningHandlers:
             )
         )
         return HostSshCert(ssh_cert=cert)
+
+
+def _as_ordered(order: Order) -> Identity:
+    """Whose certificate it will be: with the access requests that are assumed by the same call, and without
+    those that are given back."""
+    before = order.previous
+    assert before is not None
+    return structs.replace(
+        before,
+        roles=tuple(role.name for role in order.roles),
+        traits=order.traits,
+        active_requests=order.active_requests,
+        allowed_resources=restriction(before, order.requests, order.dropped, order.extra),
+    )

@@ -1,4 +1,5 @@
-"""Leases as they are stored: one item each, which expires by itself, under the name of their user.
+"""Leases as they are stored: one item each, which expires by itself, under the name of their user
+and what is counted.
 
 The count and the new lease must be one: every commit that adds a lease also replaces the user's gate, at the
 revision that was read before counting. Of two that count at once the second one counts again.
@@ -13,9 +14,10 @@ import msgspec
 
 from pkgs.auth import limits
 from pkgs.auth.backend.interface import Backend, Create, Delete, Operation, Put, Update
+from pkgs.common.api.semaphores import HeldLease
 from pkgs.common.errors import AlreadyExistsError, ConflictError, NotFoundError
 
-PREFIX = "/semaphore/connections/"
+PREFIX = "/semaphore/"
 
 
 class _Lease(msgspec.Struct, frozen=True):
@@ -30,13 +32,13 @@ class Leases:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    async def acquire(self, user: str, lease_id: str, host: str, most: int) -> bool:
+    async def acquire(self, wanted: HeldLease, host: str, most: int) -> bool:
         """Whether one more place was free, or the lease was this host's already. Raises ConflictError when
         others are quicker again and again."""
+        at_gate, key = _gate(wanted), _key(wanted)
         for _ in range(limits.LEASE_TRIES):
-            gate = await self._backend.get(_gate(user))
-            held = {item.key: item for item in await self._backend.all(_leases(user))}
-            key = _key(user, lease_id)
+            gate = await self._backend.get(at_gate)
+            held = {item.key: item for item in await self._backend.all(_leases(wanted))}
             mine = held.pop(key, None)
             if mine is not None and _decoder.decode(mine.value).host != host:
                 return False
@@ -45,9 +47,9 @@ class Leases:
             expires = self._expires()
             gate_until = self._backend.clock() + limits.LEASE_GATE_S
             operations: list[Operation] = [
-                Create(_gate(user), b"{}", gate_until)
+                Create(at_gate, b"{}", gate_until)
                 if gate is None
-                else Update(_gate(user), b"{}", gate.revision, gate_until),
+                else Update(at_gate, b"{}", gate.revision, gate_until),
                 Put(key, msgspec.json.encode(_Lease(host)), expires),
             ]
             try:
@@ -57,17 +59,17 @@ class Leases:
             return True
         raise ConflictError("too many connections of one user begin at once", hint="try again")
 
-    async def renew(self, host: str, leases: Sequence[tuple[str, str]]) -> list[str]:
+    async def renew(self, host: str, leases: Sequence[HeldLease]) -> list[str]:
         """Renews those that are this host's; the ids of the others."""
         lost: list[str] = []
         going: dict[str, Operation] = {}
-        for user, lease_id in leases:
-            key = _key(user, lease_id)
+        for lease in leases:
+            key = _key(lease)
             item = await self._backend.get(key)
             if item is None or _decoder.decode(item.value).host != host:
-                lost.append(lease_id)
+                lost.append(lease.lease_id)
             else:
-                going[lease_id] = Update(key, item.value, item.revision, self._expires())
+                going[lease.lease_id] = Update(key, item.value, item.revision, self._expires())
         if going:
             lost += await self._commit(going)
         return lost
@@ -86,9 +88,9 @@ class Leases:
                 lost.append(lease_id)
         return lost
 
-    async def release(self, host: str, leases: Sequence[tuple[str, str]]) -> None:
-        for user, lease_id in leases:
-            key = _key(user, lease_id)
+    async def release(self, host: str, leases: Sequence[HeldLease]) -> None:
+        for lease in leases:
+            key = _key(lease)
             item = await self._backend.get(key)
             if item is None or _decoder.decode(item.value).host != host:
                 continue
@@ -101,13 +103,17 @@ class Leases:
         return self._backend.clock() + limits.LEASE_TTL_S
 
 
-def _leases(user: str) -> str:
-    return f"{PREFIX}{quote(user, safe='')}/lease/"
+def _of_user(lease: HeldLease) -> str:
+    return f"{PREFIX}{lease.kind}s/{quote(lease.user, safe='')}/"
 
 
-def _key(user: str, lease_id: str) -> str:
-    return f"{_leases(user)}{lease_id}"
+def _leases(lease: HeldLease) -> str:
+    return f"{_of_user(lease)}lease/"
 
 
-def _gate(user: str) -> str:
-    return f"{PREFIX}{quote(user, safe='')}/gate"
+def _key(lease: HeldLease) -> str:
+    return f"{_leases(lease)}{lease.lease_id}"
+
+
+def _gate(lease: HeldLease) -> str:
+    return f"{_of_user(lease)}gate"

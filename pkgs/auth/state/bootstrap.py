@@ -33,7 +33,7 @@ from pkgs.common.resources.kinds import (
 )
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.names import valid_cluster_name
-from pkgs.common.resources.presets import preset_roles
+from pkgs.common.resources.presets import import_all_objects, preset_roles
 from pkgs.common.resources.registry import DEFAULTED, SINGLETONS
 from pkgs.common.runtime.config import AuthService, Config
 
@@ -86,7 +86,9 @@ def _new_authorities(cluster: str, now: float) -> list[CertAuthority]:
 
 async def keep_settings(store: Store) -> None:
     """What may have no end goes on without the one that an earlier version let it have; settings that are
-    gone have their defaults."""
+    gone have their defaults, and so have the rules for objects of databases where none is left."""
+    if not store.all("db_object_import_rule"):
+        await store.create(import_all_objects())
     for kind in EVERLASTING:
         found = store.get(kind, SINGLETONS[kind])
         if found is None:

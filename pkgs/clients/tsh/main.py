@@ -66,6 +66,7 @@ TOOL = Tool(
             },
             {"list": "ls"},
         ),
+        "up": Verb(_VERBS + "up", "Keep the databases of a file open at local ports"),
         "request": Group(
             "Access requests: more roles or single resources, for a while.",
             {

@@ -10,7 +10,7 @@ from pkgs.common.access.matching import resource_ids
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.access.options import lock_mode
 from pkgs.common.access.options.merge import serving
-from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
+from pkgs.common.access.protocols import app, cluster, db, dbpolicy, desktop, kube, ssh
 from pkgs.common.access.protocols.grants import NEEDS_DEVICE, NEEDS_MFA, check, requires_mfa, see
 from pkgs.common.access.roleset import PROTOCOLS, RoleSet, roles_of
 from pkgs.common.access.types import (
@@ -113,7 +113,7 @@ def barred_access(identity: Identity, roles: RoleSet, target: Access, env: Envir
     preference = env.auth_preference
     if preference is None:
         return None
-    if requires_mfa(preference.spec.require_session_mfa) and not identity.mfa_device:
+    if requires_mfa(preference.spec.require_session_mfa) and not identity.session_mfa:
         return _CLUSTER_MFA
     device_trust = preference.spec.device_trust
     if device_trust is not None and device_trust.mode == "required" and not identity.device_id:
@@ -219,8 +219,10 @@ def _decide_access(identity: Identity, roles: RoleSet, target: Access, env: Envi
             asked = db.named(target, identity, auto)
             if isinstance(asked, Decision):
                 return asked
-            decision = check(grants, labels, db.demands(asked, auto), identity, env)
-            return db.with_roles(decision, asked, auto)
+            demands = db.demands(asked, auto)
+            decision = db.with_roles(check(grants, labels, demands, identity, env), asked, auto)
+            decision = db.with_objects(decision, asked, grants, env, roles.traits)
+            return dbpolicy.restricted(decision, grants, labels, demands)
         case UseKube():
             decision = check(grants, labels, (), identity, env)
             if decision:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pkgs.common.access.dbobjects import ObjectPermissions
 from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import (
     App,
@@ -22,7 +23,7 @@ from pkgs.common.resources.kinds import (
     Resource,
     WindowsDesktop,
 )
-from pkgs.common.resources.role import Role
+from pkgs.common.resources.role import UNRESTRICTED, DbConditions, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,11 @@ class Decision:
     principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Of a yes, what is granted on the resource beyond what was asked for, by field of the role:
     `kubernetes_groups`, `db_roles`, ..."""
+    objects: ObjectPermissions | None = None
+    """Of a yes to a database, what is granted on the objects inside it to a user made on demand; None: that
+    is not for us to grant."""
+    restrictions: DbConditions = UNRESTRICTED
+    """Of a yes to a database session, what it is held to."""
     text: str = ""
     """What the refused one may read about it, a lock's message say; empty: only that it is refused."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from pkgs.common.access import dbobjects
 from pkgs.common.access.contexts.labelexpr import parse_label_expression
 from pkgs.common.access.contexts.participants import parse_filter
 from pkgs.common.access.impersonation import check_impersonation
@@ -18,7 +19,7 @@ from pkgs.common.access.rolemap import check_mappings
 from pkgs.common.access.roleset import PROTOCOLS, compile_roles
 from pkgs.common.access.rules import VERBS
 from pkgs.common.errors import InputError
-from pkgs.common.resources.kinds import Resource, StaticHostUser, TrustedCluster
+from pkgs.common.resources.kinds import DbObjectImportRule, Resource, StaticHostUser, TrustedCluster
 from pkgs.common.resources.role import Conditions, Labels, Role
 from pkgs.common.resources.strict import suggest
 from pkgs.common.resources.validate import check_fields
@@ -50,6 +51,8 @@ def validate(resource: Resource) -> None:
     check_fields(resource)
     if isinstance(resource, Role):
         _validate_role(resource)
+    elif isinstance(resource, DbObjectImportRule):
+        _validate_import_rule(resource)
     elif isinstance(resource, StaticHostUser):
         for index, matcher in enumerate(resource.spec.matchers):
             if matcher.node_labels_expression:
@@ -76,6 +79,21 @@ def _validate_role(role: Role) -> None:
         if message.startswith(("allow.", "deny.")):
             message = f"spec.{message}"
         raise InputError(f"{where}: {message}", hint=error.hint) from None
+
+
+def _validate_import_rule(rule: DbObjectImportRule) -> None:
+    where = f"db_object_import_rule/{rule.name}: spec"
+    for index, label in enumerate(rule.spec.database_labels):
+        for number, text in enumerate(label.values):
+            _checked(_check_matcher, text, f"{where}.database_labels[{index}].values[{number}]")
+    for index, mapping in enumerate(rule.spec.mappings):
+        for field, part in (("match", mapping.match), ("scope", mapping.scope)):
+            for name in part.__struct_fields__:
+                for number, text in enumerate(getattr(part, name)):
+                    at = f"{where}.mappings[{index}].{field}.{name}[{number}]"
+                    _checked(patterns.compile_pattern, text, at)
+        for key, text in mapping.add_labels.items():
+            _checked(dbobjects.parse_label, text, f"{where}.mappings[{index}].add_labels.{key}")
 
 
 def _check_languages(conditions: Conditions, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pkgs.common.api.login import Done
+from pkgs.common.pki.identity import RouteToDatabase
 from pkgs.common.resources.kinds import DatabaseServer, DatabaseService
 from pkgs.common.rpc.calls import Request
 
@@ -37,6 +38,19 @@ class SignDatabaseCert(Request[DatabaseCert], frozen=True, kw_only=True):
     user: str
     public_key: str
     """PEM SubjectPublicKeyInfo."""
+
+
+class DatabaseSession(msgspec.Struct, frozen=True, kw_only=True):
+    needs_code: bool
+    """A certificate for it has to be made with a one-time code."""
+    needs_user: bool
+    """None is named, and none is made on demand."""
+
+
+class PrepareDatabaseSession(Request[DatabaseSession], frozen=True, kw_only=True):
+    """What a session that the caller means to open would need, should it be allowed at all."""
+
+    route: RouteToDatabase
 
 
 class DatabaseServerCert(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,6 +54,9 @@ class ReissueUserCerts(Request[UserCerts], frozen=True, kw_only=True):
     route_to_database: RouteToDatabase | None = None
     """Make it a certificate for this database and for nothing else. It has no SSH form: `ssh_public_key` is
     empty, and so is `ssh_cert` of the answer."""
+    otp: str = ""
+    """With a database: a one-time code, used up by this. The certificate then counts where each session
+    demands a second factor, and lives at most for `mfa_verification_interval` of the roles."""
 
 
 class SignUserCerts(Request[UserCerts], frozen=True, kw_only=True):

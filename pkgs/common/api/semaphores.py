@@ -6,10 +6,15 @@ the lease runs out by itself.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from pkgs.common.api.login import Done
 from pkgs.common.rpc.calls import Request
+
+LeaseKind = Literal["connection", "database_connection"]
+"""What is counted: connections to servers (`max_connections`), those to databases (`max_db_connections`)."""
 
 
 class LeaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +38,19 @@ class AcquireLease(Request[LeaseAnswer], frozen=True, kw_only=True):
     """IP address of the client."""
 
 
+class AcquireDatabaseLease(Request[LeaseAnswer], frozen=True, kw_only=True):
+    """The same for a session on a database of the caller's."""
+
+    lease_id: str
+    """A UUID of the agent's own."""
+    certificate: bytes
+    """The user's TLS certificate for that database, DER."""
+    client_addr: str
+    """IP address of the client."""
+
+
 class HeldLease(msgspec.Struct, frozen=True, kw_only=True):
+    kind: LeaseKind = "connection"
     user: str
     lease_id: str
 

@@ -43,6 +43,8 @@ class DialHeader(msgspec.Struct, frozen=True, kw_only=True):
     client_addr: str
     """`ip:port` of the user as the proxy saw it; the agent trusts it because the proxy is authenticated."""
     target: str = ""
+    greeted_as: int = 0
+    """The user speaks MySQL and has had a greeting from the proxy, with this number of the connection."""
 
 
 class UserDial(msgspec.Struct, frozen=True, kw_only=True):

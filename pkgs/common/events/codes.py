@@ -80,10 +80,10 @@ DB_SESSION_USER_CREATE = Kind("db.session.user.create", "TDB08I")
 DB_SESSION_USER_CREATE_FAIL = Kind("db.session.user.create", "TDB08W")
 DB_SESSION_USER_DEACTIVATE = Kind("db.session.user.deactivate", "TDB09I")
 DB_SESSION_USER_DEACTIVATE_FAIL = Kind("db.session.user.deactivate", "TDB09W")
+DB_SESSION_PERMISSIONS_UPDATE = Kind("db.session.permissions.update", "TDB07I")
 DB_SESSION_DETAILS = {
     kind.event.removeprefix("db.session."): kind
     for kind in (
-        Kind("db.session.permissions.update", "TDB07I"),
         Kind("db.session.postgres.statements.parse", "TPG00I"),
         Kind("db.session.postgres.statements.bind", "TPG01I"),
         Kind("db.session.postgres.statements.execute", "TPG02I"),

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from itertools import chain
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import msgspec
 
 from pkgs.common.errors import InputError
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.limits import MAX_EVENT_BYTES, MAX_FIELDS, MAX_ITEMS, MAX_NAME, MAX_TEXT
-from pkgs.common.events.types import Event, FieldValue
+from pkgs.common.events.types import Event, FieldValue, Inner, Record
 
+T = TypeVar("T")
 BASE_NAMES = frozenset({"event", "code", "time", "uid", "ei", "cluster_name"})
 """Never usable as names of fields: the base would be forgeable."""
 
@@ -33,6 +34,7 @@ LAST_INDEX = 2147483647
 
 _SMALL = MAX_TEXT
 """Bytes of MessagePack below which no text is too long and no JSON too large, whatever has to be escaped."""
+_SIMPLE = frozenset((str, int, float, bool, type(None)))
 _BASE_SIZE = 1024
 """Bytes that suffice for what an event has beside its fields."""
 
@@ -172,15 +174,16 @@ def _is_slim(fields: Mapping[str, FieldValue]) -> bool:
     """Whether no name is forbidden or too long, and nothing has too many elements."""
     if not BASE_NAMES.isdisjoint(fields) or (fields and max(map(len, fields)) > MAX_NAME):
         return False
-    for value in fields.values():
-        if isinstance(value, list):
-            if len(value) > MAX_ITEMS:
-                return False
-        elif isinstance(value, dict):
-            if len(value) > MAX_ITEMS or (value and max(map(len, value)) > MAX_NAME):
-                return False
-            if any(isinstance(inner, list) and len(inner) > MAX_ITEMS for inner in value.values()):
-                return False
+    return all(type(value) in _SIMPLE or _is_short(value) for value in fields.values())
+
+
+def _is_short(value: object) -> bool:
+    if isinstance(value, Mapping):
+        if len(value) > MAX_ITEMS or (value and max(map(len, value)) > MAX_NAME):
+            return False
+        return all(map(_is_short, value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return len(value) <= MAX_ITEMS and all(map(_is_short, value))
     return True
 
 
@@ -223,23 +226,45 @@ def _bounded_to(event: Event, limit: int) -> Event:
 def _bounded_value(value: FieldValue, limit: int) -> FieldValue:
     if isinstance(value, str):
         return _cut(value, limit)
-    if isinstance(value, list):
+    if isinstance(value, Mapping):
+        return _bounded_record(value, limit)
+    if isinstance(value, Sequence):
         return _bounded_list(value, limit)
-    if isinstance(value, dict):
-        made: dict[str, str | list[str]] = {}
-        for name, inner in list(value.items())[:MAX_ITEMS]:
-            made[_cut(name, MAX_NAME)] = (
-                _cut(inner, limit) if isinstance(inner, str) else _bounded_list(inner, limit)
-            )
-        return made
     return value
 
 
-def _bounded_list(value: list[str], limit: int) -> list[str]:
+def _bounded_record(value: Record, limit: int) -> Record:
+    return {_cut(name, MAX_NAME): _bounded_inner(inner, limit) for name, inner in _first(value)}
+
+
+def _bounded_inner(value: Inner, limit: int) -> Inner:
+    if isinstance(value, str):
+        return _cut(value, limit)
+    if isinstance(value, Mapping):
+        return {_cut(name, MAX_NAME): count for name, count in _first(value)}
+    return value if isinstance(value, int) else _bounded_texts(value, limit)
+
+
+def _first(value: Mapping[str, T]) -> Iterable[tuple[str, T]]:
+    return islice(value.items(), MAX_ITEMS)
+
+
+def _bounded_list(value: Sequence[str | Record], limit: int) -> Sequence[str | Record]:
+    kept, mark = _elements(value)
+    made = [_cut(item, limit) if isinstance(item, str) else _bounded_record(item, limit) for item in kept]
+    return [*made, *mark]
+
+
+def _bounded_texts(value: Sequence[str], limit: int) -> list[str]:
+    kept, mark = _elements(value)
+    return [*(_cut(item, limit) for item in kept), *mark]
+
+
+def _elements(value: Sequence[T]) -> tuple[Sequence[T], list[str]]:
+    """As many as may stay, and a mark of what is gone: together no more, so that they stay as they are."""
     if len(value) <= MAX_ITEMS:
-        return [_cut(item, limit) for item in value]
-    kept = MAX_ITEMS - 1  # and the mark, so that what is bounded stays as it is
-    return [*(_cut(item, limit) for item in value[:kept]), f"...[{len(value) - kept} more]"]
+        return value, []
+    return value[: MAX_ITEMS - 1], [f"...[{len(value) - MAX_ITEMS + 1} more]"]
 
 
 def _cut(text: str, limit: int) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 Scalar = str | int | float | bool | None
-FieldValue = Scalar | list[str] | dict[str, str | list[str]]
+Inner = str | int | Sequence[str] | Mapping[str, int]
+Record = Mapping[str, Inner]
+FieldValue = Scalar | Sequence[str | Record] | Record
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,6 +45,8 @@ class Accepted:
     """The address comes from a PROXY header that was believed."""
     postgres: bool = False
     """It began as PostgreSQL does: with a request for TLS, which was granted."""
+    greeted_as: int = 0
+    """The number that this connection has in its greeting, where the server spoke first; 0: it did not."""
 
     @property
     def remote_addr(self) -> str:
@@ -52,6 +54,9 @@ class Accepted:
 
 
 OnConnection = Callable[[Accepted], Awaitable[None]]
+Greet = Callable[[socket.socket], Awaitable[int]]
+"""Speaks first, in plain, until the client's hello is what comes next, and gives `Accepted.greeted_as`.
+Raises AccessError for who will not say hello; the socket is closed then."""
 
 
 class HeaderCheck(Protocol):
@@ -110,9 +115,11 @@ class Listener:
         verify_proxy: HeaderCheck | None = None,
         penalties: Penalties | None = None,
         postgres: bool = False,
+        greet: Greet | None = None,
         log: logging.Logger | None = None,
     ) -> None:
-        """With `postgres`, its clients' request for TLS may come before the hello."""
+        """With `postgres`, its clients' request for TLS may come before the hello; with `greet` a whole
+        exchange of another protocol, which the server begins."""
         self._sockets = list(sockets)
         self._on_connection = on_connection
         self._hello = hello
@@ -123,6 +130,8 @@ class Listener:
         self._verify_proxy = verify_proxy
         self._penalties = penalties
         self._postgres = postgres
+        self._greet = greet
+        self._speaks_first = greet is not None or not hello
         self._log = log or logging.getLogger(__name__)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending: dict[asyncio.Task[None], str] = {}
@@ -290,16 +299,17 @@ class Listener:
     async def _identify(self, sock: socket.socket, ip: str, port: int) -> Accepted:
         source, via_proxy = await self._proxy_header(sock, ip, port)
         postgres = self._hello and self._postgres and await self._grant_tls(sock)
+        greeted_as = await self._greet(sock) if self._greet is not None else 0
         hello = await self._read_hello(sock) if self._hello else None
-        return Accepted(sock, source[0], source[1], hello, via_proxy, postgres)
+        return Accepted(sock, source[0], source[1], hello, via_proxy, postgres, greeted_as)
 
     async def _proxy_header(self, sock: socket.socket, ip: str, port: int) -> tuple[tuple[str, int], bool]:
         """Client address by a PROXY header that is believed, else by the socket. Attack A55."""
         check = self._verify_proxy
-        if check is None and not self._hello:
+        if check is None and self._speaks_first:
             return (ip, port), False
         required = check is not None and check.required
-        start = await self._first_bytes(sock, optional=not self._hello and not required)
+        start = await self._first_bytes(sock, optional=self._speaks_first and not required)
         if not start.startswith((V1_START[:6], V2_START[: len(start)])) or not start:
             if required:
                 raise ProtocolError("a PROXY header is required here")

@@ -105,5 +105,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("a user identity has no host id")
         return self.name
 
+    @property
+    def session_mfa(self) -> str:
+        """The second factor that counts where each session demands one; empty: none does. A certificate for a
+        database has one only if a code was given to make it (docs/adr/0133); that of the login is old."""
+        if self.route_to_database is not None and not self.previous_expires_at:
+            return ""
+        return self.mfa_device
+
     def is_host(self, role: SystemRole) -> bool:
         return self.kind is PeerKind.HOST and role in self.system_roles

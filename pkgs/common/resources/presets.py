@@ -1,7 +1,8 @@
 """The preset roles: what every cluster has from its first start, and how later versions add to them.
 
 Presets are ordinary roles with a label. An administrator may change and delete them; what they changed stays
-theirs, as far as `with_missing_rules` says.
+theirs, as far as `with_missing_rules` says. A rule that labels all objects of databases is there unless there
+is another.
 """
 
 from __future__ import annotations
@@ -9,11 +10,18 @@ from __future__ import annotations
 import msgspec
 
 from pkgs.common.resources.defaults import RO, RW, rules_for
+from pkgs.common.resources.kinds.discovery import (
+    DbObjectImportRule,
+    ImportRuleSpec,
+    ObjectMapping,
+    ObjectMatch,
+)
 from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import (
     Conditions,
     KubernetesResource,
     Labels,
+    LabelValues,
     McpPermission,
     PortForwardingMode,
     RecordSession,
@@ -327,6 +335,19 @@ def _for_programs() -> list[Role]:
             Conditions(app_labels={"teleport.internal/app-sub-kind": "mcp"}, mcp=McpPermission(tools=["*"])),
         ),
     ]
+
+
+def import_all_objects() -> DbObjectImportRule:
+    """Labels all objects of all databases; made at a start that finds no such rule."""
+    variables = ("database", "database_service_name", "name", "object_kind", "protocol", "schema")
+    mapping = ObjectMapping(
+        match=ObjectMatch(table_names=["*"], view_names=["*"], procedure_names=["*"]),
+        add_labels={name: f"{{{{obj.{name}}}}}" for name in variables},
+    )
+    return DbObjectImportRule(
+        metadata=Metadata(name="import_all_objects", labels=PRESET_LABELS),
+        spec=ImportRuleSpec(database_labels=[LabelValues(name="*", values=["*"])], mappings=[mapping]),
+    )
 
 
 def with_missing_rules(stored: Role, preset: Role) -> Role:

@@ -64,7 +64,7 @@ NOT_KEPT: dict[str, str] = {
         ("app_server", "kube_server", "windows_desktop_service", "instance"),
         "presence of a service that does not exist yet",
     ),
-    "db_object": "made by the import of database objects, which does not exist yet",
+    "db_object": "objects inside databases are read whenever permissions on them are granted",
     "user_task": "made by discovery, which does not exist yet",
     "semaphore": "internal to a cluster that limits connections; this one counts in memory",
     "reverse_tunnel": "a relic: tunnels are made by joining",

@@ -63,6 +63,7 @@ class RoleOptions(Spec, frozen=True, kw_only=True):
     max_sessions: int = 0
     max_connections: int = 0
     max_kubernetes_connections: int = 0
+    max_db_connections: int = 0
     enhanced_recording: tuple[Literal["command", "disk", "network"], ...] = ("command", "network")
     record_session: RecordSession = RecordSession()
     lock: Literal["", "strict", "best_effort"] = ""
@@ -239,6 +240,33 @@ class SshConditions(Spec, frozen=True, kw_only=True):
     """Destinations of port forwarding."""
 
 
+class DbMask(Spec, frozen=True, kw_only=True):
+    """Columns whose values a database session does not get to see; `*` is any text. Not of the field."""
+
+    column: str
+    """A pattern of names."""
+    table: str = "*"
+    """A pattern: `table` of any schema, or `schema.table`."""
+    text: str = "***"
+    """Instead of a text; values of other types become NULL."""
+
+
+class DbConditions(Spec, frozen=True, kw_only=True):
+    """What database sessions may do beyond being opened. Not of the field."""
+
+    read_only: bool = False
+    mask: tuple[DbMask, ...] = ()
+    mask_computed: bool = False
+    """With masks: what a query computes is masked too, unless it is a number, a time or a yes or no."""
+    rows_max: int = 0
+    """Rows of one answer; 0: no limit."""
+    bytes_max: int = 0
+    """Bytes of rows of one answer; 0: no limit."""
+
+
+UNRESTRICTED = DbConditions()
+
+
 class Conditions(Spec, frozen=True, kw_only=True):
     """One side (allow or deny) of a role.
 
@@ -283,6 +311,8 @@ class Conditions(Spec, frozen=True, kw_only=True):
     windows_desktop_logins: list[str] = []
     desktop_groups: list[str] = []
     ssh: SshConditions = SshConditions()
+    db: DbConditions | None = None
+    """In allow only."""
     host_groups: list[str] = []
     host_sudoers: list[str] = []
     aws_role_arns: list[str] = []

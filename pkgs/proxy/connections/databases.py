@@ -12,6 +12,8 @@ import random
 import zlib
 from collections.abc import Collection, Sequence
 
+import msgspec
+
 from pkgs.common.api.tunnel import DialHeader
 from pkgs.common.errors import AccessError, NotFoundError, UnavailableError
 from pkgs.common.membership.cache import ClusterCache
@@ -47,13 +49,8 @@ class DatabaseDoor:
         """Relay one connection until it is over. Never raises for what either side does."""
         client = await adopt(accepted.sock)
         try:
-            agent = await self._dial(name, accepted.remote_addr)
-        except AccessError as problem:
-            self._log.info(
-                "a connection to a database goes nowhere: %s",
-                problem.message,
-                extra={"addr": accepted.remote_ip, "database": name},
-            )
+            agent = await self.dial(accepted, name)
+        except AccessError:
             client.abort()
             return
         except BaseException:
@@ -61,7 +58,21 @@ class DatabaseDoor:
             raise
         await relay(client, agent, answer_s=limits.AGENT_ANSWER_S)
 
-    async def _dial(self, name: str, client_addr: str) -> Stream:
+    async def dial(self, accepted: Accepted, name: str) -> Stream:
+        """A stream to an agent, told whose connection this is. Raises AccessError when there is none; that is
+        in the log then."""
+        header = DialHeader(service="db", client_addr=accepted.remote_addr, greeted_as=accepted.greeted_as)
+        try:
+            return await self._dial(name, header)
+        except AccessError as problem:
+            self._log.info(
+                "a connection to a database goes nowhere: %s",
+                problem.message,
+                extra={"addr": accepted.remote_ip, "database": name},
+            )
+            raise
+
+    async def _dial(self, name: str, header: DialHeader) -> Stream:
         failure: AccessError = NotFoundError("no agent of databases is connected to this proxy")
         for host_id, target in self._ways(name)[: limits.DATABASE_AGENTS_TRIED]:
             try:
@@ -70,7 +81,7 @@ class DatabaseDoor:
                 failure = problem
                 continue
             try:
-                stream.write(encode_frame(DialHeader(service="db", client_addr=client_addr, target=target)))
+                stream.write(encode_frame(msgspec.structs.replace(header, target=target)))
                 stream.shed_writing()
             except BaseException:
                 stream.abort()

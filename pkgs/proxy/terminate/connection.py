@@ -21,6 +21,8 @@ from pkgs.common.pki.identity import Identity
 from pkgs.common.resources.kinds import Node
 from pkgs.common.resources.kinds.settings import PROXY_MODES
 from pkgs.common.rpc.calls import AsyncClient
+from pkgs.common.sessions.recordings import Recorder
+from pkgs.common.sessions.unfinished import Unfinished
 from pkgs.common.ssh.process.messages import Idle, Message, Refused, Start
 from pkgs.common.ssh.process.monitor import Answer, Verdict
 from pkgs.common.ssh.service.audit import Audit
@@ -36,8 +38,6 @@ from pkgs.common.ssh.sessions.messages import (
     SessionEnded,
     SessionOpened,
 )
-from pkgs.common.ssh.sessions.recordings import Recorder
-from pkgs.common.ssh.sessions.unfinished import Unfinished
 from pkgs.proxy.terminate.limits import CERT_CALL_S, MAX_CONNECTIONS_OF_USER
 from pkgs.proxy.terminate.messages import (
     ForwardAnswer,

@@ -23,13 +23,13 @@ from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Node
 from pkgs.common.resources.kinds.servers import OPENSSH
 from pkgs.common.runtime.clock import Clock
+from pkgs.common.sessions.recordings import Recorder
+from pkgs.common.sessions.unfinished import Unfinished
 from pkgs.common.ssh import wire
 from pkgs.common.ssh.owner import HostKey
 from pkgs.common.ssh.process.messages import Start
 from pkgs.common.ssh.process.pool import Pool
 from pkgs.common.ssh.service.gate import Gate
-from pkgs.common.ssh.sessions.recordings import Recorder
-from pkgs.common.ssh.sessions.unfinished import Unfinished
 from pkgs.proxy.terminate.connection import Shared, Terminated
 from pkgs.proxy.terminate.limits import CERT_CALL_S, HOST_CERT_RENEW_S, MAX_HOST_CERTS
 from pkgs.proxy.terminate.messages import FromProcess

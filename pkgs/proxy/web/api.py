@@ -62,6 +62,8 @@ class Addresses:
     ssh_public: str = ""
     tunnel_listen: str = ""
     tunnel_public: str = ""
+    mysql_listen: str = ""
+    mysql_public: str = ""
 
 
 class _LoginBegin(msgspec.Struct, frozen=True):
@@ -182,11 +184,17 @@ class WebApi:
             ssh["ssh_public_addr"] = addresses.ssh_public
         if addresses.tunnel_public:
             ssh["ssh_tunnel_public_addr"] = addresses.tunnel_public
+        databases = {
+            "postgres_listen_addr": addresses.web_listen,
+            "mysql_listen_addr": addresses.mysql_listen,
+        }
+        if addresses.mysql_public:
+            databases["mysql_public_addr"] = addresses.mysql_public
         return {
             "proxy": {
                 "kube": {"enabled": False, "listen_addr": ""},
                 "ssh": ssh,
-                "db": {"postgres_listen_addr": addresses.web_listen, "mysql_listen_addr": ""},
+                "db": databases,
                 "tls_routing_enabled": True,
             },
             "server_version": VERSION,

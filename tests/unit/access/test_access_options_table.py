@@ -156,6 +156,7 @@ TABLE: dict[str, tuple[Any, list[Case]]] = {
     "max_sessions": (session("max_sessions"), least("max_sessions")),
     "max_connections": (session("max_connections"), least("max_connections")),
     "max_kubernetes": (session("max_kubernetes_connections"), least("max_kubernetes_connections")),
+    "max_db": (session("max_db_connections"), least("max_db_connections")),
     "forward_agent": (session("forward_agent"), by_any("forward_agent")),
     "permit_x11_forwarding": (session("x11"), by_any("permit_x11_forwarding")),
     "ssh_file_copy": (session("file_copy"), by_all("ssh_file_copy")),

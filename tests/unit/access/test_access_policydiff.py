@@ -65,6 +65,8 @@ ALICE = user("alice", "r", logins=["alice"])
 SSH = {"logins": ["root"], "node_labels": STAR}
 _EVERY_OBJECT = {"kind": "*", "namespace": "*", "name": "*", "verbs": ["*"]}
 KUBE = {"kubernetes_labels": STAR, "kubernetes_groups": ["a"], "kubernetes_resources": [_EVERY_OBJECT]}
+DB = {"db_labels": STAR, "db_users": ["app"], "db_names": ["x"]}
+BY_DB = "role r: allow.db_users and allow.db_names and allow.db_labels"
 BY_SSH = "role r: allow.logins and allow.node_labels"
 
 
@@ -104,6 +106,13 @@ BY_SSH = "role r: allow.logins and allow.node_labels"
                 "~ alice db alice@orders/x (was role r: allow.db_names and allow.db_labels,"
                 " create_db_user_mode: keep, db_roles: a; now role r: allow.db_names and allow.db_labels,"
                 " create_db_user_mode: keep, db_roles: a, b)",
+            ],
+        ),
+        (
+            made({**DB, "db": {"read_only": True}}),
+            made({**DB, "db": {"mask": [{"column": "email"}], "rows_max": 5}}),
+            [
+                f"~ alice db app@orders/x (was {BY_DB}, db: read_only; now {BY_DB}, db: mask *.email, rows_max 5)"
             ],
         ),
         (made(), made({"app_labels": STAR}), ["+ alice app wiki (role r: allow.app_labels)"]),

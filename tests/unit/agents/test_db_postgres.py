@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pkgs.agents.db.engine import Detail, Fact, Failed, Outcome, Statement
-from pkgs.agents.db.policy import EVERYTHING, Mask, Policy
 from pkgs.agents.db.postgres import limits
 from pkgs.agents.db.postgres.conversation import REFUSED, PostgresConversation
 from pkgs.agents.db.postgres.masking import Masking
@@ -19,6 +18,7 @@ from pkgs.common.dbwire.postgres.backend import Column, Report
 from pkgs.common.dbwire.postgres.fields import int16, int32, message
 from pkgs.common.dbwire.postgres.frontend import Bind, FunctionCall, Named, Parse, Values
 from pkgs.common.errors import ProtocolError
+from pkgs.common.resources.role import UNRESTRICTED, DbConditions, DbMask
 
 READY = backend.ready()
 SYNC = frontend.sync()
@@ -27,7 +27,7 @@ EXECUTE = frontend.execute()
 DESCRIBE = Named(frontend.PORTAL, b"").encode(b"D")
 ERROR = Report(((ord("S"), b"ERROR"), (ord("C"), b"42601"), (ord("M"), b"syntax error"))).encode()
 NOTHING = Values((), ())
-RULES = (Mask("email", "customers"), Mask("balance"))
+RULES = (DbMask(column="email", table="customers"), DbMask(column="balance"))
 CUSTOMERS, OTHER, LATER = 500, 501, 9000
 CATALOG = [
     (b"500", b"3", b"0"),
@@ -39,10 +39,10 @@ CATALOG = [
 class Talk:
     """A session under way."""
 
-    def __init__(self, policy: Policy = EVERYTHING) -> None:
+    def __init__(self, policy: DbConditions = UNRESTRICTED) -> None:
         masks = None
-        if policy.masks:
-            masks = Masking(policy.masks, computed=policy.mask_computed, catalog=CATALOG)
+        if policy.mask:
+            masks = Masking(policy.mask, computed=policy.mask_computed, catalog=CATALOG)
         self.cancels = 0
         self.session = PostgresConversation(policy, masks, self._cancel)
         self.facts: list[Fact] = []
@@ -187,7 +187,7 @@ def test_a_gigabyte_of_statement_is_refused_and_the_session_goes_on() -> None:
 
 
 def test_a_refusal_keeps_its_place_among_pipelined_answers() -> None:
-    talk = Talk(Policy(read_only=True))
+    talk = Talk(DbConditions(read_only=True))
     sent = talk.client(
         frontend.query("SELECT 1"), frontend.query("DELETE FROM t"), frontend.query("SELECT 2")
     )
@@ -201,7 +201,7 @@ def test_a_refusal_keeps_its_place_among_pipelined_answers() -> None:
 
 
 def test_a_refused_parse_is_skipped_up_to_sync_like_any_error() -> None:
-    talk = Talk(Policy(read_only=True))
+    talk = Talk(DbConditions(read_only=True))
     bad = Parse(b"", b"DROP TABLE t")
     good = Parse(b"", b"SELECT 1").encode() + Bind(b"", b"", NOTHING).encode() + EXECUTE
     sent = talk.client(bad.encode(), good, SYNC, good, SYNC)
@@ -296,12 +296,12 @@ WRITES = (
 
 @pytest.mark.parametrize("text", READS)
 def test_what_reads_may_be_sent_in_a_session_that_may_only_read(text: str) -> None:
-    Talk(Policy(read_only=True)).passes(frontend.query(text), Parse(b"", text.encode()).encode())
+    Talk(DbConditions(read_only=True)).passes(frontend.query(text), Parse(b"", text.encode()).encode())
 
 
 @pytest.mark.parametrize("text", WRITES)
 def test_what_may_write_or_lead_there_is_refused(text: str) -> None:
-    talk = Talk(Policy(read_only=True))
+    talk = Talk(DbConditions(read_only=True))
     assert talk.client(frontend.query(text)) == frontend.query(REFUSED)
     assert talk.client(Parse(b"", text.encode()).encode()) == Parse(b"", REFUSED).encode()
 
@@ -309,13 +309,13 @@ def test_what_may_write_or_lead_there_is_refused(text: str) -> None:
 @pytest.mark.fuzz
 @given(st.lists(st.sampled_from((*"'\"$\\;-/*E \n", "U&", "$a$", "SELECT 1", "set_config")), max_size=30))
 def test_any_text_is_judged_somehow(parts: list[str]) -> None:
-    talk = Talk(Policy(read_only=True))
+    talk = Talk(DbConditions(read_only=True))
     query = frontend.query("".join(parts))
     assert talk.client(query) in (query, frontend.query(REFUSED))
 
 
 def test_calls_by_number_and_long_statements_are_refused_where_they_cannot_be_judged() -> None:
-    talk = Talk(Policy(read_only=True))
+    talk = Talk(DbConditions(read_only=True))
     assert talk.client(FunctionCall(2077, NOTHING).encode()) == FunctionCall(0, NOTHING).encode()
     assert b"not call functions" in talk.server(ERROR, READY)
     assert talk.client(frontend.query(b"SELECT " + b"1," * limits.JUDGED_MAX)) == frontend.query(REFUSED)
@@ -331,7 +331,7 @@ def test_calls_by_number_and_long_statements_are_refused_where_they_cannot_be_ju
     ],
 )
 def test_a_session_that_has_become_able_to_write_ends(name: str, value: str) -> None:
-    talk = Talk(Policy(read_only=True))
+    talk = Talk(DbConditions(read_only=True))
     talk.answers(backend.parameter_status("default_transaction_read_only", "on"))
     talk.client(frontend.query("SELECT innocent()"))
     answer = talk.server(backend.command_complete("SELECT 1"), backend.parameter_status(name, value), READY)
@@ -348,7 +348,7 @@ def _masked(talk: Talk, described: bytes, row: Sequence[bytes | None]) -> list[b
 
 
 def test_columns_are_masked_by_table_and_number_whatever_they_are_called() -> None:
-    talk = Talk(Policy(masks=RULES))
+    talk = Talk(DbConditions(mask=RULES))
     described = columns(
         (b"alias", CUSTOMERS, 3, values.TEXT),
         (b"balance", CUSTOMERS, 5, values.NUMERIC),
@@ -368,13 +368,13 @@ def test_columns_are_masked_by_table_and_number_whatever_they_are_called() -> No
 
 
 def test_computed_columns_are_masked_where_that_is_asked_for() -> None:
-    talk = Talk(Policy(masks=RULES, mask_computed=True))
+    talk = Talk(DbConditions(mask=RULES, mask_computed=True))
     described = columns((b"upper", 0, 0, values.TEXT), (b"count", 0, 0, values.INT8), (b"row", 0, 0, 2249))
     assert _masked(talk, described, (b"A@B", b"5", b"(a@b)")) == [b"***", b"5", None]
 
 
 def test_rows_that_were_not_described_are_described_on_our_question() -> None:
-    talk = Talk(Policy(masks=RULES))
+    talk = Talk(DbConditions(mask=RULES))
     talk.passes(Parse(b"s", b"SELECT email").encode(), SYNC)
     talk.answers(PARSED, READY)
     bind = Bind(b"", b"s", NOTHING, ()).encode()
@@ -392,18 +392,18 @@ def test_rows_that_were_not_described_are_described_on_our_question() -> None:
 
 
 def test_rows_without_a_description_end_the_session() -> None:
-    talk = Talk(Policy(masks=RULES))
+    talk = Talk(DbConditions(mask=RULES))
     talk.client(frontend.query("SELECT 1"))
     with pytest.raises(ProtocolError):
         talk.server(backend.data_row([b"a@b"]))
-    other = Talk(Policy(masks=RULES))
+    other = Talk(DbConditions(mask=RULES))
     other.client(frontend.query("SELECT 1"))
     with pytest.raises(ProtocolError):
         other.server(columns((b"email", CUSTOMERS, 3, values.TEXT)), backend.data_row([b"a", b"b"]))
 
 
 def test_ways_around_rows_are_refused_in_a_session_with_masks() -> None:
-    talk = Talk(Policy(masks=RULES))
+    talk = Talk(DbConditions(mask=RULES))
     for text in ("COPY customers TO STDOUT", "SELECT 1; DO $$ x $$", "COPY (SELECT 1) TO '/x'", "SELECT '"):
         assert talk.client(frontend.query(text)) == frontend.query(REFUSED)
     talk.passes(frontend.query("COPY customers FROM STDIN"))
@@ -411,7 +411,7 @@ def test_ways_around_rows_are_refused_in_a_session_with_masks() -> None:
 
 
 def test_errors_quote_no_values_in_a_session_with_masks() -> None:
-    talk = Talk(Policy(masks=RULES))
+    talk = Talk(DbConditions(mask=RULES))
     talk.client(frontend.query("SELECT email::int FROM customers"))
     quoting = Report(
         tuple((ord(key), value) for key, value in {"C": b"22P02", "M": b"a@b", "D": b"a@b"}.items())
@@ -424,7 +424,7 @@ def test_errors_quote_no_values_in_a_session_with_masks() -> None:
 
 
 def test_an_answer_with_too_many_rows_ends_with_an_error_and_a_cancel() -> None:
-    talk = Talk(Policy(rows_max=2))
+    talk = Talk(DbConditions(rows_max=2))
     talk.client(frontend.query("SELECT"))
     answer = talk.server(ONE_COLUMN, *rows(5))
     assert answer.startswith(ONE_COLUMN + b"".join(rows(2)) + b"E")
@@ -443,7 +443,7 @@ def test_an_answer_with_too_many_rows_ends_with_an_error_and_a_cancel() -> None:
 
 
 def test_a_statement_that_ends_before_the_cancel_is_still_an_error() -> None:
-    talk = Talk(Policy(bytes_max=30))
+    talk = Talk(DbConditions(bytes_max=30))
     talk.client(frontend.query("SELECT 1; COPY t FROM STDIN"))
     assert b"more than 30 bytes" in talk.server(ONE_COLUMN, *rows(5))
     # What follows in the same text is not the client's to answer.
@@ -453,7 +453,7 @@ def test_a_statement_that_ends_before_the_cancel_is_still_an_error() -> None:
 
 
 def test_rows_count_for_each_statement_and_for_each_portal() -> None:
-    talk = Talk(Policy(rows_max=2))
+    talk = Talk(DbConditions(rows_max=2))
     talk.client(frontend.query("SELECT; SELECT"))
     done = backend.command_complete("SELECT 2")
     talk.answers(ONE_COLUMN, *rows(2), done, ONE_COLUMN, *rows(2), done, READY)
@@ -466,7 +466,7 @@ def test_rows_count_for_each_statement_and_for_each_portal() -> None:
 
 
 def test_a_long_row_over_the_limit_is_dropped_in_parts() -> None:
-    talk = Talk(Policy(bytes_max=1000))
+    talk = Talk(DbConditions(bytes_max=1000))
     talk.client(frontend.query("SELECT"))
     row = backend.data_row([bytes(3 * limits.HELD_MAX)])
     assert b"more than 1000 bytes" in talk.server(ONE_COLUMN, row[: limits.HELD_MAX + 500])
@@ -477,7 +477,7 @@ def test_a_long_row_over_the_limit_is_dropped_in_parts() -> None:
 
 
 def test_copy_in_passes_over_the_sync_that_came_with_it() -> None:
-    talk = Talk(Policy(rows_max=100))
+    talk = Talk(DbConditions(rows_max=100))
     talk.passes(Parse(b"", b"COPY t FROM STDIN").encode(), Bind(b"", b"", NOTHING).encode(), EXECUTE, SYNC)
     talk.answers(PARSED, BOUND, message(b"G", b"\0", int16(0)))
     talk.passes(message(b"d", b"row\n"), SYNC, message(b"c"), SYNC)
@@ -564,11 +564,11 @@ SCRIPT_DOWN = b"".join(
     )
 )
 POLICIES = [
-    EVERYTHING,
-    Policy(read_only=True),
-    Policy(masks=RULES),
-    Policy(rows_max=2),
-    Policy(bytes_max=150),
+    UNRESTRICTED,
+    DbConditions(read_only=True),
+    DbConditions(mask=RULES),
+    DbConditions(rows_max=2),
+    DbConditions(bytes_max=150),
 ]
 
 
@@ -578,7 +578,7 @@ POLICIES = [
     st.lists(st.integers(1, len(SCRIPT_UP) - 1), max_size=10),
     st.lists(st.integers(1, len(SCRIPT_DOWN) - 1), max_size=10),
 )
-def test_cuts_change_nothing(policy: Policy, ups: list[int], downs: list[int]) -> None:
+def test_cuts_change_nothing(policy: DbConditions, ups: list[int], downs: list[int]) -> None:
     def play(ups: list[int], downs: list[int]) -> tuple[bytes, bytes, list[Fact]]:
         talk = Talk(policy)
         up = b"".join(talk.client(part) for part in _parts(SCRIPT_UP, ups))
@@ -595,7 +595,7 @@ def _parts(data: bytes, cuts: list[int]) -> list[bytes]:
 
 @pytest.mark.fuzz
 @given(st.sampled_from(POLICIES), st.lists(st.tuples(st.booleans(), st.binary(max_size=80)), max_size=6))
-def test_hostile_bytes_raise_one_error(policy: Policy, said: list[tuple[bool, bytes]]) -> None:
+def test_hostile_bytes_raise_one_error(policy: DbConditions, said: list[tuple[bool, bytes]]) -> None:
     talk = Talk(policy)
     try:
         for up, raw in said:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pkgs.agents.db import limits
@@ -52,6 +52,7 @@ def test_what_is_no_address(uri: str) -> None:
         address_of(database(uri=uri))
 
 
+@example("[")
 @given(st.text(max_size=60))
 def test_any_text_is_an_address_or_refused(uri: str) -> None:
     try:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.common.dbwire.mysql import answers, handshake
+from pkgs.common.dbwire.mysql import answers, handshake, opening
 from pkgs.common.dbwire.mysql.binary import parse_execute
 from pkgs.common.dbwire.mysql.flags import Capability
 from pkgs.common.dbwire.mysql.handshake import Greeting, Response
-from pkgs.common.dbwire.mysql.limits import PACKET_MAX
+from pkgs.common.dbwire.mysql.limits import LOGIN_PACKET_MAX, PACKET_MAX
 from pkgs.common.dbwire.mysql.packets import HEADER, Packets, frame
 from pkgs.common.dbwire.mysql.values import Reader, counted, lenenc
 from pkgs.common.errors import ProtocolError
@@ -54,6 +54,25 @@ def test_a_response_comes_back(
     assert back.plugin == (plugin if flags & Capability.PLUGIN_AUTH else "")
     if flags & Capability.CONNECT_ATTRS:
         assert handshake.parse_attributes(back.attributes) == told
+
+
+@given(st.binary(min_size=opening.RANDOM_SIZE, max_size=opening.RANDOM_SIZE))
+def test_a_greeting_of_our_own(random: bytes) -> None:
+    said = opening.own_greeting(random)
+    assert handshake.parse_greeting(handshake.greeting(said)) == said
+    assert said.thread in opening.NUMBERS and len(said.scramble) == 20 and 0 not in said.scramble
+
+
+@pytest.mark.fuzz
+@given(st.binary(min_size=HEADER, max_size=100), st.integers(0, 255))
+def test_any_first_packet_ends_well(raw: bytes, sequence: int) -> None:
+    try:
+        size = opening.packet_size(raw[:HEADER], sequence)
+    except ProtocolError:
+        return
+    assert HEADER < size <= HEADER + LOGIN_PACKET_MAX and raw[3] == sequence
+    if opening.asks_for_tls(raw[:size]):
+        assert min(size, len(raw)) == HEADER + 32
 
 
 def test_a_request_for_tls_is_not_a_login() -> None:

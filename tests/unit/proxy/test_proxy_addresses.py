@@ -28,9 +28,14 @@ def test_a_wildcard_is_advertised_by_name_or_by_what_is_configured() -> None:
 
 
 def test_ping_tells_public_addresses_with_their_ports() -> None:
-    shown = addresses.shown(config("  public_addr: hub.example.com\n"), "0.0.0.0:443", "", "")
+    shown = addresses.shown(config("  public_addr: hub.example.com\n"), "0.0.0.0:443", "", "", "")
     assert shown.public == "hub.example.com:443"
     assert shown.ssh_public == ""
+    mysql = config("  mysql_public_addr: db.example.com\n")
+    shown = addresses.shown(mysql, "0.0.0.0:443", "", "", "0.0.0.0:3036")
+    assert (shown.mysql_listen, shown.mysql_public) == ("0.0.0.0:3036", "db.example.com:3036")
+    assert addresses.shown(mysql, "0.0.0.0:443", "", "", "").mysql_public == ""
+    assert "db.example.com" in addresses.own_names(mysql)
 
 
 def test_the_certificate_names_what_clients_use() -> None:

@@ -100,6 +100,7 @@ spec:
       reason: {mode: required, prompt: why}
     review_requests: {roles: [x], preview_as_roles: [y], where: 'true', claims_to_roles: []}
     spiffe: [{path: /a, dns_sans: [x.example], ip_sans: [10.0.0.0/8]}]
+    db: {read_only: yes, mask: [{column: '*_token', table: 'sales.*', text: x}], rows_max: 10, bytes_max: 99}
     host_groups: [wheel]
     host_sudoers: ['ALL=(ALL) NOPASSWD: ALL']
     rules: [{resources: [session], verbs: [list], where: 'true', actions: ['log("info", "x")']}]
@@ -130,6 +131,8 @@ REFUSED_ROLES = [
     ("{allow: {kubernetes_resources: [{kind: pod, verbs: [eat]}]}}", "found 'eat'"),
     ("{allow: {db_roles: [x], db_permissions: [{permissions: [SELECT]}]}}", "exclude each other"),
     ("{allow: {db_permissions: [{permissions: ['*']}]}}", "only allowed in deny"),
+    ("{deny: {db_permissions: [{permissions: [SELEC], match: {a: b}}]}}", "did you mean SELECT"),
+    ("{deny: {db_permissions: [{permissions: [SELECT]}]}}", "match: missing"),
     ("{deny: {impersonate: {roles: [x], where: 'true'}}}", "not allowed in deny"),
     ("{allow: {impersonate: {users: [x]}}}", "impersonate.roles: missing"),
     ("{allow: {spiffe: [{path: a}]}}", "starts with /"),
@@ -140,6 +143,17 @@ REFUSED_ROLES = [
     ("{allow: {request: {max_duration: 15d}}}", "at most 14d"),
     ("{allow: {request: {thresholds: [{approve: 0, deny: 0}]}}}", "neither approve nor deny"),
     ("{allow: {request: {treshholds: []}}}", "did you mean thresholds?"),
+    ("{deny: {db: {read_only: yes}}}", "spec.deny.db: not allowed in deny"),
+    ("{allow: {db: {rows_max: -1}}}", "allow.db.rows_max: found -1"),
+    ("{allow: {db: {masks: []}}}", "did you mean mask?"),
+    ("{allow: {db: {mask: [{column: ''}]}}}", "allow.db.mask[0].column: missing"),
+    ("{allow: {db: {mask: [{table: t}]}}}", "column"),
+    ("{allow: {db: {mask: [{column: '{{internal.x}}'}]}}}", "neither a template nor a regular expression"),
+    ("{allow: {db: {mask: [{column: a}, {column: '^a.*$'}]}}}", "allow.db.mask[1].column: found '^a.*$'"),
+    ("{allow: {db: {mask: [{column: a, table: x.y.z}]}}}", "a table, or schema.table"),
+    ("{allow: {db: {mask: [{column: a, table: x.}]}}}", "a table, or schema.table"),
+    ('{allow: {db: {mask: [{column: a, text: "\\e[0m"}]}}}', "mask[0].text: at most 64 printable"),
+    (f"{{allow: {{db: {{mask: [{'{column: a}, ' * 101}]}}}}}}", "101 entries, at most 100"),
     ("{options: {create_host_user_mode: drop}}", "insecure-drop"),
     ("{options: {create_host_user_mode: 2}}", "insecure-drop"),
     ("{options: {require_session_mfa: sometimes}}", "require_session_mfa: found 'sometimes'"),

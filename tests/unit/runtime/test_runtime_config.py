@@ -88,6 +88,8 @@ def test_no_version_is_v1_which_opens_ports_of_its_own() -> None:
     assert config.version == "v1"
     assert config.proxy_service.listen_addr == "0.0.0.0:3023"
     assert config.proxy_service.tunnel_listen_addr == "0.0.0.0:3024"
+    assert config.proxy_service.mysql_listen_addr == "0.0.0.0:3036"
+    assert parse_config("version: v3").proxy_service.mysql_listen_addr == ""
 
 
 def test_words_that_yaml_takes_for_booleans_are_what_the_field_wants() -> None:

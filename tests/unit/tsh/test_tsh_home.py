@@ -19,11 +19,13 @@ from tests.harness.examples import examples
 
 
 def test_a_profile_comes_back(tmp_path: Path) -> None:
-    profile = home.Profile("hub.example.com", "hub.example.com:3080", "ali ce", "demo", "hub:3023")
+    profile = home.Profile(
+        "hub.example.com", "hub.example.com:3080", "ali ce", "demo", "hub:3023", "hub:3036"
+    )
     (tmp_path / "hub.example.com.yaml").write_text(home.render(profile))
     back = home.load(str(tmp_path), "hub.example.com")
-    assert (back.web_proxy_addr, back.user, back.cluster, back.ssh_proxy_addr) == (
-        "hub.example.com:3080", "ali ce", "demo", "hub:3023",
+    assert (back.web_proxy_addr, back.user, back.cluster, back.ssh_proxy_addr, back.mysql_proxy_addr) == (
+        "hub.example.com:3080", "ali ce", "demo", "hub:3023", "hub:3036",
     )  # fmt: skip
 
 

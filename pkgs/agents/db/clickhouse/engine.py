@@ -10,7 +10,6 @@ from pkgs.agents.db.clickhouse import limits, requests
 from pkgs.agents.db.clickhouse.conversation import ClickhouseConversation
 from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Asked, Session
-from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.errors import AccessError, DeniedError, InputError, ProtocolError, UnavailableError
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
@@ -18,13 +17,13 @@ from pkgs.common.resources.kinds import Database
 
 class ClickhouseEngine:
     protocols: tuple[str, ...] = ("clickhouse-http",)
+    restricts = False
 
     async def serve(self, client: Stream, session: Session) -> None:
         try:
             async with within(limits.FIRST_REQUEST_S, "the client sent no request"):
-                asked = await _first_request(client)
+                asked = await _first_request(client, session.database.name)
             granted = await session.authorize(asked)
-            check_unrestricted(granted, "ClickHouse")
             server = await session.dial()
             try:
                 async with within(limits.SERVER_CONNECT_S, "the database server did not answer"):
@@ -43,7 +42,7 @@ class ClickhouseEngine:
         """Nothing to see: such a server speaks only inside TLS, and there only to our certificates."""
 
 
-async def _first_request(client: Stream) -> Asked:
+async def _first_request(client: Stream, database: str) -> Asked:
     """Whom the first request names. It stays in the stream, for the conversation."""
     raw = b""
     while not raw.endswith(b"\r\n\r\n"):
@@ -58,6 +57,7 @@ async def _first_request(client: Stream) -> Asked:
         raise ProtocolError("the client does not speak HTTP/1.1 as it should", detail=str(exc)) from exc
     if not isinstance(event, h11.Request):
         raise ProtocolError("the client does not speak HTTP/1.1 as it should")
+    requests.check_host(event, database)
     said = requests.understand(event)
     agent = dict(event.headers).get(b"user-agent", b"").decode("utf-8", "replace")
     return Asked(said.users[0] if said.users else "", _database(said), agent)

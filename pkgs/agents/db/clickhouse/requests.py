@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -25,6 +26,8 @@ _LEFT_OUT = frozenset(
     )
 )
 """Headers that say who somebody is, or that want another protocol."""
+_OF_WEB_PAGES = frozenset((b"origin", b"sec-fetch-site"))
+"""Headers that browsers send for a page, which cannot keep them from it (Fetch standard)."""
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS")
 
 
@@ -46,7 +49,7 @@ class Asked:
 
 
 def understand(request: h11.Request) -> Asked:
-    """Raises InputError for what is not served."""
+    """Raises InputError for what is not served, DeniedError for a web page."""
     if request.method not in _METHODS:
         raise InputError(f"ClickHouse has no HTTP method {request.method.decode('ascii', 'replace')}")
     path, _, query = request.target.decode("ascii", "replace").partition("?")
@@ -56,8 +59,16 @@ def understand(request: h11.Request) -> Asked:
         raise InputError("the address of the request is not UTF-8, or has too many fields") from exc
     users = [value for name, value in fields if name.lower() == _USER]
     kept = []
+    framing = [name for name, _ in request.headers if name in (b"content-length", b"transfer-encoding")]
+    if len(framing) > 1:
+        # Which of the two counts, servers do not agree on (RFC 9112, section 6.1).
+        raise InputError("the request says twice how long it is")
     for name, value in request.headers.raw_items():
         lower = name.lower()
+        if lower in _OF_WEB_PAGES:
+            raise DeniedError(
+                "requests of web pages are not served", hint="use a client of ClickHouse's own, or a library"
+            )
         if lower == b"x-clickhouse-user":
             users.append(value.decode("utf-8", "replace"))
         elif lower == b"authorization":
@@ -82,6 +93,18 @@ def understand(request: h11.Request) -> Asked:
         tuple(f"{name[6:]}={value}" for name, value in rest if name.lower().startswith("param_")),
         tuple(kept),
     )
+
+
+def check_host(request: h11.Request, database: str) -> None:
+    """A port of `tsh proxy db --tunnel` takes everybody, so a web page too whose own name was made to lead
+    there. Raises DeniedError for a host name that nobody would call this database by."""
+    named = dict(request.headers).get(b"host", b"").decode("ascii", "replace").lower()
+    host = named.rpartition(":")[0] if named.rpartition(":")[2].isdecimal() else named
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        if host not in ("", "localhost") and not host.startswith(f"{database.lower()}.db."):
+            raise DeniedError(f"this is not {host[:100]!r}, but the database {database}") from None
 
 
 def onward(asked: Asked, user: str) -> h11.Request:

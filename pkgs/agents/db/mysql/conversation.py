@@ -59,7 +59,7 @@ class MysqlConversation:
                     break
                 if beginning:
                     began = pos
-                    self._begin(data[pos + HEADER : pos + HEADER + 1])
+                    self._begin(data[pos + HEADER : pos + HEADER + min(1, packets.left)])
                 if self._refused:
                     step.leave(pos, pos + HEADER)
                 pos += HEADER

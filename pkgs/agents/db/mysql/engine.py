@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator
 
 from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Granted, Session
 from pkgs.agents.db.mysql import kills, limits, login
 from pkgs.agents.db.mysql.conversation import MysqlConversation
-from pkgs.agents.db.unrestricted import check_unrestricted
-from pkgs.common.dbwire.mysql import answers
+from pkgs.common.dbwire.mysql import answers, opening
 from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
-from pkgs.common.dbwire.mysql.handshake import Response
+from pkgs.common.dbwire.mysql.handshake import Greeting, Response
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
 
-_DEFAULT_VERSION = "5.7.0-open-access"
-"""Shown before the server's own is known: what clients do for it works with MySQL 8 and MariaDB as well."""
-
 
 class MysqlEngine:
     protocols: tuple[str, ...] = ("mysql",)
+    restricts = False
 
     def __init__(self, *, local_files: bool = False) -> None:
         """`local_files`: LOAD DATA LOCAL is allowed, by which a server reads files of its client."""
@@ -34,13 +32,16 @@ class MysqlEngine:
         """Of live sessions: a server's address and our number, to the server's number."""
 
     async def serve(self, client: Stream, session: Session) -> None:
-        sequence, number = 1, kills.new_number()
+        number = session.greeted_as
+        sequence = 2 if number else 1
         try:
             async with within(limits.LOGIN_S, "the client did not log in"):
-                version = self._version(session.database)
-                sequence, said = await login.greet(client, version, number, self._offered)
+                if not number:
+                    greeting = self._greeting(session.database)
+                    number = greeting.thread
+                    await login.greet(client, greeting)
+                sequence, said = await login.hear(client)
             granted = await session.authorize(login.asked(said))
-            check_unrestricted(granted, "MySQL")
             async with self._logged_in(session, said, granted) as (server, agreed, welcome):
                 client.write(frame(sequence + 1, welcome))
                 await client.drain()
@@ -80,6 +81,10 @@ class MysqlEngine:
     @contextlib.contextmanager
     def _known(self, session: Session, number: int, thread: int) -> Iterator[None]:
         key = (session.database.spec.uri, number)
+        if number not in opening.NUMBERS or key in self._threads:
+            # A proxy has said it, and orders to kill it would be about another connection.
+            yield
+            return
         self._threads[key] = thread
         try:
             yield
@@ -106,9 +111,10 @@ class MysqlEngine:
             greeting = await login.hear_greeting(server)
         self._remember(database, greeting.version)
 
-    def _version(self, database: Database) -> str:
+    def _greeting(self, database: Database) -> Greeting:
         configured = database.spec.mysql.server_version if database.spec.mysql else ""
-        return configured or self._versions.get(database.spec.uri, _DEFAULT_VERSION)
+        version = configured or self._versions.get(database.spec.uri, opening.DEFAULT_VERSION)
+        return opening.own_greeting(os.urandom(opening.RANDOM_SIZE), version, self._offered)
 
     def _remember(self, database: Database, version: str) -> None:
         known = database.spec.uri in self._versions

@@ -6,7 +6,6 @@ number in it is ours, and is put right on its way to the server.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable
 
 from pkgs.common.dbwire.mysql.flags import Command
@@ -21,11 +20,6 @@ _ORDERS = (Command.QUERY, Command.PROCESS_KILL)
 _KILL = re.compile(
     rb"(\s*KILL\s+(?:(?:HARD|SOFT)\s+)?(?:(?:QUERY|CONNECTION)\s+)?)([0-9]{1,10})(\s*;?\s*)\Z", re.I
 )
-
-
-def new_number() -> int:
-    """For a greeting: where no server counts its threads, so that an order gone astray hits none."""
-    return 1 << 31 | secrets.randbits(31)
 
 
 def order(thread: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from pkgs.agents.db.engine import Asked, Granted
@@ -38,12 +37,13 @@ async def read_packet(stream: Stream) -> tuple[int, bytes]:
     return header[3], await stream.read_exactly(length)
 
 
-async def greet(client: Stream, version: str, thread: int, offered: Capability) -> tuple[int, Response]:
-    """Greet, and hear who the client wants to be: the number of its packet, and its response."""
-    # Nobody checks what a password does with it, but clients expect 20 bytes without a zero.
-    scramble = bytes(byte % 255 + 1 for byte in os.urandom(handshake.SCRAMBLE_SIZE))
-    client.write(frame(0, handshake.greeting(Greeting(version, thread, scramble, offered))))
+async def greet(client: Stream, said: Greeting) -> None:
+    client.write(frame(0, handshake.greeting(said)))
     await client.drain()
+
+
+async def hear(client: Stream) -> tuple[int, Response]:
+    """Who a client that was greeted wants to be: the number of its packet, and its response."""
     sequence, payload = await read_packet(client)
     if handshake.is_ssl_request(payload):
         raise ProtocolError("the connection is encrypted already", hint="switch off TLS in the client")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pkgs.agents.db.excerpt import MARK, excerpt, readable
@@ -10,6 +11,8 @@ from pkgs.common.dbwire.mysql.binary import parse_execute
 
 _LAST = 0xFFFFFFFF
 """Clients of MariaDB mean the statement prepared last by it, before they know its number."""
+_NO_PARAMETERS = 10
+"""Bytes of an execution without any."""
 _IN_PARTS = "(sent in parts)"
 
 
@@ -25,6 +28,9 @@ class Prepared:
     def __init__(self) -> None:
         self._known: dict[int, _Known] = {}
         self._newest = 0
+        self.coming: Callable[[], str | None] = lambda: None
+        """Text of the statement that the server was asked to prepare last and has not answered; None: it has
+        answered all."""
 
     def add(self, statement: int, text: str, parameters: int) -> None:
         """The server has prepared it under this number."""
@@ -34,10 +40,16 @@ class Prepared:
         self._known[statement] = _Known(excerpt(text, limits.PREPARED_KEPT), parameters)
         self._newest = statement
 
+    def failed(self) -> None:
+        """The server could not prepare one, and knows no last one any more."""
+        self._newest = 0
+
     def number(self, statement: int) -> int:
-        return self._newest if statement == _LAST else statement
+        return self._newest if statement == _LAST and self.coming() is None else statement
 
     def text(self, statement: int) -> str:
+        if statement == _LAST and (coming := self.coming()) is not None:
+            return excerpt(coming, limits.PREPARED_KEPT)
         known = self._known.get(self.number(statement))
         return known.text if known else ""
 
@@ -51,7 +63,8 @@ class Prepared:
         """What an execution gives as parameters, cut for the audit log. The payload may be cut too."""
         known = self._known.get(self.number(statement))
         if known is None:
-            return ()
+            # How many parameters there are, and where, only the server knows.
+            return (MARK,) if len(payload) > _NO_PARAMETERS else ()
         try:
             found = parse_execute(payload, known.parameters, known.types, frozenset(known.in_parts))
         finally:

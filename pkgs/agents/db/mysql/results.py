@@ -49,6 +49,7 @@ class Results:
         self._marks_end = not agreed & Capability.DEPRECATE_EOF
         """Definitions end with an EOF of their own."""
         self._prepared = prepared
+        prepared.coming = self._preparing
         self._local_files = local_files
         self._queue: deque[Awaited] = deque()
         self._phase = _Phase.FIRST
@@ -64,6 +65,10 @@ class Results:
     @property
     def in_rows(self) -> bool:
         return self._phase is _Phase.ROWS
+
+    def _preparing(self) -> str | None:
+        asked = (awaited.text for awaited in reversed(self._queue) if awaited.answer is Answer.PREPARED)
+        return next(asked, None)
 
     def expect(self, awaited: Awaited) -> None:
         if len(self._queue) >= limits.PIPELINE_MAX:
@@ -100,6 +105,8 @@ class Results:
             return (_failed(payload, secret=False),)
         awaited = self._queue[0]
         if mark == answers.ERR:
+            if awaited.answer is Answer.PREPARED:
+                self._prepared.failed()
             self._finish()
             return (_failed(payload, awaited.secret),)
         if awaited.answer is Answer.ONE:

@@ -14,16 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pkgs.agents.db.engine import Fact, Failed, Outcome, Step
-from pkgs.agents.db.policy import Policy
 from pkgs.agents.db.postgres import limits, masking, readonly, telling
 from pkgs.agents.db.postgres.ledger import Answer, Due, Ledger, Refusal
 from pkgs.agents.db.postgres.masking import Masking
-from pkgs.agents.db.postgres.secrets import mask
+from pkgs.agents.db.postgres.secrets import mask_data
 from pkgs.agents.db.postgres.sql import UNSAFE_ENCODINGS
 from pkgs.common.dbwire.postgres import backend, frontend
 from pkgs.common.dbwire.postgres.frames import Frames
 from pkgs.common.dbwire.postgres.frontend import FunctionCall, Named, Parse, Values
 from pkgs.common.errors import ProtocolError
+from pkgs.common.resources.role import DbConditions
 
 REFUSED = b"refused"
 """A text that no server takes for SQL, whatever is installed in it."""
@@ -52,12 +52,12 @@ class PostgresConversation:
     """See `Conversation`. `cancel` is called when the server should stop what it does for this session."""
 
     def __init__(
-        self, policy: Policy, masks: Masking | None = None, cancel: Callable[[], None] = _nothing
+        self, policy: DbConditions, masks: Masking | None = None, cancel: Callable[[], None] = _nothing
     ) -> None:
         self._policy = policy
         self._masks = masks
         self._cancel = cancel
-        self._ledger = Ledger()
+        self._ledger = Ledger(strict=masks is not None)
         self._judging = policy.read_only or masks is not None
         self._counting = bool(policy.rows_max or policy.bytes_max)
         self._looking_at_rows = self._counting or masks is not None
@@ -227,7 +227,7 @@ class PostgresConversation:
         return self._instead(NO_FUNCTION.encode()) if refusal else raw
 
     def _copied(self, raw: memoryview, rest: int) -> Said:
-        self._ledger.copying_in = False
+        self._ledger.copied()
         return raw
 
     def _terminate(self, raw: memoryview, rest: int) -> Said:
@@ -287,7 +287,7 @@ class PostgresConversation:
     def _row(self, raw: memoryview, rest: int) -> Said:
         """Only when rows are looked at; COPY data counts as rows too."""
         due = self._ledger.head
-        answer = due.answer if due is not None else None
+        answer = due.answer if due is not None and due.kind != frontend.DESCRIBE else None
         if answer is None:
             raise ProtocolError("the server sent rows that nobody asked for")
         answer.rows += 1
@@ -337,7 +337,7 @@ class PostgresConversation:
             self._down.drop_rest()
             return refusal.encode()
         if due is not None:
-            message = mask(report.get("M")[: limits.TEXT_KEPT])
+            message = mask_data(report.get("M")[: limits.TEXT_KEPT])
             self._facts += (Failed(message, report.get("C")), Outcome(0, success=False))
         return self._without_values(raw, rest, report, b"E")
 

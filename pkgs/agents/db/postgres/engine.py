@@ -15,7 +15,6 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from pkgs.agents.db.engine import Asked, Session
-from pkgs.agents.db.policy import Policy
 from pkgs.agents.db.postgres import limits
 from pkgs.agents.db.postgres.cancel import Cancels, LiveSessions
 from pkgs.agents.db.postgres.conversation import PostgresConversation
@@ -42,6 +41,7 @@ from pkgs.common.errors import (
 )
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
+from pkgs.common.resources.role import DbConditions
 
 _CODES: tuple[tuple[type[AccessError], str], ...] = (
     (DeniedError, "28000"),
@@ -55,6 +55,7 @@ _CODES: tuple[tuple[type[AccessError], str], ...] = (
 
 class PostgresEngine:
     protocols: tuple[str, ...] = ("postgres", "cockroachdb")
+    restricts = True
 
     def __init__(self) -> None:
         self._live = LiveSessions()
@@ -105,13 +106,15 @@ class PostgresEngine:
         server: Stream,
         session: Session,
         login: Login,
-        policy: Policy,
+        policy: DbConditions,
         masks: Masking | None,
     ) -> None:
         cancels = Cancels(session, login)
         conversation = PostgresConversation(
             policy, masks, cancel=lambda: cancels.start(lambda: conversation.stopping)
         )
+        if login.key:
+            session.know(postgres_pid=login.pid)
         with self._live.entered(session, cancels):
             client.write(login.raw)
             try:
@@ -123,11 +126,11 @@ class PostgresEngine:
                     await cancels.send()
 
 
-async def _masking(server: Stream, policy: Policy) -> Masking | None:
-    if not policy.masks:
+async def _masking(server: Stream, policy: DbConditions) -> Masking | None:
+    if not policy.mask:
         return None
-    catalog = await rows_of(server, lookup(policy.masks))
-    return Masking(policy.masks, computed=policy.mask_computed, catalog=catalog)
+    catalog = await rows_of(server, lookup(policy.mask))
+    return Masking(policy.mask, computed=policy.mask_computed, catalog=catalog)
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,10 @@
 The server answers in the order of the questions, with two exceptions that are all of this file's difficulty:
 after an error in the extended protocol it skips everything until the next Sync, and while it takes COPY data
 it passes over Sync and Flush (PostgreSQL manual, "Message Flow").
+
+Where columns are masked, rows that are taken for others would show what is hidden. There the ledger is
+`strict`: an answer that is not to the question at its head ends the session, and so does a client that leaves
+open which of its questions the server has read.
 """
 
 from __future__ import annotations
@@ -55,16 +59,22 @@ class Due:
     """The server was given something that it can only refuse; this is what the client reads."""
     ours: bool = False
     """The client did not ask it, and does not see the answer."""
+    synced: bool = False
+    """It takes COPY data, and has passed over a Sync."""
 
 
 V = TypeVar("V")
 _UNTIL_READY = (frontend.SYNC, frontend.QUERY, frontend.FUNCTION_CALL)
+"""Their answers end with the point of rest; an error in one of them skips nothing."""
+_IN_QUERIES = frozenset((frontend.DESCRIBE, frontend.EXECUTE))
+"""A simple query is answered as these are, too."""
 
 
 class Ledger:
-    __slots__ = ("_answers", "_due", "_types", "copying_in", "skipping")
+    __slots__ = ("_answers", "_due", "_strict", "_types", "copying_in", "skipping")
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
         self._due: deque[Due] = deque()
         self._types: dict[bytes, tuple[int, ...]] = {}
         self._answers: dict[bytes, Answer] = {}
@@ -91,44 +101,83 @@ class Ledger:
     def ask(self, due: Due) -> None:
         if self.skipping:
             return
+        self._insist(not self.copying_in)
         if len(self._due) >= limits.DUE_MAX:
             raise ProtocolError(f"more than {limits.DUE_MAX} answers are outstanding")
         self._due.append(due)
 
     def sync(self) -> None:
         if self.copying_in:
+            self._insist(False)
             return
         self.skipping = False
         self.ask(Due(frontend.SYNC))
+
+    def copied(self) -> None:
+        """The client's COPY data ends; perhaps before the server has said that it takes some."""
+        if self.copying_in:
+            self.copying_in = False
+        elif self._due:
+            self.ask(Due(frontend.COPY_DONE))
 
     # --- the server's side
 
     def answered(self, *kinds: int) -> Due | None:
         """The question that this answers, if it is one of these kinds; it is done then."""
         if self._due and self._due[0].kind in kinds:
-            return self._due.popleft()
+            found = self._due.popleft()
+            self._settle()
+            return found
+        in_query = self._due and self._due[0].kind == frontend.QUERY and not _IN_QUERIES.isdisjoint(kinds)
+        self._insist(bool(in_query))
         return None
 
     def failed(self) -> Due | None:
         """An error: the question that it answers, and nothing else until the next point of rest."""
         self.copying_in = False
         found = self.head
-        while self._due and self._due[0].kind not in _UNTIL_READY:
-            self._due.popleft()
-        if found is not None and not self._due:
-            self.skipping = True
+        if found is None:
+            return None
+        # Had it not read the Sync yet, it would not pass over it now.
+        self._insist(not found.synced)
+        if found.kind not in _UNTIL_READY:
+            while self._due and self._due[0].kind != frontend.SYNC:
+                self._due.popleft()
+            self.skipping = not self._due
         return found
 
     def ready(self) -> None:
         """The server waits for the next question."""
+        self.copying_in = False
+        self._insist(bool(self._due) and self._due[0].kind in _UNTIL_READY)
         while self._due and self._due.popleft().kind not in _UNTIL_READY:
             pass
+        self._settle()
 
     def copy_in_began(self) -> None:
         self.copying_in = True
-        if self._due and self._due[0].kind == frontend.EXECUTE:
-            while len(self._due) > 1 and self._due[1].kind == frontend.SYNC:
+        if not self._due:
+            return
+        while len(self._due) > 1 and self._due[1].kind == frontend.SYNC:
+            del self._due[1]
+            self._due[0].synced = True
+        if len(self._due) > 1:
+            self._insist(self._due[1].kind == frontend.COPY_DONE)
+            if self._due[1].kind == frontend.COPY_DONE:
                 del self._due[1]
+                self.copying_in = False
+
+    def _settle(self) -> None:
+        """The end of COPY data that the server did not ask for has no answer."""
+        while self._due and self._due[0].kind == frontend.COPY_DONE:
+            self._due.popleft()
+
+    def _insist(self, in_step: bool) -> None:
+        if self._strict and not in_step:
+            raise ProtocolError(
+                "what the client and the server said cannot be brought together",
+                hint="columns are hidden from this session, which asks for clients in strict order",
+            )
 
     # --- what names stand for
 

@@ -20,6 +20,8 @@ HELD_MAX = 320 * 1024
 """Bytes of a message that are looked at: 65535 parameters with a format each leave room for values."""
 TEXT_KEPT = 64 * 1024
 """Bytes of a statement that reach the audit log."""
+MASKED_TOKENS = 16 * 1024
+"""Of a statement that may have a password: each costs about a microsecond."""
 PARAMETERS_KEPT = 256
 PARAMETER_KEPT = 1024
 """Bytes of each; and all together at most `TEXT_KEPT`."""

@@ -12,7 +12,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pkgs.agents.db.policy import Mask
 from pkgs.agents.db.postgres.sql import Kind, statements
 from pkgs.common.access.matching.patterns import compile_glob
 from pkgs.common.dbwire.postgres import values
@@ -20,6 +19,7 @@ from pkgs.common.dbwire.postgres.backend import Column, Report
 from pkgs.common.dbwire.postgres.fields import int32, message
 from pkgs.common.dbwire.postgres.frames import HEADER
 from pkgs.common.errors import InputError, ProtocolError
+from pkgs.common.resources.role import DbMask
 
 _HARMLESS = frozenset((16, 20, 21, 23, 26, 700, 701, 1700, 1082, 1083, 1114, 1184, 1186, 1266, 2278))
 """Types that `mask_computed` lets pass: boolean, numbers, dates and times, void."""
@@ -70,7 +70,7 @@ class Masking:
     """The rules of one session, with what they mean in its database."""
 
     def __init__(
-        self, rules: Sequence[Mask], *, computed: bool, catalog: Sequence[Sequence[bytes | None]]
+        self, rules: Sequence[DbMask], *, computed: bool, catalog: Sequence[Sequence[bytes | None]]
     ) -> None:
         """`catalog`: the rows that `lookup` asks for."""
         self._rules = tuple(rules)
@@ -93,7 +93,7 @@ class Masking:
         instead = tuple(_instead(column, rule) if rule else None for column, rule in found)
         return Plan(instead if any(instead) else ())
 
-    def _rule(self, column: Column) -> Mask | None:
+    def _rule(self, column: Column) -> DbMask | None:
         known = self._known.get((column.table, column.attribute))
         if known is None and not column.attribute:
             # The table's whole row as one value.
@@ -110,14 +110,14 @@ class Masking:
         return self._rules[0] if computed else None
 
 
-def _instead(column: Column, rule: Mask) -> bytes:
+def _instead(column: Column, rule: DbMask) -> bytes:
     if column.type not in (values.TEXT, values.VARCHAR, values.BPCHAR):
         return int32(_NULL)
     text = rule.text.encode()
     return int32(len(text)) + text
 
 
-def lookup(rules: Sequence[Mask]) -> str:
+def lookup(rules: Sequence[DbMask]) -> str:
     """The query for `Masking`'s catalog: table, column, number of the rule; once the newest table and NULLs.
 
     Every name says its schema, for the client may have chosen a search path with operators of its own."""
@@ -137,7 +137,7 @@ UNION ALL SELECT pg_catalog.max(oid), NULL, NULL FROM pg_catalog.pg_class
 """
 
 
-def _matches(rule: Mask) -> str:
+def _matches(rule: DbMask) -> str:
     schema, dot, table = rule.table.rpartition(".")
     parts = [("a.attname", rule.column), ("c.relname", table), ("n.nspname", schema if dot else "*")]
     return (

@@ -46,7 +46,8 @@ def function(message: FunctionCall) -> Detail:
 
 def _text(raw: bytes, cut: bool) -> tuple[str, bool]:
     text = raw[: limits.TEXT_KEPT].decode("utf-8", "backslashreplace")
-    return mask(text), cut or len(raw) > limits.TEXT_KEPT
+    shown = mask(text)
+    return shown.text, cut or len(raw) > limits.TEXT_KEPT or not shown.sure
 
 
 def _name(raw: bytes) -> str:

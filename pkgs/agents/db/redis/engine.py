@@ -8,7 +8,6 @@ from pkgs.agents.db.deadlines import within
 from pkgs.agents.db.engine import Asked, Session
 from pkgs.agents.db.redis import limits
 from pkgs.agents.db.redis.conversation import RedisConversation
-from pkgs.agents.db.unrestricted import check_unrestricted
 from pkgs.common.dbwire.redis import build
 from pkgs.common.dbwire.redis.requests import Requests
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
@@ -21,13 +20,13 @@ _NO_PASSWORD = b"certificate"
 
 class RedisEngine:
     protocols: tuple[str, ...] = ("redis",)
+    restricts = False
 
     async def serve(self, client: Stream, session: Session) -> None:
         try:
             async with within(limits.FIRST_COMMAND_S, "the client sent no command"):
                 asked = await _first_command(client)
             granted = await session.authorize(asked)
-            check_unrestricted(granted, "Redis")
             login = build.request(b"AUTH", granted.user.encode(), _NO_PASSWORD)
             server = await session.dial()
             try:

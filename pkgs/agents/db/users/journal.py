@@ -14,6 +14,7 @@ import msgspec
 from pkgs.agents.db.users import limits
 from pkgs.common.errors import UnavailableError
 from pkgs.common.events.types import FieldValue
+from pkgs.common.resources.kinds import Database
 from pkgs.common.runtime.atomicfile import make_private_dir, write_atomic
 
 
@@ -24,6 +25,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     drop: bool
     """At the end, rather than lock it."""
+    served: Database | None = None
+    """As it was then: it may be served no more when the user has to go."""
     fields: dict[str, FieldValue]
     """Of the audit event of its end: those of the session that made it active."""
 

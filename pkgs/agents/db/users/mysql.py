@@ -17,7 +17,7 @@ from pkgs.agents.db.engine import Granted
 from pkgs.agents.db.mysql import login
 from pkgs.agents.db.servers import Servers
 from pkgs.agents.db.users import limits
-from pkgs.agents.db.users.accounts import MARK, Finished, OtherRolesError
+from pkgs.agents.db.users.accounts import MARK, Finished, Given, OtherRolesError, Wanted
 from pkgs.common.dbwire.mysql import answers
 from pkgs.common.dbwire.mysql.flags import OFFERED, Capability, Command
 from pkgs.common.dbwire.mysql.handshake import Response
@@ -107,10 +107,7 @@ def activation(user: str, state: State | None, roles: Iterable[str]) -> list[str
                 hint="rename that user, or grant it the role to leave it to the agent",
             )
         if state.in_use and has != wanted:
-            raise OtherRolesError(
-                "the user has sessions with other database roles now",
-                hint="end them, or connect with the same roles",
-            )
+            raise OtherRolesError
     return [
         *made,
         f"CREATE ROLE IF NOT EXISTS {own}",
@@ -163,8 +160,11 @@ class MariadbAccounts:
     def __init__(self, server: Stream) -> None:
         self._server = server
 
-    async def activate(self, user: str, roles: tuple[str, ...]) -> None:
+    async def activate(self, user: str, wanted: Wanted) -> Given:
         identifier(user)
+        roles = wanted.roles
+        if wanted.objects is not None:
+            raise DeniedError("permissions on objects are granted in PostgreSQL only")
         await self._locked()
         await self.ask(f"CREATE ROLE IF NOT EXISTS {identifier(MARK)}")
         statements = activation(user, await self._state(user), roles)
@@ -176,6 +176,7 @@ class MariadbAccounts:
         after = await self._state(user)
         if after is None or after.direct != {MARK, own_role(user)} or after.roles != frozenset(roles):
             raise UnavailableError("the user has not exactly its roles: did somebody else change them?")
+        return Given()
 
     async def deactivate(self, user: str, *, drop: bool) -> Finished:
         identifier(user)

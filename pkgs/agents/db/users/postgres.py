@@ -1,37 +1,39 @@
 """PostgreSQL's users made on demand: what is asked of the server, and the statements that follow.
 
-What is looked up goes as parameters of the extended protocol. Statements that make or change a role take
-none: names go into them as quoted identifiers, by `identifier` alone (attack A26).
+A comment on the user says on which terms it is active, so that agents that do not know of one another give
+sessions of one user the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from pkgs.agents.db.postgres.login import ServerError, ask_for_tls, log_in, messages
+import msgspec
+
+from pkgs.agents.db.postgres.login import ServerError
 from pkgs.agents.db.servers import Servers
-from pkgs.agents.db.users import limits
-from pkgs.agents.db.users.accounts import MARK, Finished, OtherRolesError
-from pkgs.common.dbwire.postgres import backend, frontend, startup
-from pkgs.common.dbwire.postgres.frontend import Bind, Parse, Values
-from pkgs.common.dbwire.postgres.startup import Startup
-from pkgs.common.errors import DeniedError, InputError, UnavailableError
-from pkgs.common.net.stream import Stream
+from pkgs.agents.db.users import postgres_objects
+from pkgs.agents.db.users.accounts import MARK, Finished, Given, OtherRolesError, Wanted
+from pkgs.agents.db.users.postgres_sql import Admin, connected, identifier, text
+from pkgs.common.errors import DeniedError, UnavailableError
 from pkgs.common.resources.kinds import Database
 from pkgs.common.resources.kinds.infrastructure import DbAdmin
 
-_NAME_MAX = 63
-"""Bytes. The server cuts longer names, and might then mean somebody else."""
 _DEPENDENT_OBJECTS = "2BP01"
+_NOT_LET_IN = ("28", "3D")
+"""Classes of SQLSTATE: not by pg_hba.conf, no such database."""
 _LOCK_KEY = "5216694956355245935"
-"""Agents change users of a server one after the other; a number that nobody else is likely to lock."""
+"""Agents change users of a server one after the other; a number that nobody else is likely to lock. Such
+locks are of one database: that in which the admin user logs in first."""
 
 _LOCK = f"SELECT pg_advisory_xact_lock({_LOCK_KEY})"
 _MARK_EXISTS = "SELECT 1 FROM pg_roles WHERE rolname = $1"
 _STATE = """
-SELECT EXISTS (SELECT FROM pg_stat_activity s WHERE s.usesysid = r.oid)
+SELECT EXISTS (SELECT FROM pg_stat_activity s WHERE s.usesysid = r.oid), shobj_description(r.oid, 'pg_authid')
 FROM pg_roles r WHERE r.rolname = $1
 """
 _ROLES = """
@@ -49,40 +51,39 @@ class State:
     """It has sessions, of whatever agent."""
     roles: frozenset[str]
     """Those it is a direct member of, the mark included."""
+    comment: str = ""
 
 
-def identifier(name: str) -> str:
-    """The name quoted, so that it is nothing but a name. Raises InputError where the server would take it for
-    another one."""
-    if not name or "\0" in name:
-        raise InputError(f"{name!r} is no name in PostgreSQL")
-    if len(name.encode("utf-8", "surrogatepass")) > _NAME_MAX:
-        raise InputError(f"names in PostgreSQL have at most {_NAME_MAX} bytes", detail=name[:200])
-    return '"' + name.replace('"', '""') + '"'
+def comment_on(wanted: Wanted) -> str:
+    """The terms of the sessions of now, as a comment on the user."""
+    if wanted.objects is None:
+        return ""
+    digest = hashlib.sha256(msgspec.json.encode(wanted.objects.permissions.texts)).hexdigest()
+    return f"object permissions {digest}"
 
 
-def activation(user: str, state: State | None, roles: Iterable[str]) -> list[str]:
-    """Statements after which the user is active with exactly these roles. Raises DeniedError."""
-    name, wanted = identifier(user), frozenset(roles)
-    if MARK in wanted:
+def activation(user: str, state: State | None, wanted: Wanted) -> list[str]:
+    """Statements after which the user is active with exactly the roles wanted. Raises DeniedError."""
+    name, roles, comment = identifier(user), frozenset(wanted.roles), comment_on(wanted)
+    if MARK in roles:
         raise DeniedError(f"the role {MARK} marks users, and is not granted by roles")
+    commented = [f"COMMENT ON ROLE {name} IS '{comment}'"]
     if state is None:
         made = [f"CREATE ROLE {name} LOGIN IN ROLE {identifier(MARK)}"]
-        return made + [f"GRANT {identifier(role)} TO {name}" for role in sorted(wanted)]
+        made += [f"GRANT {identifier(role)} TO {name}" for role in sorted(roles)]
+        return made + (commented if comment else [])
     if MARK not in state.roles:
         raise DeniedError(
             f"the database has a user of that name who is no member of {MARK}",
             hint="rename that user, or grant it the role to leave it to the agent",
         )
     has = state.roles - {MARK}
-    if state.in_use and has != wanted:
-        raise OtherRolesError(
-            "the user has sessions with other database roles now",
-            hint="end them, or connect with the same roles",
-        )
+    if state.in_use and (has, state.comment) != (roles, comment):
+        raise OtherRolesError
     return [
-        *(f"REVOKE {identifier(role)} FROM {name}" for role in sorted(has - wanted)),
-        *(f"GRANT {identifier(role)} TO {name}" for role in sorted(wanted - has)),
+        *(f"REVOKE {identifier(role)} FROM {name}" for role in sorted(has - roles)),
+        *(f"GRANT {identifier(role)} TO {name}" for role in sorted(roles - has)),
+        *(commented if state.comment != comment else ()),
         f"ALTER ROLE {name} LOGIN",
     ]
 
@@ -97,118 +98,90 @@ def deactivation(user: str, state: State) -> list[str]:
 @contextlib.asynccontextmanager
 async def administer(servers: Servers, database: Database, admin: DbAdmin) -> AsyncIterator[PostgresAccounts]:
     """See `accounts.Administer`."""
-    server = await servers.dial(database)
-    try:
-        await ask_for_tls(server)
-        server = await servers.secure(server, database, admin.name)
-        await log_in(server, _packet(admin), read_only=False)
-        yield PostgresAccounts(server)
-    finally:
-        server.abort()
+
+    def reach(inside: str) -> AbstractAsyncContextManager[Admin]:
+        return connected(servers, database, admin.name, inside)
+
+    home = admin.default_database or "postgres"
+    async with reach(home) as connection:
+        yield PostgresAccounts(reach, home, connection)
 
 
-def _packet(admin: DbAdmin) -> Startup:
-    """Whatever the database sets for its users, our statements mean the same."""
-    told = {
-        "user": admin.name,
-        "database": admin.default_database or "postgres",
-        "application_name": "teleport-db",
-        "client_encoding": "UTF8",
-        "search_path": "pg_catalog",
-        "statement_timeout": str(limits.STATEMENT_MS),
-        "default_transaction_read_only": "off",
-    }
-    return Startup(
-        startup.VERSION_3_0, tuple((name.encode(), value.encode()) for name, value in told.items())
-    )
+_Reach = Callable[[str], AbstractAsyncContextManager[Admin]]
 
 
 class PostgresAccounts:
-    """Over one connection of the admin user."""
+    """Over a connection of the admin user that holds the lock, and where there are objects in other databases
+    one to each of these in turn."""
 
-    def __init__(self, server: Stream) -> None:
-        self._server = server
+    def __init__(self, reach: _Reach, home: str, admin: Admin) -> None:
+        """`reach`: log in to a database of the server; `home`: that of `admin`."""
+        self._reach = reach
+        self._home = home
+        self._admin = admin
 
-    async def activate(self, user: str, roles: tuple[str, ...]) -> None:
+    async def activate(self, user: str, wanted: Wanted) -> Given:
         identifier(user)
-        async with self._transaction():
-            if not await self._ask(_MARK_EXISTS, MARK):
-                await self._ask(f"CREATE ROLE {identifier(MARK)} NOLOGIN")
-            for statement in activation(user, await self._state(user), roles):
-                await self._ask(statement)
-            after = await self._state(user)
-            # A role that somebody else granted is not the admin's to revoke, which the server only warns of.
-            if after is None or after.roles != {MARK, *roles}:
-                raise UnavailableError(
-                    "the admin user cannot give the user exactly its roles",
-                    hint="it needs ADMIN OPTION on each role, and only it may grant them to that user",
-                )
+        inside = wanted.objects.database if wanted.objects is not None else self._home
+        async with self._locked():
+            if inside == self._home:
+                return await self._activate(self._admin, user, wanted)
+            async with self._reach(inside) as there, there.transaction():
+                return await self._activate(there, user, wanted)
+
+    async def _activate(self, admin: Admin, user: str, wanted: Wanted) -> Given:
+        """In the one transaction of that connection."""
+        if not await admin.ask(_MARK_EXISTS, MARK):
+            await admin.ask(f"CREATE ROLE {identifier(MARK)} NOLOGIN")
+        for statement in activation(user, await _state(admin, user), wanted):
+            await admin.ask(statement)
+        after = await _state(admin, user)
+        # A role that somebody else granted is not the admin's to revoke, which the server only warns of.
+        if after is None or after.roles != {MARK, *wanted.roles}:
+            raise UnavailableError(
+                "the admin user cannot give the user exactly its roles",
+                hint="it needs ADMIN OPTION on each role, and only it may grant them to that user",
+            )
+        if wanted.objects is None:
+            return Given()
+        return await postgres_objects.give(admin, user, wanted.objects)
 
     async def deactivate(self, user: str, *, drop: bool) -> Finished:
-        async with self._transaction():
-            state = await self._state(user)
+        async with self._locked():
+            state = await _state(self._admin, user)
             if state is None or MARK not in state.roles:
                 return Finished.ABSENT
             if state.in_use:
                 return Finished.IN_USE
             for statement in deactivation(user, state):
-                await self._ask(statement)
-            return Finished.DROPPED if drop and await self._drop(user) else Finished.LOCKED
+                await self._admin.ask(statement)
+            await postgres_objects.take(self._admin, user)
+            for inside in await postgres_objects.databases_with_grants(self._admin, user):
+                await self._take_in(inside, user)
+            dropping = f"DROP ROLE {identifier(user)}"
+            dropped = drop and await self._admin.attempt(dropping, but=_DEPENDENT_OBJECTS)
+            return Finished.DROPPED if dropped else Finished.LOCKED
 
-    async def _drop(self, user: str) -> bool:
-        """False when something depends on it."""
-        await self._ask("SAVEPOINT before")
+    async def _take_in(self, inside: str, user: str) -> None:
         try:
-            await self._ask(f"DROP ROLE {identifier(user)}")
+            async with self._reach(inside) as there, there.transaction():
+                await postgres_objects.take(there, user)
         except ServerError as problem:
-            if problem.detail != _DEPENDENT_OBJECTS:
+            # Where the admin user is not let in, what the user has is somebody else's gift.
+            if problem.detail[:2] not in _NOT_LET_IN:
                 raise
-            await self._ask("ROLLBACK TO SAVEPOINT before")
-            return False
-        return True
-
-    async def _state(self, user: str) -> State | None:
-        found = await self._ask(_STATE, user)
-        if not found:
-            return None
-        roles = await self._ask(_ROLES, user)
-        return State(found[0][0] == b"t", frozenset((row[0] or b"").decode() for row in roles))
 
     @contextlib.asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[None]:
-        """An error takes everything back: by this statement, or by the connection's end."""
-        await self._ask("BEGIN")
-        try:
-            await self._ask(_LOCK)
+    async def _locked(self) -> AsyncIterator[None]:
+        async with self._admin.transaction():
+            await self._admin.ask(_LOCK)
             yield
-        except (DeniedError, ServerError):
-            await self._ask("ROLLBACK")
-            raise
-        await self._ask("COMMIT")
-
-    async def _ask(self, text: str, *parameters: str) -> list[list[bytes | None]]:
-        """The rows of one statement. Raises ServerError."""
-        self._server.write(_encode(text, parameters))
-        await self._server.drain()
-        rows: list[list[bytes | None]] = []
-        refused: ServerError | None = None
-        async for raw in messages(self._server, limits.ANSWER_BYTES_MAX):
-            if raw[0] == backend.ERROR:
-                refused = ServerError(raw)
-            elif raw[0] == backend.DATA_ROW:
-                rows.append(backend.parse_data_row(memoryview(raw)))
-        if refused is not None:
-            raise refused
-        return rows
 
 
-def _encode(text: str, parameters: Sequence[str]) -> bytes:
-    values = Values((), tuple(value.encode() for value in parameters))
-    return b"".join(
-        (
-            Parse(b"", text.encode()).encode(),
-            Bind(b"", b"", values).encode(),
-            frontend.execute(),
-            frontend.sync(),
-        )
-    )
+async def _state(admin: Admin, user: str) -> State | None:
+    found = await admin.ask(_STATE, user)
+    if not found:
+        return None
+    roles = await admin.ask(_ROLES, user)
+    in_use, comment = found[0]
+    return State(in_use == b"t", frozenset(text(row[0]) for row in roles), text(comment))

@@ -42,8 +42,10 @@ def command(
     # The port is plain and on this machine; behind it is TLS.
     plain = "--skip-ssl" if program == "mariadb" else "--ssl-mode=DISABLED"
     words = [program, f"--host={LOCAL}", f"--port={port}", "--protocol=TCP", plain, f"--user={user}"]
+    # A server may ask this client for any file of its user's, unless it is told not to give one.
+    words += ["--local-infile=0"]
     words += [f"--execute={statement}"] if statement else []
-    return [*words, *([database] if database else [])]
+    return [*words, *([f"--database={database}"] if database else [])]
 
 
 def url(protocol: str, port: int, user: str, database: str) -> str:
@@ -72,6 +74,9 @@ def environment(
             "PGGSSENCMODE": "disable",
         }
         return {name: value for name, value in found.items() if value}
+    if protocol == "mysql":
+        # They know none for the files.
+        return {"MYSQL_HOST": host, "MYSQL_TCP_PORT": str(port)}
     raise InputError(
         f"clients of {protocol} are not configured by variables", hint="see 'tsh db config' for the files"
     )

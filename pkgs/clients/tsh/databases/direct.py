@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pkgs.clients.tsh.databases import listing
-from pkgs.clients.tsh.databases.certificates import held_or_obtained
+from pkgs.clients.tsh.databases.certificates import held_or_obtained, whom
 from pkgs.clients.tsh.databases.files import Held
 from pkgs.clients.tsh.profile.login import Login
+from pkgs.common.errors import InputError
 from pkgs.common.net.sockets import split_host_port
 from pkgs.common.output.argv import Parsed
 
@@ -19,7 +20,7 @@ class Direct:
     def __init__(self, login: Login, held: Held) -> None:
         self.held = held
         self.host = f"{held.service}.db.{login.cluster}"
-        self.address, self.port = split_host_port(login.proxy_addr, 443)
+        self.address, self.port = split_host_port(proxy_addr(login, held.protocol), 443)
         self.ca = login.ca_file
 
     def facts(self) -> dict[str, str]:
@@ -38,6 +39,18 @@ class Direct:
         }
 
 
+def proxy_addr(login: Login, protocol: str) -> str:
+    """The proxy's port for clients of a protocol that do their own TLS. Raises InputError: it has none."""
+    if protocol != "mysql":
+        return login.proxy_addr
+    if not login.mysql_proxy_addr:
+        raise InputError(
+            "the proxy has no port for MySQL clients that do their own TLS",
+            hint="use 'tsh db connect' or 'tsh proxy db --tunnel'; if it was given one since, log in again",
+        )
+    return login.mysql_proxy_addr
+
+
 def of_args(login: Login, args: Parsed) -> Direct:
     """For the database that the flags mean, with a certificate for it."""
-    return Direct(login, held_or_obtained(login, listing.the_one(login, args), args))
+    return Direct(login, held_or_obtained(login, listing.the_one(login, args), whom(args)))

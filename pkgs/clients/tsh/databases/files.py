@@ -9,14 +9,15 @@ from pathlib import Path
 
 from pkgs.clients.tsh.profile import home
 from pkgs.clients.tsh.profile.login import Login
-from pkgs.common.errors import InputError
+from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.runtime.atomicfile import make_private_dir, write_atomic
 
 
 class Held:
-    """A certificate for one database, as it is stored. Shown and used, never believed: agents do that."""
+    """A certificate for one database, as it is stored or made for a session alone. Shown and used, never
+    believed: agents do that."""
 
-    __slots__ = ("cert", "database", "expires_at", "key", "protocol", "roles", "service", "user")
+    __slots__ = ("cert", "database", "expires_at", "key", "made", "protocol", "roles", "service", "user")
 
     def __init__(
         self,
@@ -29,7 +30,9 @@ class Held:
         database: str,
         roles: tuple[str, ...],
         expires_at: float,
+        made: tuple[bytes, bytes] | None = None,
     ) -> None:
+        """`made`: certificate and key in PEM that are in no file."""
         self.cert = cert
         self.key = key
         self.service = service
@@ -38,6 +41,11 @@ class Held:
         self.database = database
         self.roles = roles
         self.expires_at = expires_at
+        self.made = made
+
+    def pems(self) -> tuple[bytes, bytes]:
+        """Certificate and key."""
+        return self.made or (self.cert.read_bytes(), self.key.read_bytes())
 
 
 def folder(login: Login) -> Path:
@@ -62,6 +70,17 @@ def read(login: Login, name: str) -> Held | None:
         home.read_text(str(key))
     except FileNotFoundError:
         return None
+    return _held(cert, key, name, text)
+
+
+def in_memory(login: Login, name: str, cert_pem: str, key_pem: bytes) -> Held:
+    """For one session: written nowhere."""
+    where = folder(login)
+    made = (cert_pem.encode(), key_pem)
+    return _held(where / f"{name}.crt", where / f"{name}.key", name, cert_pem, made)
+
+
+def _held(cert: Path, key: Path, name: str, text: str, made: tuple[bytes, bytes] | None = None) -> Held:
     from cryptography import x509
 
     from pkgs.common.pki.x509name import SubjectFields, user_facts
@@ -82,7 +101,24 @@ def read(login: Login, name: str) -> Held | None:
         database=route.database,
         roles=route.roles or (),
         expires_at=parsed.not_valid_after_utc.timestamp(),
+        made=made,
     )
+
+
+def must(login: Login, name: str) -> Held:
+    """The same, where there has to be one. Raises NotFoundError."""
+    held = read(login, name)
+    if held is None:
+        raise NotFoundError(f"you hold no certificate for {name} any more", hint=f"run 'tsh db login {name}'")
+    return held
+
+
+def precedes(held: Held, login: Login) -> bool:
+    """Whether it was made with an earlier login, and so perhaps with other roles."""
+    try:
+        return held.cert.stat().st_mtime_ns < Path(login.ssh_cert).stat().st_mtime_ns
+    except FileNotFoundError:
+        return True
 
 
 def names(login: Login) -> list[str]:

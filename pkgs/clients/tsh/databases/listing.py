@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pkgs.clients.tsh.connections.dial import auth_client
+from pkgs.clients.tsh.databases import files
 from pkgs.clients.tsh.databases.limits import LIST_DEADLINE_S
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.clients.tsh.servers.nodes import parse_labels, split_commas
@@ -62,20 +63,26 @@ def of_args(login: Login, args: Parsed) -> list[Database]:
 
 
 def the_one(login: Login, args: Parsed) -> Database:
-    """The one database that a name or selectors mean. Raises NotFoundError, InputError."""
-    if bool(args.words) == bool(args.text("labels") or args.text("query")):
+    """The one database that a name or selectors mean; where there are none, the only one for which a
+    certificate is held. Raises NotFoundError, InputError."""
+    selecting = bool(args.text("labels") or args.text("query"))
+    wanted = args.words or ([] if selecting else files.names(login))
+    if (args.words and selecting) or (not selecting and len(wanted) != 1):
         raise InputError("name one database, or select it by --labels or --query")
     found = of_args(login, args)
-    if args.words:
-        name = args.words[0]
-        found = [database for database in found if database.name == name]
-        if not found:
-            raise NotFoundError(
-                f"no database {name[:80]!r}, or you may not use it", hint="'tsh db ls' lists yours"
-            )
+    if wanted:
+        found = [named(found, wanted[0])]
     if not found:
         raise NotFoundError("no database is selected by that", hint="'tsh db ls' lists yours")
     if len(found) > 1:
         names = ", ".join(database.name for database in found[:5])
         raise InputError(f"{len(found)} databases are selected by that: {names}", hint="name one of them")
     return found[0]
+
+
+def named(found: list[Database], name: str) -> Database:
+    """The one of this name. Raises NotFoundError."""
+    for database in found:
+        if database.name == name:
+            return database
+    raise NotFoundError(f"no database {name[:80]!r}, or you may not use it", hint="'tsh db ls' lists yours")

@@ -1,7 +1,8 @@
 """A local port that leads to a database, through the proxy to its agent.
 
-With a certificate each connection gets TLS as its user: whoever reaches the port is that user, so that it
-listens on loopback only. Without, it is a plain pipe to the proxy, and the client does its own TLS.
+With a certificate each connection gets TLS as its user: whoever reaches the port is that user. So it listens
+on loopback only, and takes nothing from other users of this machine. Without, it is a plain pipe to the
+proxy, and the client does its own TLS.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Callable
 
 from pkgs.clients.tsh.connections.dial import roots
 from pkgs.clients.tsh.databases.files import Held
-from pkgs.clients.tsh.databases.limits import CONNECTIONS, DIAL_S
+from pkgs.clients.tsh.databases.limits import ACCEPT_AGAIN_S, CONNECTIONS, DIAL_S
+from pkgs.clients.tsh.databases.owner import is_own
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.net.dial import dial_tcp, dial_tls
@@ -30,9 +32,13 @@ AGENT_DOMAIN = "db.teleport.cluster.local"
 class LocalPort:
     """Listens from `open` until `close`."""
 
-    def __init__(self, login: Login, service: str, held: Callable[[], Held] | None) -> None:
-        """`held` gives the certificate for a connection that comes now; None: a plain pipe."""
+    def __init__(
+        self, login: Login, service: str, held: Callable[[], Held] | None, *, addr: str = ""
+    ) -> None:
+        """`held` gives the certificate for a connection that comes now; None: a plain pipe, to
+        `addr` or by default the proxy's public port."""
         self._login = login
+        self._addr = addr
         self._service = service
         self._held = held
         self._listening: socket.socket | None = None
@@ -51,7 +57,7 @@ class LocalPort:
                 if wanted and wanted == remembered and not port:
                     continue
                 raise UnavailableError(
-                    f"cannot listen on {host}:{wanted}: {problem.strerror}", hint="choose another --port"
+                    f"cannot listen on {host}:{wanted}: {problem.strerror}", hint="choose another port"
                 ) from problem
         assert self._listening is not None
         self.port = int(self._listening.getsockname()[1])
@@ -68,13 +74,28 @@ class LocalPort:
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            sock, _ = await loop.sock_accept(listening)
-            if len(self._tasks) >= CONNECTIONS:
+            try:
+                sock, _ = await loop.sock_accept(listening)
+            except OSError as problem:
+                # Out of descriptors, perhaps: those that are open go on, and some will end.
+                sys.stderr.write(f"tsh: database {inert(self._service)}: {problem.strerror}\n")
+                await asyncio.sleep(ACCEPT_AGAIN_S)
+                continue
+            if len(self._tasks) >= CONNECTIONS or not self._may(sock):
                 sock.close()
                 continue
             task = asyncio.create_task(self._serve(sock))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _may(self, sock: socket.socket) -> bool:
+        try:
+            may = self._held is None or is_own(sock)
+        except OSError:
+            return False  # it has gone already
+        if not may:
+            sys.stderr.write("tsh: a connection of another user of this machine is refused\n")
+        return may
 
     async def _serve(self, sock: socket.socket) -> None:
         client = await adopt(sock)
@@ -82,7 +103,7 @@ class LocalPort:
             there = await self._dial()
         except AccessError as problem:
             client.abort()
-            sys.stderr.write(f"tsh: {inert(str(problem))}\n")
+            sys.stderr.write(f"tsh: database {inert(self._service)}: {inert(str(problem))}\n")
             return
         except BaseException:
             client.abort()
@@ -91,7 +112,8 @@ class LocalPort:
 
     async def _dial(self) -> Stream:
         if self._held is None:
-            return await adopt(await dial_tcp(self._login.proxy_addr, deadline_s=DIAL_S))
+            addr = self._addr or self._login.proxy_addr
+            return await adopt(await dial_tcp(addr, deadline_s=DIAL_S))
         context = tls_context(self._login, self._held())
         return await dial_tls(
             self._login.proxy_addr,
@@ -104,10 +126,11 @@ class LocalPort:
 def tls_context(login: Login, held: Held) -> ssl.SSLContext:
     """TLS to the agent as the user of this certificate: only an agent of databases of the cluster is
     believed, whatever the proxy says."""
+    cert_pem, key_pem = held.pems()
     return client_context(
         roots_pem=roots(login),
-        cert_pem=held.cert.read_bytes(),
-        key_pem=held.key.read_bytes(),
+        cert_pem=cert_pem.decode(),
+        key_pem=key_pem,
         alpn=(f"teleport-{held.protocol}",),
     )
 

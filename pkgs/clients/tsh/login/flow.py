@@ -9,6 +9,7 @@ from pkgs.clients.tsh.login import ask
 from pkgs.clients.tsh.login.webapi import Pong, WebApi, connect
 from pkgs.clients.tsh.profile import home, store
 from pkgs.common.errors import DeniedError, InputError
+from pkgs.common.net.sockets import join_host_port, split_host_port
 from pkgs.common.output.argv import Parsed
 from pkgs.common.output.sanitize import inert, inert_lines
 from pkgs.common.pki.keys import SshKey, TlsKey, new_ssh_key, new_tls_key
@@ -34,9 +35,20 @@ def keep(where: str, api: WebApi, pong: Pong, issued: store.Issued, ssh: SshKey,
         issued.user,
         issued.cluster,
         told.ssh_public_addr or told.public_addr or told.listen_addr,
+        _mysql_addr(pong, api.addr),
     )
     store.save(where, profile, issued, ssh, tls)
     return profile
+
+
+def _mysql_addr(pong: Pong, proxy_addr: str) -> str:
+    """Of the proxy's port for MySQL clients: where it names none that is public, that port of the same host.
+    Empty when it has no such port."""
+    told = pong.proxy.db
+    if told.mysql_public_addr or not told.mysql_listen_addr:
+        return told.mysql_public_addr
+    host, _ = split_host_port(proxy_addr)
+    return join_host_port(host, split_host_port(told.mysql_listen_addr)[1])
 
 
 def reach(args: Parsed, where: str) -> tuple[WebApi, Pong]:

@@ -42,8 +42,14 @@ class PingSsh(msgspec.Struct, frozen=True, kw_only=True):
     ssh_public_addr: str = ""
 
 
+class PingDatabases(msgspec.Struct, frozen=True, kw_only=True):
+    mysql_listen_addr: str = ""
+    mysql_public_addr: str = ""
+
+
 class PingProxy(msgspec.Struct, frozen=True, kw_only=True):
     ssh: PingSsh = PingSsh()
+    db: PingDatabases = PingDatabases()
 
 
 class Pong(msgspec.Struct, frozen=True, kw_only=True):

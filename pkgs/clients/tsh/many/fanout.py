@@ -57,11 +57,21 @@ class _Child:
 
 
 def run_jobs(jobs: list[Job], *, parallel: int, log_dir: str) -> int:
-    """Run all; the answer is the status of the first server in the list that failed, or 0. Whatever ends
-    this (an interrupt, SIGTERM, SIGHUP, a full disk) ends every child before it goes on its way."""
+    """Run all; the answer is the status of the first server in the list that failed, or 0."""
+    return first_failure(run_each(jobs, parallel=parallel, log_dir=log_dir))
+
+
+def first_failure(statuses: list[int]) -> int:
+    """The first status that is not 0, or 0."""
+    return next((status for status in statuses if status), 0)
+
+
+def run_each(jobs: list[Job], *, parallel: int, log_dir: str, what: str = "servers") -> list[int]:
+    """Run all; their statuses, in their order. Whatever ends this (an interrupt, SIGTERM, SIGHUP, a full
+    disk) ends every child before it goes on its way. `what` they run on, for people."""
     if log_dir:
         logs.make_folder(log_dir)
-    fanout = _Fanout(jobs, parallel, log_dir)
+    fanout = _Fanout(jobs, parallel, log_dir, what)
     # What whoever started us ignores (nohup) stays ignored.
     heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, fanout.interrupt) for number in heard}
@@ -71,15 +81,16 @@ def run_jobs(jobs: list[Job], *, parallel: int, log_dir: str) -> int:
         fanout.end_all()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    _summarise(jobs, statuses)
-    return next((status for status in statuses if status), 0)
+    _summarise(jobs, statuses, what)
+    return statuses
 
 
 class _Fanout:
-    def __init__(self, jobs: list[Job], parallel: int, log_dir: str) -> None:
+    def __init__(self, jobs: list[Job], parallel: int, log_dir: str, what: str) -> None:
         self._jobs = jobs
         self._parallel = parallel
         self._log_dir = log_dir
+        self._what = what
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._statuses = [0] * len(jobs)
@@ -109,7 +120,7 @@ class _Fanout:
                 for child in [c for c in self._children if c.process.poll() is not None]:
                     self._finish(child)
                 done = len(self._jobs) - len(waiting) - len(self._children)
-                progress.update(f"{done} of {len(self._jobs)} servers done")
+                progress.update(f"{done} of {len(self._jobs)} {self._what} done")
         return self._statuses
 
     def end_all(self) -> None:
@@ -219,12 +230,12 @@ def _show(name: str, text: str) -> None:
     ours.flush()
 
 
-def _summarise(jobs: list[Job], statuses: list[int]) -> None:
+def _summarise(jobs: list[Job], statuses: list[int], what: str) -> None:
     failed = [(job, status) for job, status in zip(jobs, statuses, strict=True) if status]
     if not failed:
         if sys.stderr.isatty():
-            sys.stderr.write(f"{len(jobs)} servers, all succeeded\n")
+            sys.stderr.write(f"{len(jobs)} {what}, all succeeded\n")
         return
     named = [f"{inert(job.name)} (exit status {status})" for job, status in failed[:MAX_NAMED]]
     more = f" and {len(failed) - MAX_NAMED} more" if len(failed) > MAX_NAMED else ""
-    sys.stderr.write(f"{len(failed)} of {len(jobs)} servers failed: {', '.join(named)}{more}\n")
+    sys.stderr.write(f"{len(failed)} of {len(jobs)} {what} failed: {', '.join(named)}{more}\n")

@@ -19,16 +19,23 @@ _NAME = re.compile(r"[^\x00-\x1f/\\]+\Z")
 class Profile:
     """Where a login went, and who logged in."""
 
-    __slots__ = ("cluster", "name", "ssh_proxy_addr", "user", "web_proxy_addr")
+    __slots__ = ("cluster", "mysql_proxy_addr", "name", "ssh_proxy_addr", "user", "web_proxy_addr")
 
     def __init__(
-        self, name: str, web_proxy_addr: str, user: str, cluster: str, ssh_proxy_addr: str = ""
+        self,
+        name: str,
+        web_proxy_addr: str,
+        user: str,
+        cluster: str,
+        ssh_proxy_addr: str = "",
+        mysql_proxy_addr: str = "",
     ) -> None:
         self.name = name
         self.web_proxy_addr = web_proxy_addr
         self.user = user
         self.cluster = cluster
         self.ssh_proxy_addr = ssh_proxy_addr
+        self.mysql_proxy_addr = mysql_proxy_addr
 
 
 class Paths:
@@ -116,7 +123,8 @@ def load(home: str, name: str) -> Profile:
     cluster = fields.get("cluster", "") or name
     if not user or not addr or not _NAME.match(user) or not _NAME.match(cluster) or user.startswith("."):
         raise InputError(f"{path} lacks a valid user or web_proxy_addr", hint="run 'tsh login' again")
-    return Profile(name, addr, user, cluster, fields.get("ssh_proxy_addr", ""))
+    ssh, mysql = fields.get("ssh_proxy_addr", ""), fields.get("mysql_proxy_addr", "")
+    return Profile(name, addr, user, cluster, ssh, mysql)
 
 
 def render(profile: Profile) -> str:
@@ -124,6 +132,7 @@ def render(profile: Profile) -> str:
     fields: dict[str, str | bool] = {
         "web_proxy_addr": profile.web_proxy_addr,
         "ssh_proxy_addr": profile.ssh_proxy_addr,
+        "mysql_proxy_addr": profile.mysql_proxy_addr,
         "user": profile.user,
         "cluster": profile.cluster,
         "tls_routing_enabled": True,

@@ -24,6 +24,7 @@ class Login:
         "home",
         "identity_file",
         "known_hosts",
+        "mysql_proxy_addr",
         "profile_name",
         "proxy_addr",
         "ssh_cert",
@@ -48,6 +49,7 @@ class Login:
         self.profile_name = profile.name
         self.proxy_addr = profile.web_proxy_addr
         self.ssh_proxy_addr = profile.ssh_proxy_addr
+        self.mysql_proxy_addr = profile.mysql_proxy_addr
         self.user = profile.user
         self.cluster = profile.cluster
         self.ssh_key = paths.ssh_key

@@ -7,8 +7,9 @@ import sys
 
 from pkgs.clients.tsh.databases import listing
 from pkgs.clients.tsh.flags import CLUSTER
+from pkgs.clients.tsh.login.ask import OTP_STDIN
 from pkgs.clients.tsh.profile.login import Login, current
-from pkgs.common.errors import InputError
+from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.sanitize import inert
 
@@ -26,6 +27,7 @@ SPEC = Spec(
     Flag("tunnel", "Connect with your certificate, so that the client needs none", is_bool=True),
     Flag("port", "Port to listen on; default: the one of the last time", short="p", metavar="PORT"),
     Flag("listen", "Address to listen on", default="127.0.0.1", metavar="ADDR"),
+    OTP_STDIN,
     *listing.SELECTORS,
     CLUSTER,
     usage="[DATABASE]",
@@ -64,19 +66,31 @@ def _is_loopback(host: str) -> bool:
 async def _serve(login: Login, database: Database, args: Parsed) -> int:
     import asyncio
     import signal
+    import time
 
-    from pkgs.clients.tsh.databases import files
-    from pkgs.clients.tsh.databases.certificates import held_or_obtained
+    from pkgs.clients.tsh.databases import direct, files
+    from pkgs.clients.tsh.databases.certificates import for_session, held_or_obtained, whom
     from pkgs.clients.tsh.databases.port import LocalPort
 
-    held = held_or_obtained(login, database, args)
+    held = held_or_obtained(login, database, whom(args))
     tunnel = args.on("tunnel")
-    # What a new login or `tsh db login` writes meanwhile is used by the next connection.
-    port = LocalPort(
-        login, database.name, (lambda: files.read(login, database.name) or held) if tunnel else None
-    )
-    port.open(args.text("listen"), args.whole("port"), remembered=files.port_of(login, database.name))
-    files.keep_port(login, database.name, port.port)
+    proven = for_session(login, held, args, names_user=True) if tunnel else held
+
+    def next_held() -> Held:
+        if proven is held:
+            # What a new login or `tsh db login` writes meanwhile is used by the next connection.
+            return files.must(login, database.name)
+        if proven.expires_at <= time.time():
+            raise DeniedError("the one-time code counts no longer", hint="start 'tsh proxy db' again")
+        return proven
+
+    addr = login.proxy_addr if tunnel else direct.proxy_addr(login, held.protocol)
+    port = LocalPort(login, database.name, next_held if tunnel else None, addr=addr)
+    remembered = files.port_of(login, database.name)
+    port.open(args.text("listen"), args.whole("port"), remembered=remembered)
+    if args.text("port") or not remembered:
+        # One that somebody else has taken meanwhile stays the database's own.
+        files.keep_port(login, database.name, port.port)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -13,6 +13,7 @@ from pkgs.common.access.explaining.resources import about_resource
 from pkgs.common.access.explaining.rules import about_rule
 from pkgs.common.access.explaining.story import Explained, Finding, Missing, step_of
 from pkgs.common.access.options import logins_for
+from pkgs.common.access.protocols.dbpolicy import terms
 from pkgs.common.access.roleset import roles_of
 from pkgs.common.access.types import Decision, Environment, Subject, Target, UseRule
 from pkgs.common.errors import DeniedError, InputError
@@ -104,7 +105,7 @@ def told(found: Explanation, subject: Subject, action: str, resource_id: str = "
         reasons=list(found.decision.reasons),
         findings=list(found.findings),
         conditions=list(found.conditions),
-        principals={name: list(values) for name, values in found.decision.principals.items()},
+        principals={name: list(values) for name, values in terms(found.decision).items()},
         missing=list(found.missing),
     )
 

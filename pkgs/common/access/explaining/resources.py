@@ -10,7 +10,7 @@ import msgspec
 from pkgs.common.access.decide import barred_access, decide
 from pkgs.common.access.explaining.story import Finding, Missing, Story, step_of
 from pkgs.common.access.matching.labels import LabelSelector, labels_of
-from pkgs.common.access.protocols import app, cluster, db, desktop, kube, ssh
+from pkgs.common.access.protocols import app, cluster, db, dbpolicy, desktop, kube, ssh
 from pkgs.common.access.protocols.grants import (
     Demand,
     Grant,
@@ -71,6 +71,7 @@ def about_resource(subject: Subject, roles: RoleSet, target: Access | See, env: 
         ]
         if grant.source is IMPLICIT_ROLE:
             continue
+        conditions += about.restrictions(grant) if isinstance(target, ConnectDatabase) else ()
         gaps = list(about.gaps(grant))
         unmet = [] if isinstance(target, See | EnterCluster) else _unmet(grant, subject.identity)
         if not gaps:
@@ -176,6 +177,12 @@ class _About:
 
     def _noun(self, index: int) -> str:
         return singular(self.protocol.principals[index].field)
+
+    def restrictions(self, grant: Grant) -> Iterator[str]:
+        """What the role holds database sessions to, whether or not it grants them."""
+        found = dbpolicy.says(grant, self.labels, self.demands)
+        if found is not None and (words := ", ".join(dbpolicy.told(found))):
+            yield f"role {grant.role} restricts what the session may do: {words}"
 
     def denials(self, grant: Grant) -> Iterator[Missing]:
         if not grant.deny_in_force(self.env):

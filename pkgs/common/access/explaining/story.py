@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from pkgs.common.access.protocols.dbpolicy import FIELD as RESTRICTIONS
 from pkgs.common.access.types import Decision
 
 
@@ -54,7 +55,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
     conditions: list[str]
     principals: dict[str, list[str]] = {}
-    """Of a yes, what is granted beyond it: Kubernetes users and groups, roles of a made database user."""
+    """Of a yes, what is granted beyond it: Kubernetes users and groups, roles of a made database user, its
+    permissions on objects; as `db`, what a database session is held to."""
     missing: list[Missing]
     """The smallest set of steps to a yes; empty when allowed."""
 
@@ -64,7 +66,9 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         told += [f"  {reason}" for reason in self.reasons]
         told.append(f"roles of {self.user}: {', '.join(self.roles) or 'none'}")
         told += [f"  role {finding.role} {finding.text}" for finding in self.findings]
-        told += [f"grants {name}: {', '.join(values) or 'none'}" for name, values in self.principals.items()]
+        for name, values in self.principals.items():
+            verb = "restricts" if name == RESTRICTIONS else "grants"
+            told.append(f"{verb} {name}: {', '.join(values) or 'none'}")
         for title, parts in (("conditions:", self.conditions), ("missing:", self.missing)):
             told += [title, *(f"  {part}" for part in parts)] if parts else []
         return told

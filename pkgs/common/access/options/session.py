@@ -39,6 +39,8 @@ class SessionOptions:
     max_connections: int
     """Connections of one user at a time in the whole cluster; 0: no limit by role."""
     max_kubernetes_connections: int
+    max_db_connections: int
+    """Sessions on databases of one user at a time in the whole cluster; 0: no limit by role."""
     record_strict: bool
     """End an SSH session when it cannot be recorded."""
     record_strict_default: bool
@@ -73,6 +75,7 @@ def merge_options(
         max_sessions=int(smallest(o.max_sessions for o in options)),
         max_connections=int(smallest(o.max_connections for o in options)),
         max_kubernetes_connections=int(smallest(o.max_kubernetes_connections for o in options)),
+        max_db_connections=int(smallest(o.max_db_connections for o in options)),
         record_strict=records_ssh_strictly(roles, in_force),
         record_strict_default=records_strictly(roles),
         pin_source_ip=pins_source(roles),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from pkgs.common.access.decide import decide
 from pkgs.common.access.policytests.world import Person, World
+from pkgs.common.access.protocols.dbpolicy import terms
 from pkgs.common.access.roleset import RoleSet, roles_of
 from pkgs.common.access.types import Decision, Environment, Subject, Target, UseKube, UseRule
 from pkgs.common.errors import InputError
@@ -96,7 +97,7 @@ class Side:
 
 def _state(decision: Decision, target: Target, needs: tuple[str, ...] = ()) -> State:
     # Users and groups of Kubernetes are questions of their own.
-    principals = None if isinstance(target, UseKube) else dict(decision.principals)
+    principals = None if isinstance(target, UseKube) else terms(decision)
     return State(decision.allowed, decision.reasons, needs if decision else (), principals)
 
 

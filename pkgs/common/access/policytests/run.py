@@ -9,6 +9,7 @@ from pkgs.common.access.decide import decide
 from pkgs.common.access.explaining.explain import Explained, explain, told
 from pkgs.common.access.policytests.document import PolicyTest
 from pkgs.common.access.policytests.suite import Case, Suite
+from pkgs.common.access.protocols.dbpolicy import terms
 from pkgs.common.access.types import Decision, Subject, Target
 from pkgs.common.resources.defaults import IMPLICIT_ROLE
 
@@ -60,8 +61,9 @@ def _compare(case: Case, target: Target, decision: Decision) -> Iterator[str]:
         yield f"expected because {test.because!r}"
     if test.needs is not None:
         yield from _same("needs", test.needs, decision.needs)
+    found = terms(decision)
     for field, wanted in test.principals.items():
-        yield from _same(field, wanted, decision.principals.get(field, ()))
+        yield from _same(field, wanted, found.get(field, ()))
     if test.missing:
         yield from _missing(case, target, test)
 

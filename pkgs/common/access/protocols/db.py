@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pkgs.common.access.dbobjects import compile_permissions
+from pkgs.common.access.matching.labels import labels_of
+from pkgs.common.access.matching.traits import Traits
 from pkgs.common.access.protocols.grants import Demand, Grant, Grants, Principal, Protocol
 from pkgs.common.access.types import ConnectDatabase, Decision, Environment
 from pkgs.common.pki.identity import Identity
@@ -24,6 +27,10 @@ WITH_NAMES = frozenset({"postgres", "cockroachdb", "mongodb", "spanner"})
 """Protocols in which a connection names a database that roles must allow."""
 _MODES = {"": 0, "off": 1, "keep": 2, "best_effort_drop": 3}
 NO_USER = Decision(False, ("no database user is named",))
+BOTH = Decision(
+    False, ("db_roles and db_permissions exclude each other, and roles give the user made on demand both",)
+)
+NO_OBJECTS = Decision(False, ("object permissions (db_permissions) are granted in PostgreSQL only",))
 OWN_NAME = Decision(False, ("database users are made on demand here, and yours has your own name",))
 
 
@@ -44,11 +51,23 @@ def auto_user(grants: Grants, labels: Mapping[str, str], env: Environment) -> Au
     mode = max((provisioning(grant.source) for grant in selecting), key=lambda name: _MODES[name], default="")
     if _MODES[mode] <= _MODES["off"]:
         return AutoUser("off", ())
-    making = [grant for grant in selecting if _MODES[provisioning(grant.source)] > _MODES["off"]]
-    granted = {role for grant in making for role in grant.allowed[ROLES].exact}
-    denied = [grant for grant in grants.every if _denies_roles(grant, labels) and grant.deny_in_force(env)]
+    granted = {role for grant in _making(grants, labels, env) for role in grant.allowed[ROLES].exact}
+    denied = list(_denying(grants, labels, env))
     kept = [role for role in granted if not any(grant.denies((ROLES, role)) for grant in denied)]
     return AutoUser(mode, tuple(sorted(kept)))
+
+
+def _making(grants: Grants, labels: Mapping[str, str], env: Environment) -> Iterator[Grant]:
+    """Those that have a user made in a database with these labels."""
+    for grant in grants.every:
+        makes = _MODES[provisioning(grant.source)] > _MODES["off"]
+        if makes and grant.selects(labels) and grant.in_force(env):
+            yield grant
+
+
+def _denying(grants: Grants, labels: Mapping[str, str], env: Environment) -> Iterator[Grant]:
+    """Those whose deny of what a made user gets counts there."""
+    return (grant for grant in grants.every if _denies_roles(grant, labels) and grant.deny_in_force(env))
 
 
 def _denies_roles(grant: Grant, labels: Mapping[str, str]) -> bool:
@@ -95,3 +114,26 @@ def with_roles(decision: Decision, target: ConnectDatabase, auto: AutoUser) -> D
             return Decision(False, (f"no role allows the database role {role} for a user made on demand",))
     found = {"db_roles": tuple(wanted), "create_db_user_mode": (auto.mode,)}
     return Decision(True, decision.reasons, principals=found)
+
+
+def with_objects(
+    decision: Decision, target: ConnectDatabase, grants: Grants, env: Environment, traits: Traits
+) -> Decision:
+    """A yes to a made user with what it gets on the objects inside; that and database roles exclude each
+    other. Raises InputError."""
+    if not decision or "create_db_user_mode" not in decision.principals:
+        return decision
+    labels = labels_of(target.db)
+    permissions = compile_permissions(
+        [one for grant in _making(grants, labels, env) for one in grant.source.spec.allow.db_permissions],
+        [one for grant in _denying(grants, labels, env) for one in grant.source.spec.deny.db_permissions],
+        traits,
+    )
+    if not permissions.allowed:
+        return decision
+    if decision.principals["db_roles"]:
+        return BOTH
+    if target.db.spec.protocol != "postgres":
+        return NO_OBJECTS
+    found = {**decision.principals, "db_permissions": permissions.texts}
+    return Decision(True, decision.reasons, principals=found, objects=permissions)

@@ -133,7 +133,7 @@ class Grant:
 
     def unmet(self, identity: Identity) -> tuple[str, str] | None:
         """What the role demands beyond labels and principals: its word and its text."""
-        if self.requires_mfa and not identity.mfa_device:
+        if self.requires_mfa and not identity.session_mfa:
             return "mfa", NEEDS_MFA
         if self.requires_device and not identity.device_id:
             return "device", NEEDS_DEVICE
@@ -305,7 +305,7 @@ def check(
     refusal = _refusal(grants, labels, demands, env)
     if refusal is not None:
         return refusal
-    may_need = grants.demanding and not (identity.mfa_device and identity.device_id)
+    may_need = grants.demanding and not (identity.session_mfa and identity.device_id)
     granting: Grant | None = None
     for grant, rest in grants.allowing.find(labels):
         for index, value in demands:

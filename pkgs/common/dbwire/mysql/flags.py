@@ -62,7 +62,8 @@ OFFERED = (
     | Capability.DEPRECATE_EOF
 )
 """What every server since MySQL 5.7 and MariaDB 10.2 can do: for a greeting that is said before the server is
-dialled. Left out: compression, TLS (which is around it already), and files of the client's."""
+dialled. Left out: compression, TLS (which is around it already), and files of the client's. Some change what
+statements mean (NO_SCHEMA: no `database.table.column`): they hold for those clients that ask for them."""
 
 
 class Command(IntEnum):

@@ -48,6 +48,11 @@ class Packets:
         """No message is under way: the last one is whole."""
         return not self.inside and not self._continues
 
+    @property
+    def left(self) -> int:
+        """Bytes of the packet that are still to come."""
+        return self._left
+
     def open(self, data: memoryview, pos: int) -> bool:
         """Read the header at `pos`. False when not all of it, and one byte of the payload, is there."""
         if len(data) - pos < HEADER:

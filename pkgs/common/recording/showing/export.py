@@ -104,21 +104,25 @@ def to_text(items: Iterable[Item]) -> Iterator[str]:
 
 
 def to_json_lines(items: Iterable[Item]) -> Iterator[bytes]:
-    """One object per line with the event names of the field; the bytes of `print` are in base64."""
+    """One object per line with the event names of the field; the bytes of `print` are in base64, and of a
+    database's statements and outcomes also as text."""
     offset = index = 0
+    readable = False
     for number, item in enumerate(items):
+        if isinstance(item, SessionMeta):
+            readable = item.kind == "db"
         if isinstance(item, Output):
-            yield _line(
-                {
-                    "event": "print",
-                    "ei": number,
-                    "ms": item.ms,
-                    "offset": offset,
-                    "ci": index,
-                    "bytes": len(item.data),
-                    "data": base64.b64encode(item.data).decode(),
-                }
-            )
+            printed = {
+                "event": "print",
+                "ei": number,
+                "ms": item.ms,
+                "offset": offset,
+                "ci": index,
+                "bytes": len(item.data),
+                "data": base64.b64encode(item.data).decode(),
+            }
+            text = {"text": item.data.decode("utf-8", "replace").replace("\r\n", "\n")} if readable else {}
+            yield _line(printed | text)
             offset += len(item.data)
             index += 1
         else:

@@ -108,6 +108,13 @@ class Integration(Base, frozen=True, kw_only=True, tag="integration"):
     spec: IntegrationSpec
 
 
+_RELATION = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"})
+OBJECT_PERMISSIONS = {"table": _RELATION, "view": _RELATION, "procedure": frozenset({"EXECUTE"})}
+"""Kinds of objects inside databases, and what can be permitted on each, in PostgreSQL's words."""
+EVERY_PERMISSION = "*"
+"""In deny alone."""
+
+
 class ObjectMatch(Spec, frozen=True, kw_only=True):
     table_names: list[str] = []
     view_names: list[str] = []

@@ -153,6 +153,18 @@ def check_import_rule(rule: DbObjectImportRule, where: str) -> None:
     words.filled(rule.spec.database_labels, f"{where}: spec.database_labels")
     words.label_list(rule.spec.database_labels, f"{where}: spec.database_labels")
     words.filled(rule.spec.mappings, f"{where}: spec.mappings")
+    for index, mapping in enumerate(rule.spec.mappings):
+        at = f"{where}: spec.mappings[{index}]"
+        match, scope = mapping.match, mapping.scope
+        words.filled(match.table_names or match.view_names or match.procedure_names, f"{at}.match")
+        words.filled(mapping.add_labels, f"{at}.add_labels", "objects without labels are not imported")
+        for field, part in (("match", match), ("scope", scope)):
+            for name in part.__struct_fields__:
+                for number, text in enumerate(getattr(part, name)):
+                    words.pattern(text, f"{at}.{field}.{name}[{number}]")
+        for key in mapping.add_labels:
+            if not words.valid_label_key(key):
+                raise InputError(f"{at}.add_labels: {words.short(key)!r} is not a valid label name")
 
 
 def check_jewel(jewel: CrownJewel, where: str) -> None:

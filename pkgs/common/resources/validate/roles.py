@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from pkgs.common.errors import InputError
 from pkgs.common.resources.durations import parse_duration
+from pkgs.common.resources.kinds.discovery import EVERY_PERMISSION, OBJECT_PERMISSIONS
 from pkgs.common.resources.names import SYSTEM_ROLES, valid_extension_name
 from pkgs.common.resources.role import (
     CertExtension,
     Conditions,
+    DbConditions,
     KubernetesResource,
     RequestConditions,
     Role,
     SpiffeCondition,
     Threshold,
 )
+from pkgs.common.resources.strict import suggest
 from pkgs.common.resources.validate import rulekinds, words
 from pkgs.common.resources.versions import MFA_MODES
 
 MAX_REQUEST_S = 14 * 86400.0
 """Longest life of what an access request gives."""
 MAX_POLICY_COUNT = 1000
+MAX_DB_MASKS = 100
+"""Of one role; each is asked about at the start of a session."""
+MAX_DB_MASK_PATTERN = 256
+MAX_DB_MASK_TEXT = 64
+_OBJECT_PERMISSIONS = (*sorted(frozenset().union(*OBJECT_PERMISSIONS.values())), EVERY_PERMISSION)
 _NO_WILDCARD = ("logins", "linux_desktop_logins", "db_roles")
 _NO_WILDCARD_CLOUD = ("aws_role_arns", "azure_identities", "gcp_service_accounts")
 KUBE_KINDS = frozenset(
@@ -53,7 +61,7 @@ def _check_options(role: Role, where: str) -> None:
     options = role.spec.options
     for name in ("max_session_ttl", "client_idle_timeout", "mfa_verification_interval"):
         parse_duration(getattr(options, name), f"{where}: spec.options.{name}")
-    for name in ("max_sessions", "max_connections", "max_kubernetes_connections"):
+    for name in ("max_sessions", "max_connections", "max_kubernetes_connections", "max_db_connections"):
         words.at_least(getattr(options, name), 0, f"{where}: spec.options.{name}")
     if options.force_command and not (options.force_command.strip() and options.force_command.isprintable()):
         raise InputError(f"{where}: spec.options.force_command: not one printable line")
@@ -103,8 +111,17 @@ def _check_conditions(role: Role, found: Conditions, side: str, where: str) -> N
         at = f"{where}.db_permissions[{index}]"
         words.selector(permission.match, f"{at}.match")
         words.filled(permission.permissions, f"{at}.permissions")
-        if allow and "*" in permission.permissions:
+        if allow and EVERY_PERMISSION in permission.permissions:
             raise InputError(f"{at}.permissions: '*' is only allowed in deny")
+        for number, name in enumerate(permission.permissions):
+            if name.upper() not in _OBJECT_PERMISSIONS:
+                raise InputError(
+                    f"{at}.permissions[{number}]: {words.short(name)!r} is no permission on an object",
+                    hint=suggest(name.upper(), _OBJECT_PERMISSIONS),
+                )
+        words.filled(permission.match, f"{at}.match", "{'*': '*'} is every object")
+    if found.db is not None:
+        _check_db(found.db, allow, f"{where}.db")
     impersonate = found.impersonate
     if impersonate is not None:
         if impersonate.where and not allow:
@@ -115,6 +132,39 @@ def _check_conditions(role: Role, found: Conditions, side: str, where: str) -> N
         _check_spiffe(workload, f"{where}.spiffe[{index}]")
     _check_sessions(found, where)
     _check_requests(found, where)
+
+
+def _check_db(found: DbConditions, allow: bool, where: str) -> None:
+    if not allow:
+        raise InputError(
+            f"{where}: not allowed in deny",
+            hint="in allow it restricts, though other roles do not",
+        )
+    for name in ("rows_max", "bytes_max"):
+        words.at_least(getattr(found, name), 0, f"{where}.{name}")
+    if len(found.mask) > MAX_DB_MASKS:
+        raise InputError(f"{where}.mask: {len(found.mask)} entries, at most {MAX_DB_MASKS}")
+    for index, mask in enumerate(found.mask):
+        at = f"{where}.mask[{index}]"
+        for name in ("column", "table"):
+            _check_mask_pattern(getattr(mask, name), f"{at}.{name}")
+        if mask.table.count(".") > 1 or "" in mask.table.split("."):
+            raise InputError(
+                f"{at}.table: found {words.short(mask.table)!r}", hint="a table, or schema.table"
+            )
+        if len(mask.text) > MAX_DB_MASK_TEXT or not mask.text.isprintable():
+            raise InputError(f"{at}.text: at most {MAX_DB_MASK_TEXT} printable characters")
+
+
+def _check_mask_pattern(text: str, where: str) -> None:
+    words.filled(text, where)
+    if len(text) > MAX_DB_MASK_PATTERN or not text.isprintable():
+        raise InputError(f"{where}: at most {MAX_DB_MASK_PATTERN} printable characters")
+    if "{{" in text or (text.startswith("^") and text.endswith("$")):
+        raise InputError(
+            f"{where}: found {words.short(text)!r}",
+            hint="a name, in which * stands for any text; neither a template nor a regular expression",
+        )
 
 
 def _check_kubernetes(version: str, item: KubernetesResource, where: str) -> None:

@@ -29,6 +29,7 @@ MAX_SECRET_FILE_BYTES: Final = 64 << 10
 
 _V1_PROXY_SSH: Final = "0.0.0.0:3023"
 _V1_PROXY_TUNNEL: Final = "0.0.0.0:3024"
+_V1_PROXY_MYSQL: Final = "0.0.0.0:3036"
 _SSH_LISTEN: Final = "0.0.0.0:3022"
 
 WITHOUT_EFFECT: Final = (
@@ -254,6 +255,7 @@ def _from_file(file: File, source: str) -> Config:
             proxy,
             listen_addr=proxy.listen_addr or _V1_PROXY_SSH,
             tunnel_listen_addr=proxy.tunnel_listen_addr or _V1_PROXY_TUNNEL,
+            mysql_listen_addr=proxy.mysql_listen_addr or _V1_PROXY_MYSQL,
         )
     return Config(
         source=source,

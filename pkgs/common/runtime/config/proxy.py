@@ -8,6 +8,9 @@ from typing import Literal
 from pkgs.common.runtime.config import checks
 from pkgs.common.runtime.config.values import Problem, Section, as_list
 
+_VERSION_MAX = 64
+"""Characters of a server's version in a greeting."""
+
 
 class KeyPair(Section, frozen=True, kw_only=True):
     """A certificate for the web port."""
@@ -29,12 +32,18 @@ class ProxyService(Section, frozen=True, kw_only=True):
     """A port for plain SSH clients (`ssh -J`); v1: 0.0.0.0:3023, later versions: none."""
     tunnel_listen_addr: str = ""
     """A port of its own for tunnels; v1: 0.0.0.0:3024, later versions: none."""
+    mysql_listen_addr: str = ""
+    """A port for MySQL clients that do their own TLS; v1: 0.0.0.0:3036, later versions: none."""
     public_addr: str | list[str] = []
     """`host:port` under which users reach the web port; the first one is put into links."""
     ssh_public_addr: str | list[str] = []
     """The same for the SSH port."""
     tunnel_public_addr: str | list[str] = []
     """The same for the tunnel port; empty: the web port."""
+    mysql_public_addr: str | list[str] = []
+    """The same for the MySQL port; empty: the web port's host."""
+    mysql_server_version: str = ""
+    """The version that MySQL clients are greeted with at that port; empty: a 5.7."""
     https_keypairs: list[KeyPair] = []
     """Certificates for the web port; empty: self-signed by the cluster."""
     https_key_file: str = ""
@@ -64,6 +73,11 @@ class ProxyService(Section, frozen=True, kw_only=True):
         return as_list(self.tunnel_public_addr)
 
     @property
+    def mysql_public_addrs(self) -> tuple[str, ...]:
+        """`mysql_public_addr` as a tuple."""
+        return as_list(self.mysql_public_addr)
+
+    @property
     def keypairs(self) -> tuple[KeyPair, ...]:
         """Both spellings together."""
         older = (
@@ -75,11 +89,15 @@ class ProxyService(Section, frozen=True, kw_only=True):
 
     def problems(self, path: str) -> Iterator[Problem]:
         yield from checks.host_port(f"{path}.web_listen_addr", self.web_listen_addr)
-        for name in ("listen_addr", "tunnel_listen_addr"):
+        for name in ("listen_addr", "tunnel_listen_addr", "mysql_listen_addr"):
             yield from checks.maybe_host_port(f"{path}.{name}", getattr(self, name))
-        for name in ("public_addr", "ssh_public_addr", "tunnel_public_addr"):
+        for name in ("public_addr", "ssh_public_addr", "tunnel_public_addr", "mysql_public_addr"):
             for value in as_list(getattr(self, name)):
                 yield from checks.host_port(f"{path}.{name}", value, port_needed=False)
+        version = self.mysql_server_version
+        if not (version.isascii() and version.isprintable() and len(version) <= _VERSION_MAX):
+            found = f"{version[:_VERSION_MAX]!r}"
+            yield Problem(f"{path}.mysql_server_version", found, "a version such as 8.0.40")
         if bool(self.https_key_file) != bool(self.https_cert_file):
             given, missing = (
                 ("https_key_file", "https_cert_file")

@@ -15,6 +15,8 @@ from pkgs.common.events import codes
 from pkgs.common.events.types import Emitter
 from pkgs.common.output.sanitize import inert
 from pkgs.common.recording.ids import require_session_id
+from pkgs.common.sessions.recordings import Recorder
+from pkgs.common.sessions.unfinished import Unfinished
 from pkgs.common.ssh.limits import MAX_SESSIONS, RECORD_HEAD
 from pkgs.common.ssh.process.messages import Refused
 from pkgs.common.ssh.service.audit import Audit
@@ -31,8 +33,6 @@ from pkgs.common.ssh.sessions.messages import (
     SessionEnded,
     SessionOpened,
 )
-from pkgs.common.ssh.sessions.recordings import Recorder
-from pkgs.common.ssh.sessions.unfinished import Unfinished
 
 NO_COPIES = "file copying is not permitted"
 DENIED = "access denied"

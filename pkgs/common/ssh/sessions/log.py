@@ -25,9 +25,9 @@ from pkgs.common.events.types import Emitter, Event, FieldValue
 from pkgs.common.pki.identity import Identity
 from pkgs.common.recording.model import SessionMeta
 from pkgs.common.resources.kinds import Node
+from pkgs.common.sessions.recordings import Recorder, Recording
+from pkgs.common.sessions.unfinished import Unfinished
 from pkgs.common.ssh.sessions.messages import OpenSession, SessionEnded
-from pkgs.common.ssh.sessions.recordings import Recorder, Recording
-from pkgs.common.ssh.sessions.unfinished import Unfinished
 
 _DATA_INDEX = 2147483646
 _LAST_INDEX = 2147483647

@@ -6,14 +6,15 @@ import base64
 import contextlib
 from dataclasses import dataclass, field
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.agents.db.clickhouse import limits
+from pkgs.agents.db.clickhouse import limits, requests
 from pkgs.agents.db.clickhouse.conversation import ClickhouseConversation
 from pkgs.agents.db.engine import Fact, Failed, Outcome, Statement
-from pkgs.common.errors import ProtocolError
+from pkgs.common.errors import DeniedError, ProtocolError
 
 
 def ask(target: str = "/", *headers: str, body: bytes = b"") -> bytes:
@@ -104,6 +105,7 @@ def test_a_request_is_of_the_sessions_user_or_refused(parts: tuple[str, ...]) ->
         ask("/", "Authorization: Bearer abc"),
         b"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n",
         ask("/?query=%ff"),
+        ask("/", "Transfer-Encoding: chunked", body=b"8\r\nselect 1\r\n0\r\n\r\n"),
     ],
 )
 def test_what_cannot_be_audited_is_refused(asked: bytes) -> None:
@@ -111,6 +113,28 @@ def test_what_cannot_be_audited_is_refused(asked: bytes) -> None:
     assert (play.to_server, play.over) == (b"", True)
     assert play.to_client.startswith(b"HTTP/1.1 400 ")
     assert isinstance(play.facts[-1], Failed)
+
+
+@pytest.mark.parametrize("header", ["Origin: https://evil.example", "Origin: null", "Sec-Fetch-Site: none"])
+def test_a_web_page_that_found_the_port_is_refused(header: str) -> None:
+    """Browsers send a page's request to any port of the machine, and `tsh proxy db` adds who its user is."""
+    play = Play().client(ask("/?query=DROP%20TABLE%20t", header))
+    assert (play.to_server, play.over) == (b"", True)
+    assert play.to_client.startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [
+        *((b"127.0.0.1:8123", True), (b"[::1]:8123", True), (b"localhost:8123", True)),
+        *((b"Orders.db.example.com", True), (b"orders.db.example.com:443", True), (b"", True)),
+        *((b"evil.example:8123", False), (b"localhost.evil.example", False), (b"orders.example", False)),
+    ],
+)
+def test_a_page_of_another_name_is_refused(host: bytes, served: bool) -> None:
+    request = h11.Request(method="GET", target="/", headers=[("Host", host)])
+    with contextlib.nullcontext() if served else pytest.raises(DeniedError):
+        requests.check_host(request, "Orders")
 
 
 def test_one_request_after_another_also_when_sent_ahead() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pkgs.agents.db.engine import Detail, Fact, Failed, Outcome, Statement, Step
+from pkgs.agents.db.excerpt import MARK
 from pkgs.agents.db.mysql import limits
 from pkgs.agents.db.mysql.conversation import MysqlConversation
 from pkgs.common.dbwire.mysql import answers
@@ -311,3 +312,28 @@ def test_messages_in_any_order_end_in_nothing_worse(said: list[tuple[bool, bytes
             play.client(raw) if by_client else play.server(raw)
     except ProtocolError:
         pass
+
+
+def test_the_last_statement_is_the_one_that_was_asked_for_last() -> None:
+    """Clients of MariaDB execute it before they know its number; the log must not name the one before."""
+    drop, harmless = command(0x16, b"drop table t where a = ?"), command(0x16, b"select ?")
+    prepared = frame(1, struct.pack("<BIHHBH", 0, 7, 0, 1, 0, 0)) + frame(2, b"\3def")
+    play = Play().client(harmless).server(prepared)
+    play.client(drop + execute(0xFFFFFFFF, b"\0\1\x08\0" + bytes(8)))
+    told = play.facts[-1]
+    assert isinstance(told, Detail) and dict(told.fields) == {
+        "statement_id": 0xFFFFFFFF,
+        "query": "drop table t where a = ?",
+        "parameters": (MARK,),
+    }
+    # It fails: then there is no last one.
+    play.server(error(1), error(1)).client(execute(0xFFFFFFFF))
+    told = play.facts[-1]
+    assert isinstance(told, Detail) and dict(told.fields)["query"] == ""
+
+
+@pytest.mark.parametrize("behind", [b"", query("drop everything"), b"\x11"])
+def test_an_empty_packet_is_no_command(behind: bytes) -> None:
+    """Nor is the byte behind it one."""
+    with pytest.raises(ProtocolError, match="empty"):
+        Play().client(bytes(4) + behind)

@@ -38,8 +38,8 @@ TABLE = [
         "ALTER USER a IDENTIFIED BY '***' REPLACE '***'",
     ),
     ("/*!50000 ALTER USER a IDENTIFIED BY 's3cret' */", "/*!50000 ALTER USER a IDENTIFIED BY '***' */"),
-    ("PREPARE p FROM 'ALTER USER a IDENTIFIED BY ''s3cret'''", "PREPARE p FROM 'ALTER USER a ***"),
-    ("EXECUTE IMMEDIATE \"SET PASSWORD = 's3cret'\"", 'EXECUTE IMMEDIATE "SET ***'),
+    ("PREPARE p FROM 'ALTER USER a IDENTIFIED BY ''s3cret'''", "PREPARE p FROM 'ALTER USER a ***'"),
+    ("EXECUTE IMMEDIATE \"SET PASSWORD = 's3cret'\"", 'EXECUTE IMMEDIATE "SET ***"'),
     ("ALTER USER a IDENTIFIED BY 's3cre", "ALTER USER a IDENTIFIED BY '***'"),
     ("SELECT 1 FROM t WHERE password = 0x7333637265", "SELECT 1 FROM t WHERE password = '***'"),
     ("SELECT 'no password here', 'kept'", "SELECT 'no password here', 'kept'"),
@@ -85,3 +85,30 @@ def test_only_the_beginning_of_a_long_statement_with_secrets_is_looked_at() -> N
     masked = mask(f"INSERT INTO accounts (name, password) VALUES {values}")
     assert (masked.cut, len(masked.text)) == (True, LOOKED_AT)
     assert not mask(f"INSERT INTO accounts (name) VALUES {values}").cut
+
+
+HARM = "DROP TABLE t"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"DELETE FROM u WHERE 'password\"' <> ''; {HARM}",
+        f"SELECT 1 /* password ' */; {HARM}; SELECT 2 /* ' */",
+        f"SELECT 1 AS `password'`; {HARM}; SELECT '1'",
+        f"SELECT password + 'a\\', {HARM}, 'b'",
+        f"SELECT 'x\\', password, {HARM}, 'y'",
+        f"SELECT '\\', \"password'\", {HARM}, '",
+        f"SELECT 1 /*!99999 password ' */; {HARM} /*' */",
+        f"SELECT 1 --password '\n; {HARM} --'",
+        f"SELECT $a$ ' $a$, password, 'x' + $a$; {HARM}; $a$ '",
+    ],
+)
+def test_what_the_server_runs_is_not_hidden_unseen(sql: str) -> None:
+    """Shown, or else the text is marked as one of which something is missing."""
+    masked = mask(sql)
+    assert HARM in masked.text or masked.cut
+
+
+def test_a_secret_alone_is_no_missing_part() -> None:
+    assert not mask("ALTER USER a IDENTIFIED BY 's3cret'").cut

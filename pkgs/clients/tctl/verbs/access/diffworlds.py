@@ -14,13 +14,13 @@ from pkgs.common.access.policytests.world import World, check_document, world_of
 from pkgs.common.errors import DeniedError, InputError
 from pkgs.common.output.argv import Parsed
 from pkgs.common.output.progress import Progress
-from pkgs.common.resources.kinds import AccessListMember
+from pkgs.common.resources.kinds import AccessListMember, DatabaseServer, Resource
 
 _NEEDED = ("role", "user")
 _COMPARED = (*_NEEDED, "access_list", "access_list_member")
 _FETCHED = (
     *_COMPARED,
-    *("node", "app", "db", "kube_cluster", "windows_desktop", "dynamic_windows_desktop"),
+    *("node", "app", "db", "db_server", "kube_cluster", "windows_desktop", "dynamic_windows_desktop"),
     *("remote_cluster", "lock", "cluster_auth_preference"),
 )
 _THE_CLUSTER = "the cluster"
@@ -71,10 +71,20 @@ def of_cluster(args: Parsed, new: Sequence[Placed]) -> Worlds:
                     raise
                 notes.append(f"you may not list resources of the kind {kind}: they are left out")
                 continue
+            if kind == "db_server":
+                fetched = _databases(
+                    fetched, {resource.name for resource, _ in found if resource.kind == "db"}
+                )
             found += [Placed(resource, place) for resource in fetched]
     if not is_local(args):
         notes.append("compared for what you may see; there may be more users and resources")
     return _worlds(world_of(_THE_CLUSTER, found, stored=True), new, notes)
+
+
+def _databases(servers: Sequence[Resource], known: set[str]) -> list[Resource]:
+    """Databases that agents have of their own files; of one that several have, what one of them says."""
+    found = [server.spec.database for server in servers if isinstance(server, DatabaseServer)]
+    return list({one.name: one for one in found if one is not None and one.name not in known}.values())
 
 
 def _worlds(before: World, new: Sequence[Placed], notes: list[str]) -> Worlds:

@@ -55,7 +55,7 @@ redis.conf:
   tls-auth-clients yes
 
 The files must belong to the server's user. The agent logs in as the user that the client asks for: give the
-users of the cluster's people no password but one that the agent is told of, or `nopass`.
+users of the cluster's people no password (`nopass`), and let nobody connect without such a certificate.
 """
 _CLICKHOUSE = """\
 config.xml, in <openSSL><server>:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 
@@ -12,6 +13,8 @@ from pkgs.common.errors import InputError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.sanitize import inert
 
+_LABELS = {"ca": "CA"}
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 SPEC = Spec(
     "Print what a client that does its own TLS needs: the host name, which leads to the proxy, the port, and"
     " the files. Anything else is easier by 'tsh proxy db --tunnel'.",
@@ -34,10 +37,9 @@ def run(args: Parsed) -> int:
     if args.text("format") == "cmd":
         sys.stdout.write(shlex.join(_command(facts)) + "\n")
     elif args.text("format") == "text":
-        width = max(map(len, facts))
-        sys.stdout.writelines(
-            f"{name.capitalize() + ':':{width + 2}}{inert(value)}\n" for name, value in facts.items()
-        )
+        width = max(map(len, facts)) + 2
+        labels = {name: _LABELS.get(name, name.capitalize()) + ":" for name in facts}
+        sys.stdout.writelines(f"{labels[name]:{width}}{inert(value)}\n" for name, value in facts.items())
     else:
         from pkgs.common.output import formats
 
@@ -46,10 +48,24 @@ def run(args: Parsed) -> int:
 
 
 def _command(facts: dict[str, str]) -> list[str]:
-    if facts["protocol"] not in ("postgres", "cockroachdb"):
-        raise InputError(
-            f"there is no such command for {facts['protocol']}", hint="use 'tsh proxy db --tunnel'"
-        )
+    host, port, files = facts["host"], facts["port"], [facts["ca"], facts["cert"], facts["key"]]
+    match facts["protocol"]:
+        case "postgres" | "cockroachdb":
+            return _psql(facts)
+        case "redis":
+            # It takes a host without naming it in its hello.
+            words = ["redis-cli", "-h", host, "-p", port, "--tls", "--sni", host]
+            return words + _flags("cacert", "cert", "key", values=files)
+        case "clickhouse-http":
+            return ["curl", *_flags("cacert", "cert", "key", values=files), f"https://{host}:{port}/"]
+    raise InputError(f"there is no such command for {facts['protocol']}", hint="use 'tsh proxy db --tunnel'")
+
+
+def _flags(*names: str, values: list[str]) -> list[str]:
+    return [word for name, value in zip(names, values, strict=True) for word in (f"--{name}", value)]
+
+
+def _psql(facts: dict[str, str]) -> list[str]:
     words = {
         "host": facts["host"],
         "port": facts["port"],
@@ -66,4 +82,6 @@ def _command(facts: dict[str, str]) -> list[str]:
 
 def _quoted(value: str) -> str:
     """A value of libpq's connection string, which no other setting can hide in (attack A26)."""
+    if _PLAIN.fullmatch(value):
+        return value
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

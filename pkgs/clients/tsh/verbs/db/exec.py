@@ -9,7 +9,7 @@ from pkgs.clients.tsh.databases.limits import STATEMENTS_AT_ONCE
 from pkgs.clients.tsh.flags import CLUSTER
 from pkgs.clients.tsh.profile.login import current
 from pkgs.clients.tsh.servers.nodes import split_commas
-from pkgs.common.errors import InputError, NotFoundError
+from pkgs.common.errors import DeniedError, InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed, Spec
 from pkgs.common.output.sanitize import inert
 
@@ -38,7 +38,7 @@ SPEC = Spec(
 def run(args: Parsed) -> int:
     """The status of the first database that failed, or 0."""
     from pkgs.clients.tsh.connections.openssh import tsh_path
-    from pkgs.clients.tsh.databases.certificates import held_or_obtained
+    from pkgs.clients.tsh.databases.certificates import held_or_obtained, prepare, whom
     from pkgs.clients.tsh.many import fanout
 
     parallel = args.whole("parallel", least=1)
@@ -47,19 +47,26 @@ def run(args: Parsed) -> int:
     login = current(args)
     found = _selected(login, args)
     if args.on("confirm") and not _confirmed(found, args.words[0]):
+        sys.stderr.write("\nNothing was run.\n")
         return 1
     for database in found:
         # One after the other, before anything runs: no statement runs on half of them for want of access.
-        held_or_obtained(login, database, args)
+        needed = prepare(login, held_or_obtained(login, database, whom(args)))
+        if needed.needs_user:
+            raise InputError(f"no database user is named for {database.name}", hint="add --db-user")
+        if needed.needs_code:
+            raise DeniedError(
+                f"each session with {database.name} needs a one-time code", hint="use 'tsh db connect'"
+            )
     program = [sys.executable, "-I", tsh_path(), "db", "connect", f"--proxy={login.proxy_addr}"]
     jobs = [
         fanout.Job(database.name, [*program, f"--execute={args.words[0]}", database.name])
         for database in found
     ]
-    status = fanout.run_jobs(jobs, parallel=parallel, log_dir=args.text("output-dir"))
+    statuses = fanout.run_each(jobs, parallel=parallel, log_dir=args.text("output-dir"), what="databases")
     if args.text("output-dir"):
-        _summarise(args.text("output-dir"), found, args.words[0], status)
-    return status
+        _summarise(args.text("output-dir"), [job.name for job in jobs], args.words[0], statuses)
+    return fanout.first_failure(statuses)
 
 
 def _selected(login: Login, args: Parsed) -> list[Database]:
@@ -69,12 +76,7 @@ def _selected(login: Login, args: Parsed) -> list[Database]:
         raise InputError("name databases by --dbs, or select them by --labels, --search or --query")
     found = listing.of_args(login, args)
     if names:
-        missing = sorted(set(names) - {database.name for database in found})
-        if missing:
-            raise NotFoundError(
-                f"no database {missing[0][:80]!r}, or you may not use it", hint="'tsh db ls' lists yours"
-            )
-        found = [database for database in found if database.name in names]
+        found = [listing.named(found, name) for name in sorted(set(names))]
     if not found:
         raise NotFoundError("no database is selected by that", hint="'tsh db ls' lists yours")
     return found
@@ -87,13 +89,13 @@ def _confirmed(found: list[Database], statement: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _summarise(folder: str, found: list[Database], statement: str, status: int) -> None:
+def _summarise(folder: str, names: list[str], statement: str, statuses: list[int]) -> None:
     import json
     from pathlib import Path
 
     summary = {
         "statement": statement,
-        "databases": [database.name for database in found],
-        "success": status == 0,
+        "databases": [{"name": name, "status": status} for name, status in zip(names, statuses, strict=True)],
+        "success": not any(statuses),
     }
     (Path(folder) / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -22,11 +22,11 @@ SPEC = Spec(
 
 def run(args: Parsed) -> int:
     """Have it made, keep it, say how to go on."""
-    from pkgs.clients.tsh.databases.certificates import obtain
+    from pkgs.clients.tsh.databases.certificates import obtain, prepare, whom
 
     login = current(args)
     database = listing.the_one(login, args)
-    held = obtain(login, database, args)
+    held = obtain(login, database, whom(args))
     name = inert(database.name)
     sys.stdout.write(
         f"You hold a certificate for database {name} ({inert(held.protocol)}).\n\n"
@@ -34,4 +34,9 @@ def run(args: Parsed) -> int:
         f"  tsh proxy db --tunnel {name}    a local port for any client\n"
         f"  tsh db config {name}            files and addresses for TLS of your own\n"
     )
+    needed = prepare(login, held)
+    if needed.needs_user:
+        sys.stdout.write("\nThe database user is still to be said: --db-user, here or with the first two.\n")
+    if needed.needs_code:
+        sys.stdout.write("\nEach session needs a one-time code, which the first two ask for.\n")
     return 0

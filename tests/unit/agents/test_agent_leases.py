@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pkgs.agents.ssh.leases import Leases, TooManyConnectionsError
+from pkgs.agents.base.leases import Leases, TooManyConnectionsError
 from pkgs.common.api.login import Done
 from pkgs.common.api.semaphores import AcquireLease, LeaseAnswer, ReleaseLeases, Renewed, RenewLeases
 from pkgs.common.errors import AccessError, DeniedError, UnavailableError
@@ -57,7 +57,10 @@ def with_leases(body: Callable[[Auth, Leases, list[str]], Awaitable[None]]) -> N
 
 
 async def take(leases: Leases, ended: list[str]) -> str:
-    return await leases.acquire("lia", 1, b"cert", "root", "127.0.0.1", ended.append)
+    def asking(lease_id: str) -> AcquireLease:
+        return AcquireLease(lease_id=lease_id, certificate=b"cert", login="root", client_addr="127.0.0.1")
+
+    return await leases.acquire("lia", 1, asking, ended.append)
 
 
 def test_a_place_is_taken_and_given_back() -> None:

@@ -4,8 +4,9 @@
                                   --lost, and granted anew--> held
                                   --lost, and full meanwhile--> the connection is ended
 
-Taken at the login with the certificate that was just proven. While the Auth Service cannot be reached nobody
-whose connections are limited gets a new one; those that exist go on, and are counted again when it is back.
+Taken at the login with the certificate that was just proven. Connections to servers are counted by
+themselves, and so are those to databases. While the Auth Service cannot be reached nobody whose connections
+are limited gets a new one; those that exist go on, and are counted again when it is back.
 """
 
 from __future__ import annotations
@@ -16,10 +17,24 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pkgs.agents.ssh.limits import LEASE_CALL_S, LEASE_RENEW_S, LEASES_PER_CALL
-from pkgs.common.api.semaphores import AcquireLease, HeldLease, LeaseAnswer, ReleaseLeases, RenewLeases
+from pkgs.agents.base.limits import LEASE_CALL_S, LEASE_RENEW_S, LEASES_PER_CALL
+from pkgs.common.api.semaphores import (
+    AcquireDatabaseLease,
+    AcquireLease,
+    HeldLease,
+    LeaseAnswer,
+    LeaseKind,
+    ReleaseLeases,
+    RenewLeases,
+)
 from pkgs.common.errors import AccessError, DeniedError, LimitExceededError
 from pkgs.common.rpc.calls import AsyncClient
+
+Acquire = AcquireLease | AcquireDatabaseLease
+_WHAT: dict[LeaseKind, str] = {
+    "connection": "connections",
+    "database_connection": "connections to databases",
+}
 
 
 class TooManyConnectionsError(LimitExceededError):
@@ -35,16 +50,21 @@ class Lease:
     """One connection's place."""
 
     user: str
-    lease_id: str
-    certificate: bytes
-    login: str
-    client_addr: str
+    request: Acquire
     end: Callable[[str], None]
     """Ends the connection, with a text for its user."""
 
     @property
+    def lease_id(self) -> str:
+        return self.request.lease_id
+
+    @property
+    def kind(self) -> LeaseKind:
+        return "connection" if isinstance(self.request, AcquireLease) else "database_connection"
+
+    @property
     def held(self) -> HeldLease:
-        return HeldLease(user=self.user, lease_id=self.lease_id)
+        return HeldLease(kind=self.kind, user=self.user, lease_id=self.lease_id)
 
 
 class Leases:
@@ -77,13 +97,12 @@ class Leases:
         self,
         user: str,
         most: int,
-        certificate: bytes,
-        login: str,
-        client_addr: str,
+        asking: Callable[[str], Acquire],
         end: Callable[[str], None],
     ) -> str:
-        """The id of a place for one more connection of this user. Raises TooManyConnectionsError."""
-        lease = Lease(user, str(uuid.uuid4()), certificate, login, client_addr, end)
+        """The id of a place for one more connection of this user; `asking` makes the request with that id.
+        Raises TooManyConnectionsError."""
+        lease = Lease(user, asking(str(uuid.uuid4())), end)
         try:
             answer = await self._ask(lease)
         except DeniedError as problem:
@@ -100,7 +119,7 @@ class Leases:
             self._later(lease)
             raise
         if not answer.granted:
-            raise TooManyConnectionsError(too_many(answer.most), answer.most)
+            raise TooManyConnectionsError(_too_many(lease.kind, answer.most), answer.most)
         self._held[lease.lease_id] = lease
         return lease.lease_id
 
@@ -114,15 +133,7 @@ class Leases:
         self._wanted.set()
 
     async def _ask(self, lease: Lease) -> LeaseAnswer:
-        return await self._client.call(
-            AcquireLease(
-                lease_id=lease.lease_id,
-                certificate=lease.certificate,
-                login=lease.login,
-                client_addr=lease.client_addr,
-            ),
-            deadline_s=LEASE_CALL_S,
-        )
+        return await self._client.call(lease.request, deadline_s=LEASE_CALL_S)
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -165,7 +176,7 @@ class Leases:
             self._log.warning("a connection's place is not known: %s", problem, extra={"user": lease.user})
             return
         if not answer.granted and self._held.pop(lease_id, None) is not None:
-            lease.end(too_many(answer.most))
+            lease.end(_too_many(lease.kind, answer.most))
 
     async def _give_back(self) -> None:
         leases = list(self._over.values())[:LEASES_PER_CALL]
@@ -182,5 +193,5 @@ class Leases:
             self._wanted.set()
 
 
-def too_many(most: int) -> str:
-    return f"too many connections: the limit is {most} at a time in the whole cluster"
+def _too_many(kind: LeaseKind, most: int) -> str:
+    return f"too many {_WHAT[kind]}: the limit is {most} at a time in the whole cluster"
