@@ -159,7 +159,7 @@ class SessionRecord:
         if self._recording is None:
             return kept
         self._unshown += facts
-        if len(self._unshown) >= limits.FACTS_SHOWN:
+        if self._strict or len(self._unshown) >= limits.FACTS_SHOWN:
             self._show()
         elif self._showing is None:
             self._showing = asyncio.get_running_loop().call_later(limits.FACTS_SHOW_S, self._show)

@@ -10,7 +10,8 @@ FACTS_GATHER_S = 0.01
 with what the client says next."""
 FACTS_SHOWN = 256
 FACTS_SHOW_S = 0.05
-"""Facts go to the recording when there are so many, or so long after the first of them."""
+"""Facts go to the recording when there are so many, or so long after the first of them; at once where nothing
+may go on unrecorded."""
 FACTS_LAST_S = 30.0
 """How long the end of a session waits for the audit to take what is left."""
 HALF_CLOSED_S = 10.0

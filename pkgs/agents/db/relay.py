@@ -279,7 +279,8 @@ class Relay:
         if told not in self._told:
             told.add_done_callback(self._durable)
         self._told[told] = self._told.get(told, 0) + len(facts)
-        return True
+        # It may have ended over this: the recording was lost.
+        return not self._over.done()
 
     def _durable(self, told: asyncio.Future[None]) -> None:
         behind = self._behind
