@@ -98,8 +98,22 @@ def test_a_masked_column_is_masked(service: Service) -> None:
             query("rollback to s") + sync() + MIXED + query("select 1") * 2,
         ),
         (COPY + query("select 1") * 3, query("rollback to s"), MIXED),
+        # Portals and the cursors of SQL share their names.
+        (
+            describe(b"shown") + sync(),
+            query("close shown; declare shown cursor for select email from customers"),
+            execute(b"shown", 3) + sync(),
+        ),
+        (
+            query("prepare c as select email from customers"),
+            parse(b"c", b"select name from customers")
+            + sync()
+            + bind(b"x", b"c")
+            + execute(b"x", 2)
+            + sync(),
+        ),
     ],
-    ids=["skipped", "done early", "sync in bad data", "sync in data", "query in data"],
+    ids=["skipped", "done early", "sync in bad data", "sync in data", "query in data", "cursor", "statement"],
 )
 def test_no_order_of_messages_shows_it(service: Service, rounds: tuple[bytes, ...]) -> None:
     assert SECRET not in said(service, *rounds)

@@ -70,6 +70,8 @@ class PostgresConversation:
         self._back = b""
         self._over = False
         self._boundary = True
+        self._described: Answer | None = None
+        """Of the portal that the client's last message asked to describe."""
         self.stopping = False
         """An answer went over its limit, and the server has not come to rest since."""
         self._client: dict[int, Callable[[memoryview, int], Said]] = {
@@ -125,6 +127,8 @@ class PostgresConversation:
         parts: list[bytes | memoryview] = []
         for kind, raw, rest in self._up.feed(data):
             said = self._client[kind](raw, rest) if kind else raw
+            if kind != frontend.DESCRIBE:
+                self._described = None
             if said is not None:
                 parts.append(said)
             if self._over:
@@ -185,8 +189,7 @@ class PostgresConversation:
         named = frontend.parse_named(raw, rest)
         due = Due(frontend.DESCRIBE, named.name if named.what == frontend.STATEMENT else b"")
         if named.what == frontend.PORTAL and self._looking_at_rows:
-            due.answer = self._ledger.answer(named.name)
-            due.answer.described = True
+            due.answer = self._described = self._ledger.answer(named.name)
         self._ledger.ask(due)
         return raw
 
@@ -197,9 +200,9 @@ class PostgresConversation:
         said: Said = raw
         if self._looking_at_rows:
             due.answer = answer = self._ledger.answer(portal)
-            if self._masks is not None and not answer.described:
-                # Whoever does not ask what the columns are is asked for: without it no row may pass.
-                answer.described = True
+            if self._masks is not None and answer is not self._described:
+                # Whoever does not ask what the columns are is asked for: without it no row may pass. What was
+                # said a moment ago does not count, for a portal may be another's by now.
                 self._ledger.ask(Due(frontend.DESCRIBE, answer=answer, ours=True))
                 said = Named(frontend.PORTAL, portal).encode(b"D") + bytes(raw)
         self._ledger.ask(due)

@@ -40,8 +40,6 @@ class Answer:
 
     plan: Plan | None = None
     """What is masked in them; None before they were described."""
-    described: bool = False
-    """Whether the server has been asked."""
     rows: int = 0
     bytes: int = 0
 
