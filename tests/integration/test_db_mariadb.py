@@ -99,7 +99,7 @@ def test_a_server_that_is_down_or_silent_is_named(
         socket.create_server(("127.0.0.1", 0)) as silent,
         serving(engine, f"127.0.0.1:{silent.getsockname()[1]}") as (port, _),
     ):
-        assert "the database server did not answer" in client(port, "-e", "select 1").stderr
+        assert "did not answer the agent's login" in client(port, "-e", "select 1").stderr
     with serving(engine, "127.0.0.1:1") as (port, policy):
         assert "ERROR 1105" in client(port, "-e", "select 1").stderr
         policy.settle()

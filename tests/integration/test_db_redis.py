@@ -81,7 +81,7 @@ def test_a_server_that_is_down_silent_or_another_is_named(monkeypatch: pytest.Mo
         socket.create_server(("127.0.0.1", 0)) as silent,
         serving(RedisEngine(), f"127.0.0.1:{silent.getsockname()[1]}") as (port, policy),
     ):
-        assert cli(port, "get", "a").stdout.startswith("ERR the database server did not answer")
+        assert cli(port, "get", "a").stdout.startswith("ERR database db did not answer")
     with serving(RedisEngine(), "127.0.0.1:1") as (port, policy):
         assert cli(port, "get", "a").stdout.startswith("ERR ")
         policy.settle()
