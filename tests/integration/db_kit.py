@@ -32,6 +32,12 @@ from tests.harness.wait import wait_for
 from tests.unit.net import certs
 
 
+def done() -> asyncio.Future[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future
+
+
 @dataclass
 class Policy:
     """Who may be whom, and what has been told."""
@@ -115,8 +121,9 @@ class FakeSession:
         self._policy.relays.append(relay)
         await relay.run()
 
-    async def _tell(self, facts: Sequence[Fact]) -> None:
+    def _tell(self, facts: Sequence[Fact]) -> asyncio.Future[None]:
         self._policy.facts += facts
+        return done()
 
 
 @contextlib.contextmanager

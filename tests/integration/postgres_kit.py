@@ -35,6 +35,7 @@ from pkgs.common.resources.metadata import Metadata
 from pkgs.common.resources.role import UNRESTRICTED, DbConditions
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
+from tests.integration.db_kit import done
 from tests.unit.net import certs
 
 PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/lib/postgresql"))
@@ -193,8 +194,9 @@ class _Session:
         return stream
 
     async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
-        async def tell(facts: Sequence[Fact]) -> None:
+        def tell(facts: Sequence[Fact]) -> asyncio.Future[None]:
             self._service.facts += facts
+            return done()
 
         relay = Relay(client, server, conversation, tell)
         self._service.relays.append(relay)

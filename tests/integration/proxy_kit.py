@@ -59,6 +59,7 @@ from pkgs.common.resources.role import Conditions, Role, RoleSpec
 from pkgs.common.rpc.client import Endpoint, RpcClient
 from pkgs.common.runtime.config import parse_config
 from pkgs.common.runtime.process import Process
+from pkgs.proxy.connections.tunnels import BARE_ROLES
 from pkgs.proxy.router import SshDoor
 from pkgs.proxy.service import ProxyService
 from tests.harness.wait import until
@@ -224,8 +225,8 @@ class FakeEmitter:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    async def emit(self, event: Event) -> None:
-        self.events.append(event)
+    async def emit(self, *events: Event) -> None:
+        self.events += events
 
 
 class FakeMember:
@@ -278,7 +279,8 @@ class ProxyKit:
         self.cache.nodes |= {one.metadata.name: one for one in nodes}
 
     async def agent(self, host_id: str, role: SystemRole = SystemRole.NODE, **options: Any) -> Agent:
-        agent = Agent(self.addr, self.authorities.host_credentials(host_id, role), host_id, **options)
+        credentials, bare = self.authorities.host_credentials(host_id, role), role in BARE_ROLES
+        agent = Agent(self.addr, credentials, host_id, bare=bare, **options)
         await agent.start()
         await until(lambda: self.service.tunnels.holds(host_id, role))
         return agent
@@ -317,8 +319,16 @@ class Agent:
     """An agent as the proxy sees it: obeys dial requests, tells each user the header it got, then echoes."""
 
     def __init__(
-        self, addr: str, credentials: Credentials, host_id: str, *, spares: bool = True, mute: bool = False
+        self,
+        addr: str,
+        credentials: Credentials,
+        host_id: str,
+        *,
+        spares: bool = True,
+        mute: bool = False,
+        bare: bool = False,
     ) -> None:
+        self._bare = bare
         self.addr = addr
         self.host_id = host_id
         self.credentials = credentials
@@ -369,12 +379,16 @@ class Agent:
         )
         self.streams.append(stream)
         stream.write(encode_frame(DataHello(dial_id=dial_id)))
+        if self._bare:
+            stream.shed_writing()
         return stream
 
     async def _carry(self, dial_id: str) -> None:
         with contextlib.suppress(UnavailableError):
             stream = await self.data(dial_id)
             header = await read_frame(stream, DialHeader)
+            if self._bare:
+                await stream.shed_reading()
             if self._mute:
                 return
             stream.write(json.dumps(msgspec.to_builtins(header)).encode() + b"\n")

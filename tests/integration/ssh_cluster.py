@@ -54,10 +54,10 @@ class Events:
         self.all: list[Event] = []
         self.broken: Exception | None = None
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, *events: Event) -> None:
         if self.broken is not None:
             raise self.broken
-        self.all.append(event)
+        self.all += events
 
     def named(self, name: str) -> list[Event]:
         return [event for event in self.all if event.event == name]

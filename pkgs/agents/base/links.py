@@ -43,6 +43,7 @@ class Links:
         divert: Divert | None = None,
         *,
         used: bool = True,
+        bare: bool = False,
     ) -> None:
         self._config = process.config
         self._member = member
@@ -57,6 +58,7 @@ class Links:
             process.component_log("tunnel"),
             self._tunnels_changed,
             divert,
+            bare=bare,
         )
 
     @property

@@ -4,7 +4,8 @@
     per data connection: dial -> DataHello -> (spare: wait) -> DialHeader -> the user's stream
 
 The configured proxy comes first; the others are learnt from the cluster's state, so each proxy instance has
-its own tunnel. TLS ends here: the service gets one end of a plain socket pair, the other is relayed.
+its own tunnel. TLS ends here: the service gets one end of a plain socket pair, the other is relayed. Where
+streams are `bare`, for they are TLS themselves, the tunnel's own TLS ends with the header (ADR 135).
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Tunnels:
         log: logging.Logger,
         on_change: Callable[[], None],
         divert: Divert | None = None,
+        *,
+        bare: bool = False,
     ) -> None:
         self._membership = membership
         self.services = services
@@ -79,6 +82,9 @@ class Tunnels:
         self.log = log
         self._on_change = on_change
         self._divert = divert
+        self._bare = bare
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts_for: tuple[HostIdentity, Trust] | None = None
         self._links: dict[str, tuple[_ProxyLink, asyncio.Task[None]]] = {}
         self._configured: tuple[str, ...] = ()
         self._streams: set[asyncio.Task[None]] = set()
@@ -126,14 +132,19 @@ class Tunnels:
     # What a link needs.
 
     def context(self, alpn: str) -> ssl.SSLContext:
-        """Made anew for each dial, so that renewed certificates and authorities are used at once."""
-        identity = self._membership.identity
-        return client_context(
-            roots_pem=self._membership.trust.tls_roots_pem("host"),
-            cert_pem=identity.tls_cert,
-            key_pem=identity.tls_private_pem,
-            alpn=(alpn,),
-        )
+        """Made anew with each identity and trust, so that renewed certificates and authorities are used at
+        once."""
+        identity, trust = self._membership.identity, self._membership.trust
+        if self._contexts_for != (identity, trust):
+            self._contexts, self._contexts_for = {}, (identity, trust)
+        if alpn not in self._contexts:
+            self._contexts[alpn] = client_context(
+                roots_pem=trust.tls_roots_pem("host"),
+                cert_pem=identity.tls_cert,
+                key_pem=identity.tls_private_pem,
+                alpn=(alpn,),
+            )
+        return self._contexts[alpn]
 
     def proxy_behind(self, certificate: bytes | None) -> str:
         """Host id of the proxy that shows this certificate. Raises TrustError unless it is a proxy."""
@@ -176,10 +187,14 @@ class Tunnels:
     async def _serve_stream(self, stream: Stream, dial_id: str) -> None:
         self.proxy_behind(stream.peer_der)
         stream.write(encode_frame(DataHello(dial_id=dial_id)))
+        if self._bare:
+            stream.shed_writing()
         await stream.drain()
         try:
             async with asyncio.timeout(HEADER_LIFE_S):
                 header = await read_frame(stream, DialHeader)
+                if self._bare:
+                    await stream.shed_reading()
         except TimeoutError:
             return
         if self._divert is not None and await self._divert(stream, header):

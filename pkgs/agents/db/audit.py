@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import msgspec
 
+from pkgs.agents.db import limits
 from pkgs.agents.db.engine import Asked, Detail, Fact, Failed, Granted, Malformed, Outcome, Statement
 from pkgs.agents.db.users.accounts import Given
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.errors import AccessError, UnavailableError
 from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
-from pkgs.common.events.format import LAST_INDEX, new_event, rfc3339
-from pkgs.common.events.types import Emitter, Event, FieldValue
+from pkgs.common.events.format import LAST_INDEX, Series, new_event, rfc3339
+from pkgs.common.events.types import Event, FieldValue, Poster
 from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.recording.model import SessionMeta
@@ -37,7 +38,7 @@ from pkgs.common.sessions.unfinished import Unfinished
 class Keeping:
     """Where a service keeps what its users do."""
 
-    emitter: Emitter
+    emitter: Poster
     recorder: Recorder
     unfinished: Unfinished
     log: logging.Logger
@@ -63,6 +64,7 @@ class SessionRecord:
         self._granted: Granted | None = None
         self._fixed: dict[str, FieldValue] = {}
         """Of every event, from the start on."""
+        self._series = Series("", {})
         self._strict = False
         self._give_up: Callable[[str], None] = lambda text: None
         self._recording: Recording | None = None
@@ -71,7 +73,9 @@ class SessionRecord:
         self._index = 0
         self._lost = ""
         self._begun = False
-        self._statements = 0
+        self._unshown: list[Fact] = []
+        """For the recording."""
+        self._showing: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
 
     async def refused(self, asked: Asked, reason: str, text: str) -> None:
@@ -92,6 +96,7 @@ class SessionRecord:
         is called when it is lost. Raises UnavailableError."""
         self._asked, self._granted, self._strict, self._give_up = asked, granted, strict, give_up
         self._fixed = self._parties()
+        self._series = Series(self._keeping.cluster_name, self._fixed)
         if self._keeping.recorder.mode != "off":
             self._open_recording()
         self._keeping.unfinished.keep(self.session_id, self._end_event("the service was killed"))
@@ -117,6 +122,7 @@ class SessionRecord:
     def know(self, fields: Mapping[str, int]) -> None:
         """More fields of every event from now on; the end that is noted for a crash goes without."""
         self._fixed.update(fields)
+        self._series = Series(self._keeping.cluster_name, self._fixed)
 
     async def user_made(self, username: str, roles: Sequence[str], error: str = "") -> None:
         """The database user is ready, or with an `error` is not. Raises AccessError when that cannot be
@@ -139,28 +145,36 @@ class SessionRecord:
             affected_object_counts=given.objects,
         )
 
-    async def tell(self, facts: Sequence[Fact]) -> None:
-        """What happened, in its order. Raises AccessError when it cannot be kept."""
-        events: list[Event] = []
+    def tell(self, facts: Sequence[Fact]) -> asyncio.Future[None]:
+        """What happened, in its order. The operating system has it when this returns; it is durable when the
+        future is done. Raises AccessError when it cannot be kept, and the future does."""
+        payloads: list[bytes] = []
+        time = rfc3339(self._keeping.now())
         for fact in facts:
-            self._show(fact)
             kind, fields = _event_of(fact)
             if kind is not None:
-                events.append(self._event(kind, self._next(), **fields))
-        await self._keep_up()
-        # The spool writes those that wait together, in the order in which they came.
-        await asyncio.gather(*(self._keeping.emitter.emit(event) for event in events))
+                payloads.append(self._series.payload(kind, time, self._next(), fields))
+        kept = self._keeping.emitter.post(*payloads)
+        if self._recording is None:
+            return kept
+        self._unshown += facts
+        if self._strict or len(self._unshown) >= limits.FACTS_SHOWN:
+            self._show()
+        elif self._showing is None:
+            self._showing = asyncio.get_running_loop().call_later(limits.FACTS_SHOW_S, self._show)
+        return asyncio.ensure_future(self._keep_up(kept)) if self._recording.live else kept
 
     async def end(self, sent: int, received: int, why: str) -> None:
         """The session is over. Raises AccessError when that cannot be kept."""
         if not self._begun:
             return
+        self._show()
         if self._flush is not None:
             self._flush.cancel()
         if self._recording is not None:
             recording, self._recording = self._recording, None
             try:
-                now = time.monotonic()
+                now = monotonic()
                 recording.writer.exec_result(0, "", now)
                 await recording.finish(now, self._keeping.now())
             except AccessError as problem:
@@ -254,13 +268,17 @@ class SessionRecord:
                 ) from None
             self._recording_lost(problem)
 
-    def _show(self, fact: Fact) -> None:
+    def _show(self) -> None:
         """Lines of the recording; after a failed write it is lost, and said to be."""
-        if self._recording is None:
+        if self._showing is not None:
+            self._showing.cancel()
+            self._showing = None
+        facts, self._unshown = self._unshown, []
+        if self._recording is None or not facts:
             return
-        now = time.monotonic()
+        now = monotonic()
         try:
-            self._recording.writer.output(_shown(fact).encode("utf-8", "replace"), now)
+            self._recording.writer.output("".join(map(_shown, facts)).encode("utf-8", "replace"), now)
             self._recording.writer.flush(now)
         except AccessError as problem:
             self._recording_lost(problem)
@@ -275,16 +293,17 @@ class SessionRecord:
         self._flush = None
         if self._recording is not None:
             try:
-                self._recording.writer.flush(time.monotonic(), force=True)
+                self._recording.writer.flush(monotonic(), force=True)
             except AccessError as problem:
                 self._recording_lost(problem)
 
-    async def _keep_up(self) -> None:
+    async def _keep_up(self, kept: asyncio.Future[None]) -> None:
         if self._recording is not None:
             try:
                 await self._recording.keep_up()
             except AccessError as problem:
                 self._recording_lost(problem)
+        await asyncio.shield(kept)
 
     def _recording_lost(self, problem: AccessError) -> None:
         self._keeping.log.error(
@@ -300,35 +319,38 @@ class SessionRecord:
 
 def _event_of(fact: Fact) -> tuple[Kind | None, dict[str, FieldValue]]:
     """The event that tells a fact; none for a detail that no event is known for."""
+    fields: dict[str, FieldValue]
     match fact:
-        case Statement(text=text, parameters=parameters, cut=cut):
-            return codes.DB_SESSION_QUERY, {
-                "db_query": text,
-                "db_query_parameters": list(parameters) or None,
-                "truncated": True if cut else None,
-                "success": True,
+        case Statement():
+            fields = {"db_query": fact.text, "success": True}
+            if fact.parameters:
+                fields["db_query_parameters"] = list(fact.parameters)
+            if fact.cut:
+                fields["truncated"] = True
+            return codes.DB_SESSION_QUERY, fields
+        case Failed():
+            fields = {"success": False, "error": fact.message, "message": fact.message}
+            if fact.code:
+                fields["db_error_code"] = fact.code
+            return codes.DB_SESSION_QUERY_FAIL, fields
+        case Outcome():
+            return codes.DB_SESSION_RESULT, {"affected_records": fact.rows, "success": fact.success}
+        case Malformed():
+            return codes.DB_SESSION_MALFORMED, {
+                "said_by": fact.by,
+                "size": fact.size,
+                "error": fact.error,
             }
-        case Failed(message=message, code=code):
-            return codes.DB_SESSION_QUERY_FAIL, {
-                "success": False,
-                "error": message,
-                "message": message,
-                "db_error_code": code or None,
-            }
-        case Outcome(rows=rows, success=success):
-            return codes.DB_SESSION_RESULT, {"affected_records": rows, "success": success}
-        case Malformed(by=by, size=size, error=error):
-            return codes.DB_SESSION_MALFORMED, {"said_by": by, "size": size, "error": error}
-        case Detail(kind=name, fields=told):
-            fields: dict[str, FieldValue] = {
-                key: list(value) if isinstance(value, tuple) else value for key, value in told
-            }
-            return codes.DB_SESSION_DETAILS.get(name), fields
+        case Detail():
+            fields = {key: list(value) if isinstance(value, tuple) else value for key, value in fact.fields}
+            return codes.DB_SESSION_DETAILS.get(fact.kind), fields
 
 
 def _shown(fact: Fact) -> str:
     """How a recording shows a fact."""
     match fact:
+        case Statement(text=text, parameters=(), cut=False) if text.isprintable():
+            return f"> {text}\r\n"
         case Statement(text=text, parameters=parameters, cut=cut):
             lines = [*_said(text, parameters), *(["  (cut)"] if cut else [])]
         case Failed(message=message, code=code):

@@ -6,7 +6,12 @@ FACTS_PENDING_MAX = 256
 """Facts that the audit has not taken yet, at which a session's bytes are held back."""
 FACTS_GATHERED = 64
 FACTS_GATHER_S = 0.01
-"""Facts go to the audit when there are so many, or this long after the first of them."""
+"""What a server says is told to the audit when there are so many facts, so long after the first of them, or
+with what the client says next."""
+FACTS_SHOWN = 256
+FACTS_SHOW_S = 0.05
+"""Facts go to the recording when there are so many, or so long after the first of them; at once where nothing
+may go on unrecorded."""
 FACTS_LAST_S = 30.0
 """How long the end of a session waits for the audit to take what is left."""
 HALF_CLOSED_S = 10.0

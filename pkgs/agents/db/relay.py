@@ -1,5 +1,8 @@
 """Moving a session's bytes between client and server through its conversation, and its facts to the audit.
 
+What the client says goes on when the audit has its facts, so that a server does nothing that is not told even
+if this process dies of it; what the server says may go on a moment before (ADR 136).
+
 A side is read only when the other has taken what came before, when our own answers to it have been taken,
 when the audit keeps up, and when the conversation has not asked to hear the other side first. So a slow
 reader holds back its sender by TCP itself, and memory per session is one read, one step and a few facts.
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,8 +29,9 @@ from pkgs.common.errors import ProtocolError, UnavailableError
 from pkgs.common.net.scratch import scratch_of
 from pkgs.common.net.stream import Stream
 
-Tell = Callable[[Sequence[Fact]], Awaitable[None]]
-"""Takes facts in their order, one call at a time. What it raises ends the session."""
+Tell = Callable[[Sequence[Fact]], "asyncio.Future[None]"]
+"""Takes facts in their order: they outlive this process when it returns, and are durable when the future is
+done. What either raises ends the session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,12 @@ class Relay:
         self._down = _Way(server, client, conversation.from_server)
         self._writing: set[Stream] = set()
         self._facts: list[Fact] = []
-        self._told = asyncio.Event()
+        self._told: dict[asyncio.Future[None], int] = {}
+        """Facts that are not durable yet."""
+        self._pending = 0
+        """Of those, and of the ones not told, how many."""
+        self._untold: BaseException | None = None
+        """Why facts could not be kept."""
         self._over: asyncio.Future[BaseException | None] = self._loop.create_future()
         self._half_closed: asyncio.TimerHandle | None = None
         self._gathering: asyncio.TimerHandle | None = None
@@ -84,7 +93,6 @@ class Relay:
     async def run(self) -> Ended:
         """Until the end. Raises ProtocolError when a peer broke the protocol, after telling it, and
         UnavailableError when there is something that could not be told."""
-        teller = asyncio.create_task(self._tell_on())
         orderly = False
         try:
             self._settle()
@@ -95,10 +103,10 @@ class Relay:
             if not orderly:
                 self._client.abort()
                 self._server.abort()
-            await asyncio.gather(self._client.close(), self._server.close(), self._tell_last(teller))
-        if not teller.done() or teller.cancelled():
+            await asyncio.gather(self._client.close(), self._server.close(), self._tell_last())
+        if self._told:
             raise UnavailableError("the audit did not take what the session came to") from broken
-        broken = broken or teller.exception()
+        broken = broken or self._untold
         if broken is not None and not isinstance(broken, OSError):
             raise broken
         return Ended(self._up.moved, self._down.moved, str(broken) if broken is not None else "")
@@ -133,15 +141,15 @@ class Relay:
             step = way.said(data)
         except ProtocolError as exc:
             by: Literal["client", "server"] = "client" if way is self._up else "server"
-            self._note([Malformed(by, len(data), exc.message)])
+            self._note([Malformed(by, len(data), exc.message)], before=True)
             self._finish(self._conversation.refusal(f"the {by} broke the protocol: {exc.message}"), exc)
             return False
         except Exception as exc:
             # A fault of ours: nothing that follows could be judged.
             self._finish(self._conversation.refusal("internal error"), exc)
             return False
-        if step.facts:
-            self._note(step.facts)
+        if step.facts and not self._note(step.facts, before=way is self._up):
+            return False
         taken = way.sink.push(memoryview(step.onward)) if len(step.onward) else True
         if step.back:
             way.owed = not way.source.push(step.back)
@@ -234,9 +242,8 @@ class Relay:
                 self._client.abort()
 
     def _let_go(self) -> None:
-        for timer in (self._half_closed, self._gathering):
-            if timer is not None:
-                timer.cancel()
+        if self._half_closed is not None:
+            self._half_closed.cancel()
         for way in (self._up, self._down):
             if way.reading:
                 self._loop.remove_reader(way.source.fileno())
@@ -249,38 +256,50 @@ class Relay:
 
     @property
     def _behind(self) -> bool:
-        return len(self._facts) >= limits.FACTS_PENDING_MAX
+        return self._pending >= limits.FACTS_PENDING_MAX
 
-    def _note(self, facts: Sequence[Fact]) -> None:
+    def _note(self, facts: Sequence[Fact], *, before: bool) -> bool:
+        """Take facts; `before`: they are told before anything else happens. Whether the session goes on."""
         self._facts += facts
-        if len(self._facts) >= limits.FACTS_GATHERED:
-            self._told.set()
-        elif self._gathering is None:
-            # A task that wakes up for each statement would cost more than the statement.
-            self._gathering = self._loop.call_later(limits.FACTS_GATHER_S, self._gathered)
+        self._pending += len(facts)
+        if before or len(self._facts) >= limits.FACTS_GATHERED:
+            return self._tell_now()
+        if self._gathering is None:
+            self._gathering = self._loop.call_later(limits.FACTS_GATHER_S, self._tell_now)
+        return True
 
-    def _gathered(self) -> None:
-        self._gathering = None
-        self._told.set()
-
-    async def _tell_on(self) -> None:
-        """Until the end of the relay, and then once more for what is left."""
+    def _tell_now(self) -> bool:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        facts, self._facts = self._facts, []
+        if not facts:
+            return True
         try:
-            while not self._over.done() or self._facts:
-                if not self._told.is_set():
-                    await self._told.wait()
-                self._told.clear()
-                behind = self._behind
-                facts, self._facts = self._facts, []
-                if facts:
-                    await self._tell(facts)
-                if behind:
-                    self._settle()
+            told = self._tell(facts)
         except Exception as exc:
-            self._finish(self._conversation.refusal("the session cannot be audited"), exc)
-            raise
+            self._pending -= len(facts)
+            self._fail(exc)
+            return False
+        if told not in self._told:
+            told.add_done_callback(self._durable)
+        self._told[told] = self._told.get(told, 0) + len(facts)
+        # It may have ended over this: the recording was lost.
+        return not self._over.done()
 
-    async def _tell_last(self, teller: asyncio.Task[None]) -> None:
-        self._told.set()
-        await asyncio.wait((teller,), timeout=limits.FACTS_LAST_S)
-        teller.cancel()
+    def _durable(self, told: asyncio.Future[None]) -> None:
+        behind = self._behind
+        self._pending -= self._told.pop(told)
+        if not told.cancelled() and (problem := told.exception()) is not None:
+            self._fail(problem)
+        elif behind and not self._behind:
+            self._settle()
+
+    def _fail(self, problem: BaseException) -> None:
+        self._untold = self._untold or problem
+        self._finish(self._conversation.refusal("the session cannot be audited"), problem)
+
+    async def _tell_last(self) -> None:
+        self._tell_now()
+        if self._told:
+            await asyncio.wait(self._told, timeout=limits.FACTS_LAST_S)

@@ -33,7 +33,7 @@ from pkgs.common.membership.cache import KINDS_HOST
 from pkgs.common.membership.member import Member
 from pkgs.common.membership.reviews import Reviews
 from pkgs.common.net.dial import split_host_port
-from pkgs.common.net.nested import accept_tls_over
+from pkgs.common.net.handshake import accept_tls_on
 from pkgs.common.net.stream import Stream
 from pkgs.common.net.tls import server_context
 from pkgs.common.pki.identity import PeerKind, RouteToDatabase, SystemRole
@@ -141,7 +141,7 @@ class DbServer:
         )
         self._context: ssl.SSLContext | None = None
         self._links = Links(
-            process, member, ["db"], _no_socket, self._forget_announcement, self._serve_stream
+            process, member, ["db"], _no_socket, self._forget_announcement, self._serve_stream, bare=True
         )
 
     async def start(self) -> None:
@@ -238,7 +238,7 @@ class DbServer:
 
     # Streams in.
 
-    async def _serve_stream(self, below: Stream, header: DialHeader) -> bool:
+    async def _serve_stream(self, client: Stream, header: DialHeader) -> bool:
         """Serves a user's stream to its end. Raises AccessError to refuse it."""
         if header.service != "db":
             raise NotFoundError(f"service {header.service!r} is not served here")
@@ -251,18 +251,18 @@ class DbServer:
         assert task is not None
         self._connections.add(task)
         try:
-            await self._serve(below, header)
+            await self._serve(client, header)
         finally:
             self._connections.discard(task)
         return True
 
-    async def _serve(self, below: Stream, header: DialHeader) -> None:
+    async def _serve(self, client: Stream, header: DialHeader) -> None:
         try:
             async with self._strangers.place(split_host_port(header.client_addr)[0], limits.TLS_S):
-                client = await accept_tls_over(below, self._tls_context(), deadline_s=limits.TLS_S)
+                await accept_tls_on(client, self._tls_context(), deadline_s=limits.TLS_S)
         except (AccessError, TimeoutError) as problem:
             self._log.debug("a connection was refused: %s", problem, extra={"addr": header.client_addr})
-            below.abort()
+            client.abort()
             return
         self._known += 1
         try:

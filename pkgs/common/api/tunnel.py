@@ -4,6 +4,7 @@ The control connection is RPC served by the proxy (ALPN `teleport-reversetunnel`
 stream and gets a `DialRequest` whenever the proxy wants a data connection. A data connection is TLS with
 ALPN `teleport-reversetunnel-data`; it begins with one framed `DataHello` by the agent, then one framed
 `DialHeader` by the proxy when a user's stream is to start; after that the bytes are the user's.
+Where a user's bytes are TLS themselves (databases), each side ends the tunnel's with its frame (ADR 135).
 A frame is a 2-byte big-endian length and MessagePack.
 """
 

@@ -18,11 +18,13 @@ SPOOL_SEGMENT_BYTES = 4 * 1024 * 1024
 """A spool file is closed at this size; delivered files are removed whole."""
 SPOOL_RECORD_BYTES = 256 * 1024
 """One framed event in the spool."""
-SPOOL_BATCH = 100
+SPOOL_SYNC_S = 0.05
+"""Until what is written is put on disk, where nobody waits for that."""
+SPOOL_BATCH = 250
 """Events per delivery."""
 SPOOL_BATCH_BYTES = 512 * 1024
 """Bytes per delivery (the RPC's message limit is larger)."""
-SPOOL_IN_MEMORY = 500
+SPOOL_IN_MEMORY = 1000
 """Latest undelivered events that need not be read back from the disk; older ones are."""
 SPOOL_PACE_S = 0.25
 """Between two deliveries that were not full: events that keep coming are handed over together."""

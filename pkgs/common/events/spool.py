@@ -1,8 +1,10 @@
 """The disk spool between a service and the Auth Service: durable first, delivered later, in order, once.
 
-`emit` returns when the event is on disk (many emits share one fsync). A background task hands events to
-`deliver` in the order of emission and moves a cursor when they were taken. A crash at any moment loses no
-event that `emit` returned for; it may deliver the last batch twice, and the receiver ignores a known uid.
+`emit` returns when the event is on disk; `post` when it is in the file, and its future is done when it is on
+disk: all that wait share one fsync. A background task hands events that are on disk to `deliver` in the order
+of emission and moves a cursor when they were taken. A crash at any moment loses no event that `emit` returned
+for; it may deliver the last batches twice, and the receiver ignores a known uid. A crash of the process alone
+loses no event that `post` returned for.
 
 A spool is a directory of segments. A segment is a sequence of records: 4-byte length, 4-byte CRC-32 of
 the payload (both big-endian), payload (the event as MessagePack). A process never appends to a segment
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -29,7 +32,7 @@ import msgspec
 
 from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.events import limits
-from pkgs.common.events.format import bounded, to_json
+from pkgs.common.events.format import encoded, to_json
 from pkgs.common.events.types import Event
 from pkgs.common.runtime.atomicfile import make_private_dir, sync_dir, write_atomic
 from pkgs.common.runtime.backoff import Backoff
@@ -38,7 +41,6 @@ Deliver = Callable[[list[Event]], Awaitable[None]]
 """Takes events for good, or raises. Events refused with InputError are set aside, others retried for ever."""
 
 _HEAD = struct.Struct(">II")
-_ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Event)
 
 
@@ -49,18 +51,17 @@ class _Place(msgspec.Struct, frozen=True, order=True):
     offset: int
 
 
-class _Waiting(NamedTuple):
-    """An event that is to be written, as it will be, and who waits for that."""
+class _Batch(NamedTuple):
+    """Records that are in the file, and the future of all who wait until they are on disk."""
 
-    event: Event
-    record: bytes
+    records: list[bytes]
     done: asyncio.Future[None]
 
 
 class _Kept(NamedTuple):
-    """An event on disk, and where it is."""
+    """A record on disk, and where it is."""
 
-    event: Event
+    record: bytes
     start: _Place
     end: _Place
 
@@ -88,16 +89,24 @@ class SpoolEmitter:
         self._lock_fd = -1
         self._fd = -1
         self._end = _Place(0, 0)
+        """Up to here everything is on disk."""
+        self._segment = 0
+        self._tail = 0
+        """The segment that is written, and up to where."""
+        self._torn = False
+        """The segment cannot be gone on with."""
         self._cursor = _Place(0, 0)
+        self._kept_at = 0.0
+        """Loop time at which the cursor was last written."""
         self._sizes: dict[int, int] = {}
         self._pending = 0
-        self._waiting: list[_Waiting] = []
-        self._waiting_bytes = 0
+        self._waiting: _Batch | None = None
         self._latest: deque[_Kept] = deque(maxlen=limits.SPOOL_IN_MEMORY)
         """Of what is on disk, in its order up to the end; what was delivered goes."""
         self._written = asyncio.Event()
         self._emptied = asyncio.Event()
-        self._to_write = asyncio.Event()
+        self._to_sync = asyncio.Event()
+        self._syncing: asyncio.TimerHandle | None = None
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -113,28 +122,47 @@ class SpoolEmitter:
         if self._pending:
             self._log.info("%d audit events of an earlier run wait for delivery", self._pending)
         self._tasks = [
-            asyncio.create_task(self._write_loop(), name="event-spool-write"),
+            asyncio.create_task(self._sync_loop(), name="event-spool-sync"),
             asyncio.create_task(self._deliver_loop(), name="event-spool-deliver"),
         ]
 
-    async def emit(self, event: Event) -> None:
-        """Return once the event is on disk; raises UnavailableError when it cannot be kept."""
+    async def emit(self, *events: Event) -> None:
+        """Return once the events are on disk; raises UnavailableError when they cannot be kept."""
+        done = self.post(*map(encoded, events))
+        self._sync_now()
+        # A cancelled caller must not cancel what others share.
+        await asyncio.shield(done)
+
+    def post(self, *payloads: bytes) -> asyncio.Future[None]:
+        """Events as MessagePack, bounded. They are in the file when this returns, and on disk when the
+        future, which many share, is done. Raises UnavailableError when they cannot be written, and the
+        future does when the disk fails."""
         if self._closing or not self._tasks:
             raise UnavailableError("this service is stopping and takes no more audit events")
-        event = bounded(event)
-        payload = _ENCODER.encode(event)
-        record = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
-        if sum(list(self._sizes.values())) + self._waiting_bytes + len(record) > self._max_bytes:
+        records = [_HEAD.pack(len(payload), zlib.crc32(payload)) + payload for payload in payloads]
+        data = b"".join(records)
+        if sum(self._sizes.values()) + len(data) > self._max_bytes:
             raise UnavailableError(
                 "the audit spool is full, so nothing that must be audited is done",
                 hint=f"reach the Auth Service again, or make room; the limit is {self._max_bytes} bytes",
             )
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(event, record, done))
-        self._waiting_bytes += len(record)
-        self._to_write.set()
-        # A cancelled caller must not cancel the write that others may share.
-        await asyncio.shield(done)
+        try:
+            self._write(data)
+        except OSError as exc:
+            self._log.error("audit events cannot be written to %s: %s", self._dir, exc)
+            raise _unwritable(exc) from None
+        if self._waiting is None:
+            loop = asyncio.get_running_loop()
+            self._waiting = _Batch([], loop.create_future())
+            self._syncing = loop.call_later(limits.SPOOL_SYNC_S, self._sync_now)
+        self._waiting.records.extend(records)
+        return self._waiting.done
+
+    def _sync_now(self) -> None:
+        if self._syncing is not None:
+            self._syncing.cancel()
+            self._syncing = None
+        self._to_sync.set()
 
     async def flush(self, deadline_s: float) -> bool:
         """Wait until everything is delivered; False when that took longer than the deadline."""
@@ -145,12 +173,15 @@ class SpoolEmitter:
     async def close(self) -> None:
         """Write what was emitted, stop delivering, keep the rest on disk for the next start."""
         self._closing = True
-        self._to_write.set()
+        self._sync_now()
         if self._tasks:
             await self._tasks[0]
             self._tasks[1].cancel()
             await asyncio.wait((self._tasks[1],))
             self._tasks = []
+            with contextlib.suppress(OSError):
+                # What was delivered since is delivered again, and ignored, where this fails.
+                self._keep_cursor(self._cursor)
         for fd in (self._fd, self._lock_fd):
             if fd >= 0:
                 os.close(fd)
@@ -180,8 +211,9 @@ class SpoolEmitter:
             self._sizes[number] = path.stat().st_size
             start = self._cursor.offset if number == self._cursor.segment else 0
             self._pending += sum(1 for _ in _records(path, start))
-        self._end = _Place(last, self._sizes.get(last, 0))
-        self._next_segment()
+        self._segment = last + 1
+        self._fd = self._open_segment(self._segment)
+        self._end, self._sizes[self._segment] = _Place(self._segment, 0), 0
 
     def _load_cursor(self) -> _Place:
         try:
@@ -195,76 +227,94 @@ class SpoolEmitter:
     def _path(self, segment: int) -> Path:
         return self._dir / f"{segment:010d}.seg"
 
-    # Writing: one task, one fsync for all that wait.
+    # Writing: at once, for what is written outlives this process; and one fsync for all that wait.
 
-    async def _write_loop(self) -> None:
+    def _write(self, data: bytes) -> None:
+        """Whole, or not at all."""
+        if self._torn:
+            self._sync_now()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError:
+            self._take_back(self._fd, self._tail)
+            raise
+        self._tail += len(data)
+        self._sizes[self._segment] = self._tail
+
+    def _take_back(self, fd: int, upto: int) -> None:
+        """What follows must not be delivered: somebody was told that it is not kept."""
+        try:
+            os.ftruncate(fd, upto)
+        except OSError:
+            self._torn = True
+
+    async def _sync_loop(self) -> None:
         while True:
-            await self._to_write.wait()
-            self._to_write.clear()
-            batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            if batch:
-                problem: OSError | None = None
-                try:
-                    await asyncio.to_thread(self._append, b"".join(each.record for each in batch))
-                except OSError as exc:
-                    problem = exc
-                    self._log.error("audit events cannot be written to %s: %s", self._dir, exc)
-                if problem is None:
-                    self._pending += len(batch)
-                    self._remember(batch)
-                    self._note_level()
-                    self._written.set()
-                for each in batch:
-                    if each.done.done():
-                        continue
-                    if problem is None:
-                        each.done.set_result(None)
-                    else:
-                        each.done.set_exception(
-                            UnavailableError(
-                                f"audit events cannot be written: {problem.strerror}",
-                                hint="make room on the disk of the data directory",
-                            )
-                        )
+            await self._to_sync.wait()
+            self._to_sync.clear()
+            batch, self._waiting = self._waiting, None
+            await self._settle(batch, self._fd, self._tail)
+            if self._torn or self._tail >= self._segment_bytes:
+                await self._turn_over()
             if self._closing and not self._waiting:
                 return
 
-    def _remember(self, batch: list[_Waiting]) -> None:
-        """What was just appended, all in one segment, need not be read back."""
-        segment, offset = self._end.segment, self._end.offset - sum(len(each.record) for each in batch)
-        for each in batch:
-            start, offset = offset, offset + len(each.record)
-            self._latest.append(_Kept(each.event, _Place(segment, start), _Place(segment, offset)))
-
-    def _append(self, data: bytes) -> None:
-        """Runs in a thread. After a failure the segment is abandoned: its torn end stays its end."""
+    async def _settle(self, batch: _Batch | None, fd: int, tail: int) -> None:
+        """Put on disk what is written of a segment, and tell those who wait."""
+        if batch is None:
+            return
         try:
-            if self._fd < 0 or self._end.offset >= self._segment_bytes:
-                self._next_segment()
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-            os.fsync(self._fd)
-        except OSError:
-            # Nobody was told that these are kept, so they must not be delivered after all.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self._end.offset)
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-            raise
-        self._end = _Place(self._end.segment, self._end.offset + len(data))
-        self._sizes[self._end.segment] = self._end.offset
+            await asyncio.to_thread(os.fsync, fd)
+        except OSError as exc:
+            self._log.error("audit events cannot be written to %s: %s", self._dir, exc)
+            self._take_back(fd, self._end.offset)
+            self._sizes[self._end.segment] = self._end.offset
+            _fail(batch, exc)
+            if fd == self._fd:
+                # What came meanwhile went with it.
+                self._torn = True
+                late, self._waiting = self._waiting, None
+                _fail(late, exc)
+        else:
+            self._remember(batch.records, tail)
+            if not batch.done.done():
+                batch.done.set_result(None)
 
-    def _next_segment(self) -> None:
-        number = self._end.segment + 1
+    async def _turn_over(self) -> None:
+        """To the next segment. What was written to this one meanwhile is put on disk too."""
+        try:
+            fd = await asyncio.to_thread(self._open_segment, self._segment + 1)
+        except OSError as exc:
+            self._log.error("no new file for audit events in %s: %s", self._dir, exc)
+            return
+        old, tail = self._fd, self._tail
+        batch, self._waiting = self._waiting, None
+        self._fd, self._segment, self._tail, self._torn = fd, self._segment + 1, 0, False
+        self._sizes[self._segment] = 0
+        await self._settle(batch, old, tail)
+        os.close(old)
+        self._end = _Place(self._end.segment + 1, 0)
+
+    def _remember(self, records: list[bytes], tail: int) -> None:
+        """What is on disk now, all in one segment, need not be read back."""
+        start = self._end
+        for record in records:
+            begin, start = start, _Place(start.segment, start.offset + len(record))
+            self._latest.append(_Kept(record, begin, start))
+        self._pending += len(records)
+        self._end = _Place(self._end.segment, tail)
+        self._note_level()
+        self._written.set()
+
+    def _open_segment(self, number: int) -> int:
         fd = os.open(
             self._path(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._end, self._sizes[number] = fd, _Place(number, 0), 0
         sync_dir(self._dir)
+        return fd
 
     # Delivering: one task, in order.
 
@@ -297,11 +347,17 @@ class SpoolEmitter:
                 return
             self._log.error("the Auth Service refused audit event %s: %s", events[0].uid, exc)
             await asyncio.to_thread(self._set_aside, events[0])
-        await asyncio.to_thread(self._advance, places[-1])
+        self._cursor = places[-1]
         while self._latest and self._latest[0].end <= places[-1]:
             self._latest.popleft()
         self._pending -= len(events)
-        self._note_level()
+        try:
+            now = asyncio.get_running_loop().time()
+            if not self._pending or now >= self._kept_at + limits.SPOOL_PACE_S:
+                self._kept_at = now
+                await asyncio.to_thread(self._keep_cursor, self._cursor)
+        finally:
+            self._note_level()
 
     def _latest_batch(self) -> tuple[list[Event], list[_Place]]:
         """The next events, if they are in memory."""
@@ -312,7 +368,7 @@ class SpoolEmitter:
         for each in self._latest:
             if each.end.segment != self._cursor.segment or len(events) >= limits.SPOOL_BATCH:
                 break
-            events.append(each.event)
+            events.append(_DECODER.decode(each.record[_HEAD.size :]))
             places.append(each.end)
             if each.end.offset - self._cursor.offset >= limits.SPOOL_BATCH_BYTES:
                 break
@@ -339,9 +395,8 @@ class SpoolEmitter:
             segment, offset = segment + 1, 0
         return events, places
 
-    def _advance(self, place: _Place) -> None:
+    def _keep_cursor(self, place: _Place) -> None:
         write_atomic(self._dir / "cursor", msgspec.json.encode(place))
-        self._cursor = place
         for number in [number for number in list(self._sizes) if number < place.segment]:
             self._path(number).unlink(missing_ok=True)
             del self._sizes[number]
@@ -360,6 +415,19 @@ class SpoolEmitter:
             self._emptied.clear()
         else:
             self._emptied.set()
+
+
+def _fail(batch: _Batch | None, problem: OSError) -> None:
+    if batch is not None and not batch.done.done():
+        batch.done.set_exception(_unwritable(problem))
+        batch.done.exception()  # Mark as seen: whoever waited may have gone.
+
+
+def _unwritable(problem: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"audit events cannot be written: {problem.strerror}",
+        hint="make room on the disk of the data directory",
+    )
 
 
 def _records(path: Path, start: int, bound: int | None = None) -> Iterator[tuple[Event, int]]:

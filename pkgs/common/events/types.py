@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -31,6 +32,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Emitter(Protocol):
-    """Where a service puts its events. Returns once the event is durable (spooled or stored)."""
+    """Where a service puts its events. Returns once they are durable (spooled or stored), in their order."""
 
-    async def emit(self, event: Event) -> None: ...
+    async def emit(self, *events: Event) -> None: ...
+
+
+class Poster(Emitter, Protocol):
+    """For events that are told in great numbers, before what they tell of is done."""
+
+    def post(self, *payloads: bytes) -> asyncio.Future[None]:
+        """Events as MessagePack, bounded (`format.Series`, `format.encoded`). The operating system has them
+        when this returns, so that they outlive this process; they are durable when the future, which is not
+        to be cancelled, is done. Raises AccessError when they cannot be kept, and so does the future."""

@@ -20,6 +20,13 @@ async def accept_tls(
     return await _handshaken(Stream(sock), context, True, "", deadline_s)
 
 
+async def accept_tls_on(
+    stream: Stream, context: ssl.SSLContext, *, deadline_s: float = limits.HANDSHAKE_S
+) -> Stream:
+    """The same on a raw stream, which may hold the beginning already. It is closed on failure."""
+    return await _handshaken(stream, context, True, "", deadline_s)
+
+
 async def start_tls(
     sock: socket.socket,
     context: ssl.SSLContext,

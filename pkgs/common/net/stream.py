@@ -37,6 +37,8 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._scratch = scratch_of(self._loop)
         self._tls = tls
+        self._decryptor = self._encryptor = tls
+        """None: that direction is raw."""
         self._undecrypted = True
         self._inbound = ssl.MemoryBIO()
         self._outbound = ssl.MemoryBIO()
@@ -72,7 +74,11 @@ class Stream:
     # --- TLS set-up
 
     async def handshake(self, context: ssl.SSLContext, *, server: bool, server_hostname: str = "") -> None:
-        """Run the TLS handshake, without a deadline. Raises TrustError, ProtocolError, UnavailableError."""
+        """Run the TLS handshake on a raw stream, without a deadline. Raises TrustError, ProtocolError,
+        UnavailableError."""
+        self._inbound, self._outbound = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._inbound.write(self._early)
+        self._early.clear()
         self._tls = context.wrap_bio(
             self._inbound, self._outbound, server_side=server, server_hostname=server_hostname or None
         )
@@ -92,6 +98,8 @@ class Stream:
                 raise ProtocolError("the TLS handshake failed", detail=str(exc)) from exc
             else:
                 await self.drain()
+                self._decryptor = self._encryptor = self._tls
+                self._undecrypted = True
                 return
 
     async def _receive_handshake(self) -> None:
@@ -107,6 +115,33 @@ class Stream:
                 raise PeerGoneError("the other side closed the connection during the TLS handshake")
             self._inbound.write(got)
             return
+
+    def shed_writing(self) -> None:
+        """End TLS in our direction: what is written from now on goes out as it is, and the peer, having done
+        `shed_reading`, takes it so. Raises UnavailableError."""
+        assert self._encryptor is not None
+        with contextlib.suppress(ssl.SSLError):
+            # Only sends our close_notify: the peer's own comes when it sheds its direction.
+            self._encryptor.unwrap()
+        self._encryptor = None
+        try:
+            self._collect()
+            self.flush()
+        except OSError as exc:
+            raise UnavailableError("the connection was lost", detail=str(exc)) from exc
+
+    async def shed_reading(self) -> None:
+        """End TLS in the peer's direction, where it did `shed_writing`. Without a deadline. Raises
+        ProtocolError when it says something else before that, UnavailableError."""
+        while not self._read_closed or self._early:
+            if self._fill_or_raise(self._scratch.plain) > 0:
+                raise ProtocolError("the other side goes on in TLS where it should end it")
+            if not self._read_closed:
+                await self._readable()
+        self._early += self._inbound.read()
+        self._decryptor = None
+        # After a cut without close_notify the socket says again that it is at its end.
+        self._read_closed = False
 
     async def _send_alert(self) -> None:
         """Let the peer read why, as far as it takes the bytes at once."""
@@ -126,7 +161,7 @@ class Stream:
             return count
         if self._read_closed:
             return 0
-        if self._tls is None:
+        if self._decryptor is None:
             try:
                 count = self._sock.recv_into(into[: limits.READ_CHUNK])
             except _WOULD_BLOCK:
@@ -151,8 +186,9 @@ class Stream:
 
     def _decrypt(self, into: memoryview) -> int:
         """All that can be decrypted now, straight into `into`."""
-        assert self._tls is not None
-        read = self._tls.read
+        tls = self._decryptor
+        assert tls is not None
+        read = tls.read
         count = 0
         self._undecrypted = True
         try:
@@ -162,7 +198,7 @@ class Stream:
                     self._read_closed = True
                     break
                 count += got  # type: ignore[operator]
-                if not self._inbound.pending and not self._inbound.eof and not self._tls.pending():
+                if not self._inbound.pending and not self._inbound.eof and not tls.pending():
                     # The usual end; to be told of it by an exception costs more than a small record.
                     self._undecrypted = False
                     break
@@ -183,9 +219,9 @@ class Stream:
 
     def push(self, data: memoryview | bytes) -> bool:
         """Send, or keep what the kernel does not take. True when nothing is left unsent."""
-        if self._tls is not None:
+        if self._encryptor is not None:
             if len(data):
-                self._tls.write(data)
+                self._encryptor.write(data)
             data = self._outbound.read()
         if self._unsent is not None:
             self._keep(bytes(data))
@@ -219,7 +255,7 @@ class Stream:
     @property
     def holds_more(self) -> bool:
         """Whether there may be bytes, or the end, that no readiness of the socket will announce."""
-        return bool(self._early) or (self._tls is not None and (self._undecrypted or self._read_closed))
+        return bool(self._early) or (self._decryptor is not None and (self._undecrypted or self._read_closed))
 
     @property
     def unsent(self) -> int:
@@ -230,10 +266,10 @@ class Stream:
         if self._write_closed:
             return
         self._write_closed = True
-        if self._tls is not None:
+        if self._encryptor is not None:
             # Only sends our close_notify: the peer's own comes when it is done.
             with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()
+                self._encryptor.unwrap()
             self._collect()
             with contextlib.suppress(OSError):
                 self.flush()

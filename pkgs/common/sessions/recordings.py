@@ -46,6 +46,9 @@ _Protect = Callable[[Sink], Sink]
 class Recording:
     """One open recording."""
 
+    live = False
+    """Whether `keep_up` may have to wait."""
+
     def __init__(self, writer: RecordingWriter, seal: Seal) -> None:
         self.writer = writer
         self._seal = seal
@@ -97,6 +100,8 @@ class _FileRecording(Recording):
 
 
 class _LiveRecording(Recording):
+    live = True
+
     def __init__(
         self, client: AsyncClient, meta: SessionMeta, now: float, seal: Seal, protect: _Protect
     ) -> None:

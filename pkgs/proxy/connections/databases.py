@@ -82,6 +82,7 @@ class DatabaseDoor:
                 continue
             try:
                 stream.write(encode_frame(msgspec.structs.replace(header, target=target)))
+                stream.shed_writing()
             except BaseException:
                 stream.abort()
                 raise

@@ -37,6 +37,10 @@ AGENT_ROLES = (SystemRole.NODE, SystemRole.DB)
 so that its certificate names one."""
 
 
+BARE_ROLES = (SystemRole.DB,)
+"""Of those whose users' streams are TLS themselves: each side ends the tunnel's with its frame (ADR 135)."""
+
+
 class Agent(NamedTuple):
     """A service of a host."""
 
@@ -204,6 +208,8 @@ class Tunnels:
         agent = _agent(identity)
         async with asyncio.timeout(limits.DATA_HELLO_S):
             hello = await read_frame(stream, DataHello)
+            if agent.role in BARE_ROLES:
+                await stream.shed_reading()
         if hello.dial_id:
             self._answer(hello.dial_id, agent, stream)
         else:

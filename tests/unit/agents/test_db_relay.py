@@ -64,7 +64,7 @@ async def wire(
                 await waiting
         facts.extend(told)
 
-    relay = Relay(client, server, conversation, keep)
+    relay = Relay(client, server, conversation, lambda told: asyncio.ensure_future(keep(told)))
     task = asyncio.create_task(relay.run())
     return Wired(user, database, client, relay, task, facts)
 
@@ -107,7 +107,9 @@ def test_what_a_stream_holds_before_the_relay_goes_first(kind: str, loop: str) -
 
         async def ignore(_: Sequence[Fact]) -> None: ...
 
-        task = asyncio.create_task(Relay(client, server, Plain(), ignore).run())
+        task = asyncio.create_task(
+            Relay(client, server, Plain(), lambda told: asyncio.ensure_future(ignore(told))).run()
+        )
         assert await database.read_exactly(10) == b"early bird"
         user.abort()
         database.abort()
@@ -372,26 +374,38 @@ def test_an_audit_that_fails_ends_the_session(loop: str) -> None:
 def test_an_audit_that_takes_nothing_ends_the_session_and_is_named(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one that is slow to give up."""
     monkeypatch.setattr(limits, "FACTS_LAST_S", 0.1)
 
     async def scene() -> None:
-        hung, giving_up = asyncio.Event(), asyncio.Event()
-
-        async def tell() -> None:
-            try:
-                await hung.wait()
-            finally:
-                await giving_up.wait()
-
-        wired = await wire(next(iter(PAIRS)), Plain(), tell=lambda facts: tell())
+        taken = asyncio.Event()
+        wired = await wire(next(iter(PAIRS)), Plain(), tell=lambda facts: taken.wait())
         wired.user.write(b"hello")
         assert await wired.database.read_exactly(5) == b"hello"
         wired.user.abort()
         wired.database.abort()
         with pytest.raises(UnavailableError, match="the audit did not take"):
             await wired.task
-        giving_up.set()
+        taken.set()
         await until(lambda: len(asyncio.all_tasks()) == 1)
+
+    run(scene(), loop)
+
+
+@on_each_loop
+def test_what_the_audit_cannot_take_does_not_reach_the_server(loop: str) -> None:
+    async def scene() -> None:
+        def fail(_: Sequence[Fact]) -> asyncio.Future[None]:
+            raise UnavailableError("no room for it")
+
+        user, client = await PAIRS["raw"]()
+        server, database = await PAIRS["raw"]()
+        task = asyncio.create_task(Relay(client, server, Plain(), fail).run())
+        user.write(b"hello")
+        assert (await read_all(user)).startswith(b"!the session cannot be audited")
+        assert await read_all(database) == b""
+        with pytest.raises(UnavailableError, match="no room"):
+            await task
+        user.abort()
+        database.abort()
 
     run(scene(), loop)

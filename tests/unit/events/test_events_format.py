@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from pkgs.common.errors import InputError
 from pkgs.common.events import codes, limits
 from pkgs.common.events.format import (
+    Series,
     bounded,
+    encoded,
     flatten,
     from_json,
     new_event,
+    rfc3339,
     to_json,
     unflatten,
     unix_time,
@@ -54,6 +57,35 @@ def test_a_field_from_outside_cannot_replace_the_base():
     forged = msgspec.structs.replace(event(), fields={"code": "T9999I", "user": "eve"})
     assert flatten(forged)["code"] == "T1000I"
     assert bounded(forged).fields == {"user": "eve"}
+
+
+_TEXT = st.text(max_size=20) | st.sampled_from(["x" * 5000, "\ud800", "\0" * 3000, "name", "uid"])
+_VALUES = (
+    _TEXT
+    | st.integers(-(2**40), 2**40)
+    | st.none()
+    | st.booleans()
+    | st.lists(_TEXT, max_size=3)
+    | st.just(["x"] * 200)
+    | st.dictionaries(_TEXT, _TEXT | st.lists(_TEXT, max_size=3), max_size=3)
+)
+_FIELDS = st.dictionaries(_TEXT, _VALUES, max_size=20)
+
+
+@given(common=_FIELDS, fields=_FIELDS, ei=st.integers(0, 2**31 - 1))
+@settings(max_examples=examples(200))
+def test_an_event_of_a_series_is_as_any_other_one(common, fields, ei):
+    time = rfc3339(NOW)
+    payload = Series("alpha", common).payload(codes.EXEC, time, ei, fields)
+    made = msgspec.msgpack.decode(payload, type=Event)
+    # The encoding that the Auth Service takes: the shortest form of everything, and no name twice.
+    assert msgspec.msgpack.encode(msgspec.msgpack.decode(payload)) == payload
+    kept = {name: value for name, value in common.items() if value is not None}
+    base = {"event": codes.EXEC.event, "code": codes.EXEC.code, "time": time, "uid": made.uid, "ei": ei}
+    if len(kept) + len(fields) < limits.MAX_FIELDS and "x" * 5000 not in (*kept, *fields):
+        once = bounded(Event(**base, cluster_name="alpha", fields=kept)).fields
+        assert made == bounded(Event(**base, cluster_name="alpha", fields={**once, **fields}))
+    assert encoded(made) == payload
 
 
 def test_every_kind_is_a_distinct_pair():

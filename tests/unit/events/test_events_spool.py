@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.events import codes
-from pkgs.common.events.format import new_event
+from pkgs.common.events.format import encoded, new_event
 from pkgs.common.events.spool import SpoolEmitter
 from pkgs.common.events.types import Event
 
@@ -185,6 +186,80 @@ def test_a_disk_error_is_told_to_the_caller_and_nothing_half_written_is_delivere
     run(scenario())
 
 
+def test_what_was_posted_outlives_the_process_before_it_is_on_disk(tmp_path):
+    async def scenario():
+        nobody, auth = Auth(), Auth()
+        nobody.down = True
+        emitter = spool(tmp_path / "s", nobody)
+        await emitter.start()
+        kept = emitter.post(encoded(event(1)), encoded(event(2)))
+        assert not kept.done()
+        # What a process that is killed now leaves behind.
+        shutil.copytree(tmp_path / "s", tmp_path / "left")
+        again = spool(tmp_path / "left", auth)
+        await again.start()
+        assert await again.flush(5) and auth.numbers == [1, 2]
+        await kept
+        assert emitter.pending == 2
+        await again.close()
+        await emitter.close()
+
+    run(scenario())
+
+
+def test_a_disk_that_fails_later_is_told_to_all_who_wait(tmp_path, monkeypatch):
+    async def scenario():
+        auth = Auth()
+        emitter = spool(tmp_path, auth)
+        await emitter.start()
+        await emitter.emit(event(1))
+
+        def failing(fd):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(os, "fsync", failing)
+        posted = emitter.post(encoded(event(2)))
+        with pytest.raises(UnavailableError, match="Input/output"):
+            await emitter.emit(event(3))
+        with pytest.raises(UnavailableError, match="Input/output"):
+            await posted
+        monkeypatch.undo()
+
+        async def taken(number: int) -> bool:
+            try:
+                await emitter.emit(event(number))
+            except UnavailableError:
+                return False
+            return True
+
+        number = 4
+        while not await taken(number):
+            await asyncio.sleep(0.01)
+            number += 1
+        assert await emitter.flush(5)
+        await emitter.close()
+        assert auth.numbers == [1, number]
+
+    run(scenario())
+
+
+def test_events_that_come_while_a_segment_is_turned_over_keep_their_order(tmp_path):
+    async def scenario():
+        auth = Auth()
+        emitter = spool(tmp_path, auth, segment_bytes=300)
+        await emitter.start()
+        for number in range(400):
+            emitter.post(encoded(event(number)))
+            if number % 7 == 0:
+                await asyncio.sleep(0.001)
+        await emitter.emit(event(400))
+        assert await emitter.flush(10)
+        await emitter.close()
+        assert auth.numbers == list(range(401))
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("damage", ["torn", "flipped", "cursor"])
 def test_damage_loses_no_whole_event_before_it(tmp_path, damage):
     async def scenario():
@@ -236,7 +311,7 @@ def test_kill_dash_nine_loses_nothing_that_was_acknowledged(tmp_path):
         from pathlib import Path
         from pkgs.common.errors import UnavailableError
         from pkgs.common.events import codes
-        from pkgs.common.events.format import new_event
+        from pkgs.common.events.format import encoded, new_event
         from pkgs.common.events.spool import SpoolEmitter
 
         async def down(events):

@@ -16,8 +16,7 @@ from pkgs.common.net import limits
 from pkgs.common.net import relay as relay_module
 from pkgs.common.net.dial import dial_tcp, dial_tls, dial_transport
 from pkgs.common.net.framing import encode_frame, read_frame
-from pkgs.common.net.handshake import accept_tls, start_tls
-from pkgs.common.net.nested import NestedStream, accept_tls_over
+from pkgs.common.net.handshake import accept_tls, accept_tls_on, start_tls
 from pkgs.common.net.relay import RelayCounts, relay
 from pkgs.common.net.sockets import join_host_port
 from pkgs.common.net.stream import Stream, adopt
@@ -375,20 +374,36 @@ def test_a_writer_that_never_drains_is_cut_off() -> None:
     run(body())
 
 
-@on_each_loop
-def test_tls_within_tls_carries_everything_both_ways(loop: str) -> None:
-    """Both ends are streams on streams; a slow reader, bytes that wait in the lower one, a half-close."""
+async def shed_pair() -> tuple[Stream, Stream]:
+    """Two ends that have ended their TLS: the first in the breath of its last words in it."""
+    client, server = await tls_pair()
+    client.write(b"last")
+    client.shed_writing()
+    client.write(b"first")
+    assert await server.read_exactly(4) == b"last"
+    await server.shed_reading()
+    server.write(b"the answer")
+    server.shed_writing()
+    assert await client.read_exactly(10) == b"the answer"
+    await client.shed_reading()
+    return client, server
 
+
+@on_each_loop
+def test_streams_that_shed_their_tls_carry_bytes_and_then_another_tls(loop: str) -> None:
     async def body() -> None:
-        outer = await tls_pair()
-        client = NestedStream(outer[0])
-        server, _ = await asyncio.gather(
-            accept_tls_over(outer[1], certs.server(mutual=True)),
+        client, server = await shed_pair()
+        server.write(b"raw")
+        assert await client.read_exactly(3) == b"raw"
+        assert await server.read_exactly(5) == b"first"
+        assert not server.holds_more and not client.unsent
+        await asyncio.gather(
+            accept_tls_on(server, certs.server(mutual=True)),
             client.handshake(
                 certs.client(name="client.test"), server=False, server_hostname=certs.SERVER_NAME
             ),
         )
-        assert server.peer_der is not None and server.peer_ip == "127.0.0.1"
+        assert server.peer_der is not None
         data = os.urandom(3_000_000)
 
         async def send(stream: Stream) -> None:
@@ -396,11 +411,9 @@ def test_tls_within_tls_carries_everything_both_ways(loop: str) -> None:
                 stream.write(data[start : start + 70_001])
                 await stream.drain()
             stream.write_eof()
-            await stream.drain()
 
         async def receive(stream: Stream) -> bytes:
-            got = await stream.read_exactly(5)
-            await asyncio.sleep(0.05)
+            got = b""
             while more := await stream.read_some():
                 got += more
             return got
@@ -408,24 +421,31 @@ def test_tls_within_tls_carries_everything_both_ways(loop: str) -> None:
         _, _, up, down = await asyncio.gather(send(client), send(server), receive(server), receive(client))
         assert up == data and down == data
         await asyncio.gather(client.close(), server.close())
-        assert all(stream.closed for stream in outer)
 
     run(body(), loop)
 
 
 @on_each_loop
-def test_tls_within_tls_is_refused_like_any_other(loop: str) -> None:
+def test_tls_is_shed_where_it_was_agreed_on_and_nowhere_else(loop: str) -> None:
     async def body() -> None:
-        outer = await tls_pair()
-        outer[0].write(b"this is not a hello of TLS, only some bytes")
+        client, server = await tls_pair()
+        client.write(b"something more")
+        client.shed_writing()
         with pytest.raises(ProtocolError):
-            await accept_tls_over(outer[1], certs.server())
-        assert outer[1].closed
-        outer[0].abort()
-        silent = await tls_pair()
-        with pytest.raises(UnavailableError, match="took too long"):
-            await accept_tls_over(silent[1], certs.server(), deadline_s=0.05)
-        assert silent[1].closed
-        silent[0].abort()
+            await server.shed_reading()
+        client.abort()
+        server.abort()
+        # Cut without a word: the end of the stream.
+        client, server = await tls_pair()
+        client.abort()
+        await server.shed_reading()
+        assert await server.read_some() == b""
+        server.abort()
+        # What is no TLS is refused on a bare stream as well.
+        client, server = await shed_pair()
+        with pytest.raises(ProtocolError):
+            await accept_tls_on(server, certs.server())
+        assert server.closed
+        client.abort()
 
     run(body(), loop)

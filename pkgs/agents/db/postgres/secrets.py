@@ -59,7 +59,7 @@ class Masked:
 
 def mask(text: str) -> Masked:
     """The text with every password in it replaced; the very same text when there is none."""
-    if not _WORD.search(text):
+    if "password" not in text.casefold():  # a quick way out for most
         return Masked(text)
     reading = _Reading()
     shown = reading.statement(text, 0)

@@ -37,16 +37,19 @@ SPEC = Spec(
 
 def run(args: Parsed) -> int:
     """Listen until a signal comes."""
-    import asyncio
-
     if args.on("tunnel") and not _is_loopback(args.text("listen")):
         raise InputError(
             "with --tunnel whoever reaches the port is you", hint="listen on 127.0.0.1 or ::1 only"
         )
+    import asyncio
+
+    import uvloop
+
     login = current(args)
     database = listing.the_one(login, args)
     try:
-        return asyncio.run(_serve(login, database, args))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(login, database, args))
     except KeyboardInterrupt:
         return 130
 

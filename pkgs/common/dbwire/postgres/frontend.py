@@ -104,10 +104,9 @@ def parse_query(raw: memoryview, rest: int = 0) -> bytes:
         if b"\0" in body:
             raise ProtocolError("a query goes on after its end")
         return body
-    reader = Reader(body)
-    text = reader.string()
-    reader.end()
-    return text
+    if body.find(b"\0") != len(body) - 1:
+        raise ProtocolError("a query does not end where its message does")
+    return body[:-1]
 
 
 def parse_parse(raw: memoryview, rest: int = 0) -> Parse:

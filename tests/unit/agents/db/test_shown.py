@@ -13,7 +13,6 @@ from pkgs.common.recording.showing.export import to_json_lines
 
 LONG = Statement("select\r\n  $1", ("a\x1b[2J",), cut=True)
 BIND = (("portal_name", ""), ("statement_name", ""), ("parameters", ("7",)))
-MALFORMED = Malformed("client", 3, "no message")
 EXECUTE = (("statement_id", 3), ("query", "select ?"), ("parameters", ("x", "y")))
 
 
@@ -25,7 +24,10 @@ EXECUTE = (("statement_id", 3), ("query", "select ?"), ("parameters", ("x", "y")
         (Failed("no such table", "42P01"), ["  error 42P01: no such table"]),
         (Outcome(1), ["  1 row"]),
         (Outcome(2, success=False), ["  failed"]),
-        (MALFORMED, ["  malformed bytes of the client: no message; the session ends"]),
+        (
+            Malformed("client", 3, "no message"),
+            ["  malformed bytes of the client: no message; the session ends"],
+        ),
         (
             Detail("postgres.statements.parse", (("statement_name", "s1"), ("query", "select\n$1"))),
             ["> parse s1: select", "> $1"],
