@@ -18,11 +18,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from tests.bench.report import median
 from tests.harness.cluster import BIN, Cluster, Person
-from tests.harness.wait import wait_for
+from tests.harness.databases import certificate, serve, write_config
 from tests.unit.net import certs
 
 ROLE = """
@@ -65,10 +63,7 @@ class World:
 def signed() -> Iterator[tuple[Cluster, dict[str, str]]]:
     """A cluster, and the files for a server of it: one that also lets in the tests' own certificates."""
     with Cluster.running(services=("auth", "proxy")) as cluster:
-        out = cluster.dir / "server"
-        cluster.tctl("auth", "sign", "--format=db", "--host=127.0.0.1,localhost", f"--out={out}").ok()
-        ends = {"server.pem": ".crt", "server.key": ".key", "ca.pem": ".cas"}
-        files = {name: out.with_name(out.name + end).read_text() for name, end in ends.items()}
+        files = certificate(cluster, "db", "127.0.0.1,localhost")
         files["ca.pem"] += certs.roots()
         yield cluster, files
 
@@ -76,33 +71,10 @@ def signed() -> Iterator[tuple[Cluster, dict[str, str]]]:
 @contextlib.contextmanager
 def reached(cluster: Cluster, protocol: str, port: int) -> Iterator[World]:
     """The server at this port, behind an agent, and a user with a local port to it."""
-    document = {
-        "version": "v3",
-        "teleport": {
-            "nodename": "dbhost",
-            "data_dir": str(cluster.dir / "db"),
-            "proxy_server": cluster.proxy_addr,
-            "auth_token": cluster.token("db"),
-            "ca_pin": [cluster.ca_pin()],
-        },
-        **{f"{name}_service": {"enabled": False} for name in ("auth", "proxy", "ssh")},
-        "db_service": {
-            "enabled": True,
-            "databases": [
-                {
-                    "name": SERVICE,
-                    "protocol": protocol,
-                    "uri": f"127.0.0.1:{port}",
-                    "static_labels": {"env": "prod"},
-                }
-            ],
-        },
-    }
-    config = cluster.dir / "db.yaml"
-    config.write_text(yaml.safe_dump(document))
+    entry = {"name": SERVICE, "protocol": protocol, "uri": f"127.0.0.1:{port}"}
+    config = write_config(cluster, {**entry, "static_labels": {"env": "prod"}})
     cluster.tctl("create", stdin=ROLE).ok()
-    cluster.daemon("db", BIN / "teleport-db", "-c", config)
-    wait_for(lambda: cluster.get("db_server"), what="the database to be listed", deadline_s=40)
+    serve(cluster, config, SERVICE)
     person = cluster.login("ann", "dba")
     name = ("--db-name=shop",) if protocol == "postgres" else ()
     person.tsh("db", "login", SERVICE, "--db-user=alice", *name).ok()

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.harness.cluster import BIN, Cluster, Person, Run, run
+from tests.harness.databases import certificate, serve, write_config
 from tests.harness.wait import wait_for
 from tests.integration.postgres_kit import Server, postgres
 
@@ -58,34 +59,11 @@ class World:
 def world() -> Iterator[World]:
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(Cluster.running(services=("auth", "proxy")))
-        out = cluster.dir / "pg"
-        told = cluster.tctl(
-            "auth", "sign", "--format=postgres", "--host=127.0.0.1,localhost", f"--out={out}"
-        ).ok()
-        assert "hostssl all" in told.out
-        names = {"server.pem": ".crt", "server.key": ".key", "ca.pem": ".cas"}
-        files = {name: out.with_name(out.name + ending).read_text() for name, ending in names.items()}
+        files = certificate(cluster, "postgres", "127.0.0.1,localhost")
         server = stack.enter_context(postgres(files=files))
         entry = {"protocol": "postgres", "uri": f"127.0.0.1:{server.port}"}
-        document = {
-            "version": "v3",
-            "teleport": {
-                "nodename": "dbhost",
-                "data_dir": str(cluster.dir / "db"),
-                "proxy_server": cluster.proxy_addr,
-                "auth_token": cluster.token("db"),
-                "ca_pin": [cluster.ca_pin()],
-                "log": {"severity": "DEBUG"},
-            },
-            **{f"{name}_service": {"enabled": False} for name in ("auth", "proxy", "ssh")},
-            "db_service": {
-                "enabled": True,
-                "databases": [{**entry, "name": "pg1", "static_labels": {"env": "prod"}}],
-                "resources": [{"labels": {"kind": "dynamic"}}],
-            },
-        }
-        config = cluster.dir / "db.yaml"
-        config.write_text(yaml.safe_dump(document))
+        static = {**entry, "name": "pg1", "static_labels": {"env": "prod"}}
+        config = write_config(cluster, static, resources=[{"labels": {"kind": "dynamic"}}])
         cluster.tctl("create", stdin=ROLE).ok()
         dynamic = {
             "kind": "db",
@@ -93,13 +71,7 @@ def world() -> Iterator[World]:
             "spec": entry,
         }
         cluster.tctl("create", stdin=yaml.safe_dump(dynamic)).ok()
-        cluster.daemon("db", BIN / "teleport-db", "-c", config)
-
-        def listed() -> bool:
-            assert cluster.daemons["db"].alive(), cluster.log("db")
-            return {server["metadata"]["name"] for server in cluster.get("db_server")} == {"pg1", "pg2"}
-
-        wait_for(listed, what=f"the databases to be listed; {cluster.log('db')}", every_s=0.3, deadline_s=40)
+        serve(cluster, config, "pg1", "pg2")
         yield World(cluster, server, cluster.login("ann", "dba"))
 
 
@@ -126,6 +98,13 @@ def test_from_the_listing_to_the_record(world: World) -> None:
     names = [d["metadata"]["name"] for d in json.loads(ann.tsh("db", "ls", "--format=json").ok().out)]
     assert {"pg1", "pg2"} <= set(names)
     assert "pg2" in cluster.tctl("db", "ls", "kind=dynamic").ok().out
+    signed = ("auth", "sign", "--host=127.0.0.1", f"--out={cluster.dir}/shown")
+    for format, advice in (
+        ("postgres", "hostssl all"),
+        ("mariadb", "REQUIRE SUBJECT"),
+        ("redis", "tls-port"),
+    ):
+        assert advice in cluster.tctl(*signed, f"--format={format}", "--overwrite").ok().out
     refused = ann.tsh("db", "login", "nothing", "--db-user=alice")
     assert refused.code == 1 and "no database 'nothing', or you may not use it" in refused.err
     assert "user is still to be said: --db-user" in ann.tsh("db", "login", "pg1").ok().out

@@ -27,6 +27,7 @@ import yaml
 
 from tests.harness import totp
 from tests.harness.cluster import BIN, Cluster, Person, Run, run
+from tests.harness.databases import certificate, serve, write_config
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
 from tests.integration.db_servers import Server, clickhouse, mariadb, redis
@@ -114,14 +115,6 @@ class World:
         )
 
 
-def certificate(cluster: Cluster, format: str) -> dict[str, str]:
-    """What `tctl auth sign` writes for a server, by the names of the servers' kits."""
-    out = cluster.dir / f"{format}-cert"
-    cluster.tctl("auth", "sign", f"--format={format}", "--host=127.0.0.1", f"--out={out}").ok()
-    names = {"server.pem": ".crt", "server.key": ".key", "ca.pem": ".cas"}
-    return {file: out.with_name(out.name + ending).read_text() for file, ending in names.items()}
-
-
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with contextlib.ExitStack() as stack:
@@ -141,29 +134,9 @@ def world() -> Iterator[World]:
             folder.mkdir()
             made = stack.enter_context(start(folder, certificate(cluster, name)))
             databases.append({"name": name, "protocol": protocol, "uri": made.uri})
-        document = {
-            "version": "v3",
-            "teleport": {
-                "nodename": "dbhost",
-                "data_dir": str(cluster.dir / "db"),
-                "proxy_server": cluster.proxy_addr,
-                "auth_token": cluster.token("db"),
-                "ca_pin": [cluster.ca_pin()],
-            },
-            **{f"{name}_service": {"enabled": False} for name in ("auth", "proxy", "ssh")},
-            "db_service": {"enabled": True, "databases": databases},
-        }
-        config = cluster.dir / "db.yaml"
-        config.write_text(yaml.safe_dump(document))
+        config = write_config(cluster, *databases)
         cluster.tctl("create", stdin=ROLES).ok()
-        cluster.daemon("db", BIN / "teleport-db", "-c", config)
-        wanted = {database["name"] for database in databases}
-
-        def listed() -> bool:
-            assert cluster.daemons["db"].alive(), cluster.log("db")
-            return {server["metadata"]["name"] for server in cluster.get("db_server")} == wanted
-
-        wait_for(listed, what=f"the databases to be listed; {cluster.log('db')}", every_s=0.3, deadline_s=40)
+        serve(cluster, config, *(database["name"] for database in databases))
         made_world = World(cluster, cluster.login("ann", "dba"))
         # Logged in now, so that their next codes are there when the tests come to them.
         for name in ("mona", "nora"):

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.harness.cluster import BIN, Cluster, Person
+from tests.harness.databases import certificate, write_config
 from tests.harness.wait import wait_for
 from tests.integration.db_users_kit import ADMIN, pg_setup, pg_state
 from tests.integration.postgres_kit import Server, postgres
@@ -148,44 +149,19 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(Cluster.running(services=("auth", "proxy")))
-        out = cluster.dir / "pg"
-        cluster.tctl("auth", "sign", "--format=postgres", "--host=127.0.0.1", f"--out={out}").ok()
-        names = {"server.pem": ".crt", "server.key": ".key", "ca.pem": ".cas"}
-        files = {name: out.with_name(out.name + ending).read_text() for name, ending in names.items()}
-        server = stack.enter_context(postgres(files=files))
+        server = stack.enter_context(postgres(files=certificate(cluster, "postgres")))
         server.admin(pg_setup() + f'GRANT alice TO "{ADMIN}";', "postgres")
         gate = Gate(server)
         stack.callback(gate.close)
         entry = {"protocol": "postgres", "uri": f"127.0.0.1:{gate.port}", "admin_user": {"name": ADMIN}}
         labels = {"env": "prod", "kind": "dynamic"}
-        config = _config(cluster, {**entry, "name": "pg1", "static_labels": {"env": "prod"}})
+        static = {**entry, "name": "pg1", "static_labels": {"env": "prod"}}
+        config = write_config(cluster, static, resources=[{"labels": {"kind": "dynamic"}}])
         cluster.tctl("create", stdin=ROLES).ok()
         dynamic = {"kind": "db", "metadata": {"name": "pg2", "labels": labels}, "spec": entry}
         cluster.tctl("create", stdin=yaml.safe_dump(dynamic)).ok()
         people = [cluster.login(name, role) for name, role in PEOPLE]
         yield World(cluster, server, gate, config, *people)
-
-
-def _config(cluster: Cluster, database: dict[str, object]) -> Path:
-    document = {
-        "version": "v3",
-        "teleport": {
-            "nodename": "dbhost",
-            "data_dir": str(cluster.dir / "db"),
-            "proxy_server": cluster.proxy_addr,
-            "auth_token": cluster.token("db"),
-            "ca_pin": [cluster.ca_pin()],
-        },
-        **{f"{name}_service": {"enabled": False} for name in ("auth", "proxy", "ssh")},
-        "db_service": {
-            "enabled": True,
-            "databases": [database],
-            "resources": [{"labels": {"kind": "dynamic"}}],
-        },
-    }
-    config = cluster.dir / "db.yaml"
-    config.write_text(yaml.safe_dump(document))
-    return config
 
 
 def test_whatever_a_killed_agent_was_at(world: World) -> None:
