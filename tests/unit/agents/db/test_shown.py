@@ -24,7 +24,10 @@ EXECUTE = (("statement_id", 3), ("query", "select ?"), ("parameters", ("x", "y")
         (Failed("no such table", "42P01"), ["  error 42P01: no such table"]),
         (Outcome(1), ["  1 row"]),
         (Outcome(2, success=False), ["  failed"]),
-        (Malformed("client", 3, "no message"), ["  malformed bytes of the client: no message; the session ends"]),
+        (
+            Malformed("client", 3, "no message"),
+            ["  malformed bytes of the client: no message; the session ends"],
+        ),
         (
             Detail("postgres.statements.parse", (("statement_name", "s1"), ("query", "select\n$1"))),
             ["> parse s1: select", "> $1"],
