@@ -175,5 +175,4 @@ class Router:
         finally:
             stream.abort()
             serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await serving
+            await asyncio.wait((serving,))

@@ -332,6 +332,8 @@ def test_an_agent_that_is_killed_leaves_no_session_open(world: World) -> None:
             if client.poll() is None:
                 client.kill()
             client.wait(10)
+        left = "select count(*) from pg_stat_activity where usename = 'alice' and query like '%delete from%'"
+        wait_for(lambda: world.server.admin(left).strip() == "0", what="the server to end the session")
         assert world.server.admin("select count(*) from customers where id = 1").strip() == "1"
         agent.start()
         ended = cluster.wait_event("db.session.end", reason="the service was killed")

@@ -12,7 +12,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from pkgs.agents.db.engine import Asked, Failed, Outcome, Session, Statement, Step
+from pkgs.agents.db.engine import Asked, Failed, Outcome, Secure, Session, Statement, Step
 from pkgs.common.errors import AccessError, ProtocolError
 from pkgs.common.net.stream import Stream
 from pkgs.common.net.tls import server_context
@@ -59,8 +59,8 @@ class EchoEngine:
         client.write(b"ok\n")
         await session.relay(client, server, EchoConversation())
 
-    async def probe(self, server: Stream, database: Database) -> None:
-        """That it could be dialled is enough."""
+    async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
+        await secure(server)
 
 
 class EchoServer:

@@ -130,8 +130,6 @@ class FakeSession:
 def serving(engine: Engine, uri: str, *, tls: bool = False, **policy: object) -> Iterator[tuple[int, Policy]]:
     """The port where clients connect, and what is known of their sessions. `tls`: they begin with TLS and
     show a certificate, as behind the proxy."""
-    # Made here, once: two threads that need it at the same time would make two.
-    certs.authority()
     kept = replace(Policy(database(engine.protocols[0], uri)), **policy)  # type: ignore[arg-type]
     context = certs.server(mutual=True) if tls else None
     port = free_port()

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def write_certificates(folder: Path, files: Files | None) -> None:
 
 
 @contextlib.contextmanager
-def mariadb(folder: Path, files: Files | None = None) -> Iterator[Server]:
+def mariadb(folder: Path, files: Files | None = None, options: Sequence[str] = ()) -> Iterator[Server]:
     write_certificates(folder, files)
     data = folder / "data"
     (folder / "setup.sql").write_text(MARIADB_SETUP)
@@ -79,6 +79,7 @@ def mariadb(folder: Path, files: Files | None = None) -> Iterator[Server]:
         f"--init-file={folder}/setup.sql",
         "--local-infile=ON",
         "--skip-name-resolve",
+        *options,
     )
     with _running(command, folder, server.port):
         yield server

@@ -21,13 +21,10 @@ from pkgs.agents.db.mysql.engine import MysqlEngine
 from pkgs.common.dbwire.mysql import answers, handshake, opening
 from pkgs.common.dbwire.mysql.flags import OFFERED, Capability, Command
 from pkgs.common.dbwire.mysql.packets import HEADER, frame
-from pkgs.common.errors import DeniedError, ProtocolError, UnavailableError
-from pkgs.common.net.dial import dial_tcp
-from pkgs.common.net.stream import adopt
+from pkgs.common.errors import DeniedError, UnavailableError
 from tests.harness.wait import wait_for
-from tests.integration.db_kit import Policy, database, serving
+from tests.integration.db_kit import Policy, serving
 from tests.integration.db_servers import Server, mariadb
-from tests.unit.net.loops import run
 
 pytestmark = pytest.mark.needs("mariadbd", "mariadb-install-db", "mariadb", "mariadb-dump")
 
@@ -102,7 +99,7 @@ def test_a_server_that_is_down_or_silent_is_named(
         socket.create_server(("127.0.0.1", 0)) as silent,
         serving(engine, f"127.0.0.1:{silent.getsockname()[1]}") as (port, _),
     ):
-        assert "the database server did not answer" in client(port, "-e", "select 1").stderr
+        assert "did not answer the agent's login" in client(port, "-e", "select 1").stderr
     with serving(engine, "127.0.0.1:1") as (port, policy):
         assert "ERROR 1105" in client(port, "-e", "select 1").stderr
         policy.settle()
@@ -389,26 +386,3 @@ def test_clients_that_the_proxy_has_greeted(server: Server, engine: MysqlEngine)
     with serving(engine, server.uri, greeted_as=5) as (port, policy), log_in(port) as only:
         # The server's own number 5, which nobody has any more.
         assert answers.parse_error(query(only, "kill 5")).code == 1094
-
-
-def test_the_health_check_reads_the_greeting(server: Server) -> None:
-    async def probe(uri: str) -> None:
-        stream = await adopt(await dial_tcp(uri))
-        try:
-            await MysqlEngine().probe(stream, database("mysql", uri))
-        finally:
-            stream.abort()
-
-    run(probe(server.uri))
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-
-        def greet() -> None:
-            with other.accept()[0] as taken:
-                taken.sendall(b"SSH-2.0-x\r\n")
-
-        thread = threading.Thread(target=greet)
-        thread.start()
-        with pytest.raises(ProtocolError, match="MySQL"):
-            run(probe(f"127.0.0.1:{port}"))
-        thread.join(10)

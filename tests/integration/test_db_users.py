@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pkgs.agents.db.users import limits
+from pkgs.agents.db.users.journal import Entry, Journal
 from pkgs.common.errors import DeniedError, InputError, UnavailableError
 from pkgs.common.events import codes
 from tests.integration.databases_kit import until
@@ -137,3 +140,14 @@ def test_a_server_that_is_away_is_asked_again(server: Server, tmp_path: Path) ->
         await one.users.close()
 
     run(story())
+
+
+def test_a_note_that_would_be_too_long_is_kept_without_its_database(tmp_path: Path) -> None:
+    served = agent("postgres", "127.0.0.1:1", tmp_path).database
+    tls = msgspec.structs.replace(served.spec.tls, ca_cert="x" * limits.JOURNAL_FILE_MAX)
+    long = msgspec.structs.replace(served, spec=msgspec.structs.replace(served.spec, tls=tls))
+    journal = Journal(tmp_path / "notes", logging.getLogger("users"))
+    assert journal.open() == []
+    for user, database in (("ann", served), ("bob", long)):
+        journal.keep(Entry(database="db", user=user, drop=True, served=database, fields={}))
+    assert {entry.user: entry.served for entry in journal.open()} == {"ann": served, "bob": None}

@@ -185,6 +185,26 @@ def test_what_others_granted_is_taken_or_told(server: Server, tmp_path: Path) ->
     run(story())
 
 
+def test_what_a_vanished_agent_left_is_taken_by_the_next_that_gives_something_else(
+    server: Server, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        gone = pg_agent(server, tmp_path / "gone")
+        for inside in ("farm", "shop"):
+            await gone.claim(inside, "gus", objects=wanted(gone, TABLES, inside=inside))
+        one = pg_agent(server, tmp_path / "notes")
+        await one.claim("s", "gus", "reader")
+        assert pg_state(server, "gus") == 't|"teleport-auto-user" reader'
+        assert (grants(server, "gus"), grants(server, "gus", "shop")) == ("", "")
+        one.release("s", "gus")
+        await one.users.close()
+        for inside in ("farm", "shop"):
+            gone.release(inside, "gus")
+        await gone.users.close()
+
+    run(story())
+
+
 def test_bounds(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "OBJECTS_MAX", 5)
 

@@ -261,3 +261,33 @@ def test_a_dial_that_fails_oddly_is_an_error_of_the_call() -> None:
         await client.close()
 
     run(main)
+
+
+def test_who_is_cancelled_while_a_client_closes_hears_of_it() -> None:
+    """A deadline that expires at that moment would be lost, and whoever it bound would go on for ever."""
+
+    async def main() -> None:
+        dialling, leave = asyncio.Event(), asyncio.Event()
+
+        async def dial(factory: object) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+            dialling.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await leave.wait()
+            raise AssertionError
+
+        client = RpcClient(dial, limits=QUICK)
+        calling = asyncio.create_task(client.call(WhoAmI()))
+        await dialling.wait()
+        closing = asyncio.create_task(client.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        leave.set()
+        await asyncio.wait((calling, closing))
+        assert closing.cancelled()
+        await client.close()
+        with pytest.raises(UnavailableError):
+            await calling
+
+    run(main)

@@ -9,7 +9,6 @@ What a client wrote is made inert: played, it moves no terminal.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -337,7 +336,11 @@ def _event_of(fact: Fact) -> tuple[Kind | None, dict[str, FieldValue]]:
         case Outcome():
             return codes.DB_SESSION_RESULT, {"affected_records": fact.rows, "success": fact.success}
         case Malformed():
-            return codes.DB_SESSION_MALFORMED, {"payload": base64.b64encode(fact.payload).decode()}
+            return codes.DB_SESSION_MALFORMED, {
+                "said_by": fact.by,
+                "size": fact.size,
+                "error": fact.error,
+            }
         case Detail():
             fields = {key: list(value) if isinstance(value, tuple) else value for key, value in fact.fields}
             return codes.DB_SESSION_DETAILS.get(fact.kind), fields
@@ -354,8 +357,8 @@ def _shown(fact: Fact) -> str:
             lines = [f"  error {inert(code)}: {inert(message)}" if code else f"  error: {inert(message)}"]
         case Outcome(rows=rows, success=success):
             lines = [f"  {rows} row{'' if rows == 1 else 's'}" if success else "  failed"]
-        case Malformed():
-            lines = ["  malformed bytes; the session ends"]
+        case Malformed(by=by, error=error):
+            lines = [f"  malformed bytes of the {by}: {inert(error)}; the session ends"]
         case Detail(kind=kind, fields=fields):
             lines = _shown_detail(kind.rpartition(".")[2].replace("_", " "), fields)
     return "".join(f"{line}\r\n" for line in lines)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pkgs.agents.db import limits
+from pkgs.agents.db.engine import HEALTH_USER
 from pkgs.agents.db.registry import address_of
 from pkgs.common.api.databases import SignDatabaseCert
 from pkgs.common.errors import AccessError, TrustError
@@ -31,6 +32,13 @@ class _Held:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    cert: str
+    trust: Trust
+    until: float
+
+
 class Credentials:
     def __init__(
         self, client: AsyncClient, trust: Callable[[], Trust], monotonic: Callable[[], float]
@@ -40,6 +48,7 @@ class Credentials:
         self._monotonic = monotonic
         self._key = new_tls_key()
         self._held: OrderedDict[tuple[str, str], _Held] = OrderedDict()
+        self._health: _Signed | None = None
         self._issuing: dict[tuple[str, str], asyncio.Task[_Held]] = {}
 
     async def context(self, database: Database, user: str) -> ssl.SSLContext:
@@ -57,15 +66,27 @@ class Credentials:
         return (await asyncio.shield(task)).context
 
     def _is_good(self, held: _Held, database: Database) -> bool:
-        return (
-            held.trust is self._trust()
-            and held.database.spec.tls == database.spec.tls
-            and self._monotonic() < held.until
-        )
+        return self._is_current(held) and held.database.spec.tls == database.spec.tls
+
+    def _is_current(self, held: _Held | _Signed) -> bool:
+        return held.trust is self._trust() and self._monotonic() < held.until
 
     async def _issue(self, database: Database, user: str) -> _Held:
+        signed = await self._signed(database, user)
+        context = server_facing_context(database, signed.trust)
+        load_chain(context, signed.cert, self._key.private_pem)
+        held = _Held(context, database, signed.trust, signed.until)
+        self._held[(database.name, user)] = held
+        while len(self._held) > limits.CREDENTIALS_MAX:
+            self._held.popitem(last=False)
+        return held
+
+    async def _signed(self, database: Database, user: str) -> _Signed:
+        """For health checks the same one at all databases: else they would fill the audit log."""
+        if user == HEALTH_USER and (held := self._health) is not None and self._is_current(held):
+            return held
         try:
-            signed = await self._client.call(
+            answer = await self._client.call(
                 SignDatabaseCert(database=database.name, user=user, public_key=self._key.public_pem),
                 deadline_s=limits.SIGN_CALL_S,
             )
@@ -73,14 +94,10 @@ class Credentials:
             raise type(problem)(
                 f"no certificate for the database: {problem.message}", detail=problem.detail
             ) from problem
-        trust = self._trust()
-        context = server_facing_context(database, trust)
-        load_chain(context, signed.cert, self._key.private_pem)
-        held = _Held(context, database, trust, self._monotonic() + limits.CREDENTIALS_REUSED_S)
-        self._held[(database.name, user)] = held
-        while len(self._held) > limits.CREDENTIALS_MAX:
-            self._held.popitem(last=False)
-        return held
+        signed = _Signed(answer.cert, self._trust(), self._monotonic() + limits.CREDENTIALS_REUSED_S)
+        if user == HEALTH_USER:
+            self._health = signed
+        return signed
 
 
 def server_facing_context(database: Database, trust: Trust) -> ssl.SSLContext:

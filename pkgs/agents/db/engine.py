@@ -12,9 +12,9 @@ protocol's own folder here (conversations). An engine only orders the steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
@@ -88,10 +88,15 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Bytes that are not the protocol's. The relay tells it when a conversation raises ProtocolError."""
+    """Bytes that are not the protocol's, described and not kept: nobody can say whether a secret or a row is
+    among them (ADR 137). The relay tells it when a conversation raises ProtocolError."""
 
-    payload: bytes
-    """The beginning of them."""
+    by: Literal["client", "server"]
+    """Who said them."""
+    size: int
+    """How many were read with them."""
+    error: str
+    """What is wrong with them."""
 
 
 Fact = Statement | Failed | Outcome | Detail | Malformed
@@ -161,6 +166,14 @@ class Session(Protocol):
         """Move bytes until either side ends or the session is no longer allowed; audit what is told."""
 
 
+Secure = Callable[[Stream], Awaitable[Stream]]
+"""TLS on a stream to a database, as its `tls` says, showing a certificate for `HEALTH_USER`. Raises
+TrustError, UnavailableError."""
+HEALTH_USER = "teleport-health"
+"""Whom health checks are at a server. Nobody has to make this user; one without any right is greeted more
+quietly than none."""
+
+
 class Engine(Protocol):
     """One protocol. Made once for the service; holds nothing of a session."""
 
@@ -173,6 +186,7 @@ class Engine(Protocol):
         """One connection from its first byte inside TLS until it is over. A refusal is written to the client
         in the shape of the protocol's errors, and then raised on for the log."""
 
-    async def probe(self, server: Stream, database: Database) -> None:
-        """Whether the server speaks the protocol, as far as can be seen without logging in. Raises
-        UnavailableError, ProtocolError."""
+    async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
+        """Whether the server speaks the protocol, behind TLS that both sides trust, as far as a user can see
+        who may do nothing. Leaves the server without a failure that it would hold against this host. Raises
+        UnavailableError, TrustError, ProtocolError."""

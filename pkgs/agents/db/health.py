@@ -1,4 +1,4 @@
-"""Asking each database now and then whether it is there and speaks its protocol, without logging in."""
+"""Asking each database now and then whether it is there and speaks its protocol to whom the agent may be."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pkgs.agents.db import limits
-from pkgs.agents.db.engine import Engine
+from pkgs.agents.db.engine import HEALTH_USER, Engine
 from pkgs.agents.db.registry import Registry
-from pkgs.agents.db.servers import connect
+from pkgs.agents.db.servers import Servers
 from pkgs.common.access.contexts.labelexpr import compile_label_expression
 from pkgs.common.access.matching.labels import compile_selector, labels_of
-from pkgs.common.errors import AccessError, InputError
+from pkgs.common.errors import AccessError, InputError, TrustError
+from pkgs.common.net.stream import Stream
 from pkgs.common.resources.durations import parse_duration
 from pkgs.common.resources.kinds import Database, HealthCheckConfig, TargetHealth
 from pkgs.common.resources.kinds.infrastructure import HealthMatch
@@ -83,6 +84,10 @@ class _State:
         return self.shown != before
 
 
+class _NoCertificate(Exception):
+    """Nothing can be asked now."""
+
+
 class Health:
     """Checks until it is closed."""
 
@@ -90,12 +95,14 @@ class Health:
         self,
         registry: Registry,
         engines: Mapping[str, Engine],
+        servers: Servers,
         configs: Callable[[], Iterable[HealthCheckConfig]],
         on_change: Callable[[], None],
         log: logging.Logger,
     ) -> None:
         self._registry = registry
         self._engines = engines
+        self._servers = servers
         self._configs = configs
         self._on_change = on_change
         self._log = log
@@ -136,7 +143,12 @@ class Health:
             before, state.shown = state.shown, UNKNOWN
             return before != UNKNOWN
         async with self._places:
-            problem = await self._ask(database, plan.timeout_s)
+            try:
+                problem = await self._ask(database, plan.timeout_s)
+            except _NoCertificate:
+                # The Auth Service is away, or has not heard of this database yet: that says nothing of it.
+                state.due_at = asyncio.get_running_loop().time() + min(plan.every_s, limits.HEALTH_AGAIN_S)
+                return False
         changed = state.take(problem, plan)
         if changed:
             self._log.info(
@@ -146,11 +158,16 @@ class Health:
 
     async def _ask(self, database: Database, timeout_s: float) -> str:
         """What is wrong; empty: nothing."""
+
+        async def secure(stream: Stream) -> Stream:
+            return await self._servers.secure(stream, database, HEALTH_USER)
+
         try:
+            await self._prepare(database)
             async with asyncio.timeout(timeout_s):
-                stream = await connect(database)
+                stream = await self._servers.dial(database)
                 try:
-                    await self._engines[database.spec.protocol].probe(stream, database)
+                    await self._engines[database.spec.protocol].probe(stream, database, secure)
                 finally:
                     stream.abort()
         except TimeoutError:
@@ -158,3 +175,11 @@ class Health:
         except AccessError as problem:
             return f"{problem.message} {problem.detail}".strip()
         return ""
+
+    async def _prepare(self, database: Database) -> None:
+        try:
+            await self._servers.prepare(database, HEALTH_USER)
+        except TrustError:
+            raise  # what the database's own `tls` says makes no sense
+        except AccessError as problem:
+            raise _NoCertificate from problem

@@ -16,8 +16,6 @@ FACTS_LAST_S = 30.0
 """How long the end of a session waits for the audit to take what is left."""
 HALF_CLOSED_S = 10.0
 """A client has ended and nothing moves: so long is the server's answer to its last words waited for."""
-MALFORMED_KEPT = 1024
-"""Bytes of a broken message that go to the audit log."""
 
 CONNECTIONS = 4096
 """At once, of all users; one more is closed at once."""
@@ -49,6 +47,8 @@ HEALTH_EVERY_S = 30.0
 HEALTH_TIMEOUT_S = 5.0
 HEALTH_TICK_S = 1.0
 """No database is asked more often."""
+HEALTH_AGAIN_S = 2.0
+"""When there was no certificate to ask it with."""
 HEALTH_AT_ONCE = 16
 HEALTHY_AFTER = 2
 UNHEALTHY_AFTER = 1

@@ -21,10 +21,11 @@ import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pkgs.agents.db import limits
 from pkgs.agents.db.engine import Conversation, Fact, Malformed, Step
-from pkgs.common.errors import ProtocolError
+from pkgs.common.errors import ProtocolError, UnavailableError
 from pkgs.common.net.scratch import scratch_of
 from pkgs.common.net.stream import Stream
 
@@ -90,7 +91,8 @@ class Relay:
         """Loop time of the client's last bytes, for whoever ends idle sessions."""
 
     async def run(self) -> Ended:
-        """Until the end. Raises ProtocolError when a peer broke the protocol, after telling it."""
+        """Until the end. Raises ProtocolError when a peer broke the protocol, after telling it, and
+        UnavailableError when there is something that could not be told."""
         orderly = False
         try:
             self._settle()
@@ -102,6 +104,8 @@ class Relay:
                 self._client.abort()
                 self._server.abort()
             await asyncio.gather(self._client.close(), self._server.close(), self._tell_last())
+        if self._told:
+            raise UnavailableError("the audit did not take what the session came to") from broken
         broken = broken or self._untold
         if broken is not None and not isinstance(broken, OSError):
             raise broken
@@ -136,8 +140,9 @@ class Relay:
         try:
             step = way.said(data)
         except ProtocolError as exc:
-            self._note([Malformed(bytes(data[: limits.MALFORMED_KEPT]))], before=True)
-            self._finish(self._conversation.refusal(exc.message), exc)
+            by: Literal["client", "server"] = "client" if way is self._up else "server"
+            self._note([Malformed(by, len(data), exc.message)], before=True)
+            self._finish(self._conversation.refusal(f"the {by} broke the protocol: {exc.message}"), exc)
             return False
         except Exception as exc:
             # A fault of ours: nothing that follows could be judged.

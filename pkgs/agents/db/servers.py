@@ -55,6 +55,11 @@ class Servers:
                 hint="check that it runs and that the agent's host may reach it",
             ) from problem
 
+    async def prepare(self, database: Database, user: str) -> None:
+        """Have the certificate for this user of it. Raises UnavailableError and DeniedError of the Auth
+        Service, TrustError when the database's `tls` makes no sense."""
+        await self._credentials.context(database, user)
+
     async def secure(self, stream: Stream, database: Database, user: str) -> Stream:
         """TLS on it as the database's `tls` says, showing the certificate for this user of it. Raises
         TrustError, UnavailableError."""
@@ -64,11 +69,15 @@ class Servers:
             async with asyncio.timeout(limits.SERVER_DIAL_S):
                 await stream.handshake(context, server=False, server_hostname=server_name(database))
         except TimeoutError:
-            raise UnavailableError(f"database {name} does not answer the agent's TLS handshake") from None
+            raise UnavailableError(
+                f"database {name} does not answer the agent's TLS handshake",
+                hint=f"check that its server is well, and that {database.spec.uri} leads to it",
+            ) from None
         except TrustError as problem:
             raise TrustError(
                 f"the agent does not trust database {name}: {problem.message}",
-                hint="`tctl auth sign --format=db` makes certificates; or name its authority in tls.ca_cert",
+                hint="give it a certificate of `tctl auth sign --format=db`, or name its authority "
+                "in tls.ca_cert_file",
             ) from problem
         except (ProtocolError, ssl.SSLError) as problem:
             raise UnavailableError(

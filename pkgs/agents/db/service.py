@@ -84,9 +84,11 @@ class DbServer:
             self._databases_changed,
             process.component_log("databases"),
         )
+        servers = Servers(Credentials(member.client, lambda: cache.trust, process.clock.monotonic))
         self._health = Health(
             self._registry,
             self._engines,
+            servers,
             self._health_configs,
             self._forget_announcement,
             process.component_log("health"),
@@ -118,7 +120,6 @@ class DbServer:
             host_id=host_id,
             hostname=process.config.nodename,
         )
-        servers = Servers(Credentials(member.client, lambda: cache.trust, process.clock.monotonic))
         users_log = process.component_log("users")
         self._users = DatabaseUsers(
             Journal(paths.database_users_dir(process.data_dir), users_log),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import uuid
 from typing import TypeVar
@@ -12,7 +13,7 @@ import msgspec
 from pkgs.auth.backend.interface import Backend, Operation
 from pkgs.auth.state.presets import record_of
 from pkgs.auth.state.store import Store, create_operation, with_revision
-from pkgs.common.errors import InputError
+from pkgs.common.errors import AlreadyExistsError, InputError
 from pkgs.common.pki.authority import CA_TYPES, new_authority
 from pkgs.common.pki.identity import SystemRole
 from pkgs.common.resources.defaults import ORIGIN_LABEL, default_singletons
@@ -88,7 +89,8 @@ async def keep_settings(store: Store) -> None:
     """What may have no end goes on without the one that an earlier version let it have; settings that are
     gone have their defaults, and so have the rules for objects of databases where none is left."""
     if not store.all("db_object_import_rule"):
-        await store.create(import_all_objects())
+        with contextlib.suppress(AlreadyExistsError):  # by another Auth Service of the same storage
+            await store.create(import_all_objects())
     for kind in EVERLASTING:
         found = store.get(kind, SINGLETONS[kind])
         if found is None:

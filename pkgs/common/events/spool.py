@@ -177,8 +177,7 @@ class SpoolEmitter:
         if self._tasks:
             await self._tasks[0]
             self._tasks[1].cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._tasks[1]
+            await asyncio.wait((self._tasks[1],))
             self._tasks = []
             with contextlib.suppress(OSError):
                 # What was delivered since is delivered again, and ignored, where this fails.

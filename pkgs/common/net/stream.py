@@ -24,6 +24,10 @@ from pkgs.common.net.tls import peer_der
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
 
+class PeerGoneError(UnavailableError):
+    """The other side has ended the connection, or broken it."""
+
+
 class Stream:
     """Made by `adopt`, or by the functions of `handshake`; owns its socket."""
 
@@ -106,9 +110,9 @@ class Stream:
                 await self._readable()
                 continue
             except OSError as exc:
-                raise UnavailableError("the connection was lost", detail=str(exc)) from exc
+                raise PeerGoneError("the connection was lost", detail=str(exc)) from exc
             if not got:
-                raise UnavailableError("the other side closed the connection during the TLS handshake")
+                raise PeerGoneError("the other side closed the connection during the TLS handshake")
             self._inbound.write(got)
             return
 
@@ -320,7 +324,7 @@ class Stream:
             finally:
                 self._early = early
             if got == 0:
-                raise UnavailableError("the other side closed the connection")
+                raise PeerGoneError("the other side closed the connection")
             if got < 0:
                 await self._readable()
             else:
@@ -333,7 +337,7 @@ class Stream:
         try:
             return self.fill(view)
         except OSError as exc:
-            raise UnavailableError("the connection was lost", detail=str(exc)) from exc
+            raise PeerGoneError("the connection was lost", detail=str(exc)) from exc
 
     def watch_idle(self, disturbed: Callable[[], None] | None) -> None:
         """Until called with None: tell when the idle peer has ended, broken or said something unasked."""
@@ -369,7 +373,7 @@ class Stream:
         try:
             self.push(data)
         except (OSError, ssl.SSLError) as exc:
-            raise UnavailableError("the connection was lost", detail=str(exc)) from exc
+            raise PeerGoneError("the connection was lost", detail=str(exc)) from exc
 
     async def drain(self) -> None:
         try:
@@ -377,7 +381,7 @@ class Stream:
             while not self.flush():
                 await self._writable()
         except OSError as exc:
-            raise UnavailableError("the connection was lost", detail=str(exc)) from exc
+            raise PeerGoneError("the connection was lost", detail=str(exc)) from exc
 
     def write_eof(self) -> None:
         """End our direction; the peer's goes on. Drain first."""

@@ -121,8 +121,8 @@ class RpcClient:
         self._closed = True
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            # Who is cancelled while he waits for it has to hear of that.
+            await asyncio.wait((self._keeper,))
             self._keeper = None
         self._tell(UnavailableError("the client was closed"))
         links = set(self._links)

@@ -307,6 +307,7 @@ def test_what_may_write_or_lead_there_is_refused(text: str) -> None:
 
 
 @pytest.mark.fuzz
+@pytest.mark.fuzz
 @given(st.lists(st.sampled_from((*"'\"$\\;-/*E \n", "U&", "$a$", "SELECT 1", "set_config")), max_size=30))
 def test_any_text_is_judged_somehow(parts: list[str]) -> None:
     talk = Talk(DbConditions(read_only=True))
@@ -573,6 +574,7 @@ POLICIES = [
 
 
 @pytest.mark.fuzz
+@pytest.mark.fuzz
 @given(
     st.sampled_from(POLICIES),
     st.lists(st.integers(1, len(SCRIPT_UP) - 1), max_size=10),
@@ -593,6 +595,7 @@ def _parts(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[begin:end] for begin, end in itertools.pairwise(bounds)]
 
 
+@pytest.mark.fuzz
 @pytest.mark.fuzz
 @given(st.sampled_from(POLICIES), st.lists(st.tuples(st.booleans(), st.binary(max_size=80)), max_size=6))
 def test_hostile_bytes_raise_one_error(policy: DbConditions, said: list[tuple[bool, bytes]]) -> None:

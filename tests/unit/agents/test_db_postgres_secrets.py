@@ -60,6 +60,7 @@ def test_what_stands_around_is_kept() -> None:
 
 
 @pytest.mark.fuzz
+@pytest.mark.fuzz
 @given(st.lists(st.sampled_from(("password", *"'$=(,/*-\\E \n", "$a$", "x", "''")), max_size=40))
 def test_any_text_is_masked_somehow(parts: list[str]) -> None:
     text = "".join(parts)

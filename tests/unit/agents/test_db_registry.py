@@ -53,6 +53,7 @@ def test_what_is_no_address(uri: str) -> None:
 
 
 @example("[")
+@pytest.mark.fuzz
 @given(st.text(max_size=60))
 def test_any_text_is_an_address_or_refused(uri: str) -> None:
     try:

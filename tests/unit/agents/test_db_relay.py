@@ -263,14 +263,12 @@ def test_a_broken_protocol_is_told_and_answered(kind: str, loop: str) -> None:
     async def scene() -> None:
         wired = await wire(kind, Picky())
         wired.user.write(b"?" + bytes(5000))
-        assert await read_all(wired.user) == b"!that was no message"
+        assert await read_all(wired.user) == b"!the client broke the protocol: that was no message"
         assert await read_all(wired.database) == b""
         with pytest.raises(ProtocolError):
             await wired.task
         await wired.stopped()
-        (fact,) = wired.facts
-        assert isinstance(fact, Malformed)
-        assert fact.payload == (b"?" + bytes(5000))[: limits.MALFORMED_KEPT]
+        assert wired.facts == [Malformed("client", 5001, "that was no message")]
 
     run(scene(), loop)
 
@@ -368,6 +366,27 @@ def test_an_audit_that_fails_ends_the_session(loop: str) -> None:
         with pytest.raises(RuntimeError, match="no room"):
             await wired.task
         await wired.stopped()
+
+    run(scene(), loop)
+
+
+@on_each_loop
+def test_an_audit_that_takes_nothing_ends_the_session_and_is_named(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FACTS_LAST_S", 0.1)
+
+    async def scene() -> None:
+        taken = asyncio.Event()
+        wired = await wire(next(iter(PAIRS)), Plain(), tell=lambda facts: taken.wait())
+        wired.user.write(b"hello")
+        assert await wired.database.read_exactly(5) == b"hello"
+        wired.user.abort()
+        wired.database.abort()
+        with pytest.raises(UnavailableError, match="the audit did not take"):
+            await wired.task
+        taken.set()
+        await until(lambda: len(asyncio.all_tasks()) == 1)
 
     run(scene(), loop)
 

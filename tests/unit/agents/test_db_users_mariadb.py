@@ -45,6 +45,7 @@ def test_a_user_in_use_or_of_somebody_else_is_not_changed() -> None:
         activation("ann", None, [MARK])
 
 
+@pytest.mark.fuzz
 @given(st.text())
 def test_names_are_one_quoted_identifier_or_refused(name: str) -> None:
     try:

@@ -90,6 +90,7 @@ def test_at_the_end_it_is_locked_first() -> None:
     assert deactivation("ann", OURS) == ['ALTER ROLE "ann" NOLOGIN', 'REVOKE "reader" FROM "ann"']
 
 
+@pytest.mark.fuzz
 @given(st.text())
 def test_names_are_one_quoted_identifier_or_refused(name: str) -> None:
     try:

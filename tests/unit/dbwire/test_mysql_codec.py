@@ -22,6 +22,7 @@ NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 FLAGS = st.integers(0, (1 << 25) - 1).map(Capability)
 
 
+@pytest.mark.fuzz
 @given(st.integers(0, (1 << 64) - 1))
 def test_a_counted_integer_comes_back(number: int) -> None:
     reader = Reader(lenenc(number))
@@ -29,11 +30,13 @@ def test_a_counted_integer_comes_back(number: int) -> None:
     assert not reader.left
 
 
+@pytest.mark.fuzz
 @given(st.binary(max_size=400))
 def test_a_counted_string_comes_back(text: bytes) -> None:
     assert Reader(counted(text)).counted() == text
 
 
+@pytest.mark.fuzz
 @given(NAMES, st.integers(0, 2**32 - 1), FLAGS, NAMES)
 def test_a_greeting_comes_back(version: str, thread: int, flags: Capability, plugin: str) -> None:
     flags |= Capability.SECURE_CONNECTION | Capability.PLUGIN_AUTH
@@ -41,6 +44,7 @@ def test_a_greeting_comes_back(version: str, thread: int, flags: Capability, plu
     assert handshake.parse_greeting(handshake.greeting(said)) == said
 
 
+@pytest.mark.fuzz
 @given(NAMES, st.binary(max_size=200), NAMES, NAMES, st.dictionaries(NAMES, NAMES, max_size=4), FLAGS)
 def test_a_response_comes_back(
     user: str, auth: bytes, database: str, plugin: str, told: dict[str, str], flags: Capability
@@ -94,12 +98,14 @@ PARSERS = (
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("parse", PARSERS, ids=lambda parse: parse.__name__)
+@pytest.mark.fuzz
 @given(raw=st.binary(min_size=1, max_size=300))
 def test_any_bytes_give_a_value_or_a_protocol_error(parse, raw: bytes) -> None:  # type: ignore[no-untyped-def]
     with contextlib.suppress(ProtocolError):
         parse(raw)
 
 
+@pytest.mark.fuzz
 @pytest.mark.fuzz
 @given(st.binary(max_size=300), st.integers(0, 300), st.lists(st.integers(0, 0xFFFF), max_size=20))
 def test_any_execution_gives_the_parameters_that_can_be_read(
@@ -162,6 +168,7 @@ def follow(packets: Packets, pieces: list[bytes]) -> list[tuple[bytes, int]]:
     return seen
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.binary(min_size=1, max_size=60), max_size=8), st.data())
 def test_packets_cut_anywhere_are_the_same_messages(payloads: list[bytes], data: st.DataObject) -> None:
     raw = b"".join(frame(0, payload) for payload in payloads)

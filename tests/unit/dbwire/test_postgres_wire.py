@@ -34,6 +34,7 @@ columns = st.builds(Column, texts, numbers, small, numbers, small, numbers, smal
 # --- before a session
 
 
+@pytest.mark.fuzz
 @given(
     st.one_of(
         st.builds(EncryptionRequest, st.booleans()),
@@ -51,6 +52,7 @@ def test_first_packets_come_back(first: startup.First) -> None:
     assert startup.parse_first(raw[4:]) == first
 
 
+@pytest.mark.fuzz
 @pytest.mark.fuzz
 @given(st.binary(max_size=200))
 def test_hostile_first_packets_raise_one_error(raw: bytes) -> None:
@@ -99,6 +101,7 @@ def _pieces(data: bytes, cuts: list[int], hold_max: int, drop: Callable[[int], b
 
 
 @pytest.mark.fuzz
+@pytest.mark.fuzz
 @given(
     st.lists(messages, max_size=8),
     st.lists(st.integers(0, 1000), max_size=12),
@@ -117,6 +120,7 @@ def test_cuts_change_nothing(sent: list[bytes], cuts: list[int], hold_max: int, 
         assert b"".join(one if isinstance(one, bytes) else one[1] for one in found) == data  # type: ignore[index]
 
 
+@pytest.mark.fuzz
 @pytest.mark.fuzz
 @given(st.lists(st.binary(max_size=100), max_size=5))
 def test_hostile_frames_raise_one_error_and_hold_little(chunks: list[bytes]) -> None:
@@ -166,22 +170,26 @@ def _view(raw: bytes) -> memoryview:
     return memoryview(raw)
 
 
+@pytest.mark.fuzz
 @given(texts)
 def test_queries_come_back(text: bytes) -> None:
     assert frontend.parse_query(_view(frontend.query(text))) == text
     assert frontend.parse_execute(_view(frontend.execute(text, 5))) == text
 
 
+@pytest.mark.fuzz
 @given(st.builds(Parse, texts, texts, st.lists(numbers, max_size=4).map(tuple)))
 def test_parse_comes_back(parsed: Parse) -> None:
     assert frontend.parse_parse(_view(parsed.encode())) == parsed
 
 
+@pytest.mark.fuzz
 @given(st.builds(Bind, texts, texts, value_lists, formats))
 def test_bind_comes_back(bound: Bind) -> None:
     assert frontend.parse_bind(_view(bound.encode())) == bound
 
 
+@pytest.mark.fuzz
 @given(st.builds(FunctionCall, numbers, value_lists), st.sampled_from(b"SP"), texts)
 def test_calls_and_names_come_back(call: FunctionCall, what: int, name: bytes) -> None:
     assert frontend.parse_function_call(_view(call.encode())) == call
@@ -189,6 +197,7 @@ def test_calls_and_names_come_back(call: FunctionCall, what: int, name: bytes) -
     assert frontend.parse_named(_view(named.encode(b"D"))) == named
 
 
+@pytest.mark.fuzz
 @given(st.builds(Bind, texts, texts, value_lists, formats), st.integers(0, 200))
 def test_a_beginning_of_a_bind_gives_the_values_that_came(bound: Bind, held: int) -> None:
     raw = bound.encode()
@@ -204,16 +213,19 @@ def test_a_beginning_of_a_bind_gives_the_values_that_came(bound: Bind, held: int
         assert full is not None and full.startswith(got[-1])
 
 
+@pytest.mark.fuzz
 @given(st.lists(columns, max_size=5).map(tuple))
 def test_descriptions_come_back(described: tuple[Column, ...]) -> None:
     assert backend.parse_row_description(_view(backend.row_description(described))) == described
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.none() | st.binary(max_size=30), max_size=6))
 def test_rows_come_back(row: list[bytes | None]) -> None:
     assert backend.parse_data_row(_view(backend.data_row(row))) == row
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.tuples(st.integers(1, 255), texts), max_size=6).map(tuple))
 def test_reports_come_back(fields: tuple[tuple[int, bytes], ...]) -> None:
     assert backend.parse_report(_view(Report(fields).encode())) == Report(fields)
@@ -255,6 +267,7 @@ WHOLE_PARSERS: tuple[Callable[..., object], ...] = (
 )
 
 
+@pytest.mark.fuzz
 @pytest.mark.fuzz
 @given(st.binary(max_size=120), st.sampled_from((0, 1, 1 << 30)))
 def test_hostile_bodies_raise_one_error(body: bytes, rest: int) -> None:
@@ -311,11 +324,13 @@ def test_binary_values_are_written_out(given_: tuple[int, bytes], text: str) -> 
 
 
 @pytest.mark.fuzz
+@pytest.mark.fuzz
 @given(st.binary(max_size=60), st.sampled_from(sorted({kind for kind, _ in BINARY})))
 def test_any_bytes_are_written_out_somehow(value: bytes, kind: int) -> None:
     assert isinstance(values.binary_to_text(value, kind), str)
 
 
+@pytest.mark.fuzz
 @given(st.datetimes(datetime.datetime(1800, 1, 1), datetime.datetime(2200, 1, 1)))
 def test_moments_are_exact(moment: datetime.datetime) -> None:
     microseconds = (moment - datetime.datetime(2000, 1, 1)) // datetime.timedelta(microseconds=1)

@@ -39,6 +39,7 @@ def read_all(requests: Requests, parts: list[bytes]) -> tuple[list[Seen], bytes]
     return seen, left
 
 
+@pytest.mark.fuzz
 @given(st.lists(ARGUMENTS, max_size=5), st.data())
 def test_requests_cut_anywhere_are_the_same(commands: list[list[bytes]], data: st.DataObject) -> None:
     raw = b"".join(request(*arguments) for arguments in commands)
@@ -50,6 +51,7 @@ def test_requests_cut_anywhere_are_the_same(commands: list[list[bytes]], data: s
         assert cut == missing | {index for index, word in enumerate(arguments[:4]) if len(word) > 20}
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.binary(min_size=1, max_size=12), min_size=1, max_size=4))
 def test_a_quoted_line_is_the_same_as_a_request(arguments: list[bytes]) -> None:
     line = b" ".join(b'"' + b"".join(b"\\x%02x" % byte for byte in word) + b'"' for word in arguments)
@@ -149,6 +151,7 @@ def boundaries(parts: list[bytes]) -> tuple[list[int], int]:
     return found, errors
 
 
+@pytest.mark.fuzz
 @given(st.lists(REPLIES, min_size=1, max_size=4), st.data())
 def test_replies_end_where_they_end(said: list[bytes], data: st.DataObject) -> None:
     ends = [len(b"".join(said[: index + 1])) for index in range(len(said))]
@@ -188,6 +191,7 @@ def test_what_is_no_reply_is_refused(raw: bytes) -> None:
         Replies().skip(raw, 0)
 
 
+@pytest.mark.fuzz
 @pytest.mark.fuzz
 @given(st.lists(st.binary(max_size=40), max_size=6))
 def test_any_bytes_end_in_nothing_worse_than_a_protocol_error(parts: list[bytes]) -> None:

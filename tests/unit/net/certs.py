@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ssl
+import threading
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,8 +24,17 @@ class Pair:
     key: bytes
 
 
-@cache
+_making = threading.Lock()
+
+
 def authority() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """One for all threads: two that were first at the same time would not trust each other."""
+    with _making:
+        return _authority()
+
+
+@cache
+def _authority() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
     return _build(name, name, key, key, ca=True), key
@@ -72,6 +82,11 @@ def pair(name: str) -> Pair:
 
 def roots() -> str:
     return authority()[0].public_bytes(serialization.Encoding.PEM).decode()
+
+
+def strangers() -> str:
+    """Roots of another authority."""
+    return _authority.__wrapped__()[0].public_bytes(serialization.Encoding.PEM).decode()
 
 
 def server(*, alpn: tuple[str, ...] = (), mutual: bool = False) -> ssl.SSLContext:

@@ -8,8 +8,8 @@ import h11
 
 from pkgs.agents.db.clickhouse import limits, requests
 from pkgs.agents.db.clickhouse.conversation import ClickhouseConversation
-from pkgs.agents.db.deadlines import within
-from pkgs.agents.db.engine import Asked, Session
+from pkgs.agents.db.deadlines import logging_in, within
+from pkgs.agents.db.engine import Asked, Secure, Session
 from pkgs.common.errors import AccessError, DeniedError, InputError, ProtocolError, UnavailableError
 from pkgs.common.net.stream import Stream
 from pkgs.common.resources.kinds import Database
@@ -26,7 +26,7 @@ class ClickhouseEngine:
             granted = await session.authorize(asked)
             server = await session.dial()
             try:
-                async with within(limits.SERVER_CONNECT_S, "the database server did not answer"):
+                async with logging_in(session.database, limits.SERVER_CONNECT_S):
                     server = await session.secure(server)
                 await session.relay(client, server, ClickhouseConversation(granted.user))
             finally:
@@ -38,8 +38,11 @@ class ClickhouseEngine:
                     await client.drain()
             raise
 
-    async def probe(self, server: Stream, database: Database) -> None:
-        """Nothing to see: such a server speaks only inside TLS, and there only to our certificates."""
+    async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
+        async with logging_in(database, limits.SERVER_CONNECT_S):
+            status = await _ping(await secure(server))
+        if status != 200:
+            raise UnavailableError(f"the database server answers its health check with HTTP status {status}")
 
 
 async def _first_request(client: Stream, database: str) -> Asked:
@@ -53,14 +56,34 @@ async def _first_request(client: Stream, database: str) -> Asked:
     connection.receive_data(raw)
     try:
         event = connection.next_event()
-    except h11.RemoteProtocolError as exc:
-        raise ProtocolError("the client does not speak HTTP/1.1 as it should", detail=str(exc)) from exc
+    except h11.RemoteProtocolError:
+        # What it says repeats the line, with whatever password is in it.
+        raise ProtocolError("the client does not speak HTTP/1.1 as it should") from None
     if not isinstance(event, h11.Request):
         raise ProtocolError("the client does not speak HTTP/1.1 as it should")
     requests.check_host(event, database)
     said = requests.understand(event)
     agent = dict(event.headers).get(b"user-agent", b"").decode("utf-8", "replace")
     return Asked(said.users[0] if said.users else "", _database(said), agent)
+
+
+async def _ping(server: Stream) -> int:
+    """The status of the response, whose body is left unread; nobody has to be anybody for it."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.HEAD_MAX)
+    request = h11.Request(
+        method="GET", target="/ping", headers=[("Host", "database"), ("Connection", "close")]
+    )
+    server.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
+    await server.drain()
+    while True:
+        try:
+            event = connection.next_event()
+            if isinstance(event, h11.Response):
+                return event.status_code
+            if event is h11.NEED_DATA:
+                connection.receive_data(await server.read_some())
+        except h11.RemoteProtocolError:
+            raise ProtocolError("the database server does not speak HTTP/1.1 as it should") from None
 
 
 def _database(said: requests.Asked) -> str:

@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 
-from pkgs.agents.db.deadlines import within
-from pkgs.agents.db.engine import Granted, Session
+from pkgs.agents.db.deadlines import logging_in, within
+from pkgs.agents.db.engine import HEALTH_USER, Granted, Secure, Session
 from pkgs.agents.db.mysql import kills, limits, login
 from pkgs.agents.db.mysql.conversation import MysqlConversation
 from pkgs.common.dbwire.mysql import answers, opening
-from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
+from pkgs.common.dbwire.mysql.flags import OFFERED, Capability, Command
 from pkgs.common.dbwire.mysql.handshake import Greeting, Response
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
@@ -69,7 +69,7 @@ class MysqlEngine:
         """A connection to the server, closed at the end, and its OK."""
         server = await session.dial()
         try:
-            async with within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
+            async with logging_in(session.database, limits.SERVER_LOGIN_S):
                 agreed = await login.ask_for_tls(server, said, granted, self._offered)
                 server = await session.secure(server)
                 welcome = await login.log_in(server, said, granted, agreed)
@@ -106,10 +106,25 @@ class MysqlEngine:
                 await server.drain()
                 await login.read_packet(server)
 
-    async def probe(self, server: Stream, database: Database) -> None:
-        async with within(limits.SERVER_LOGIN_S, "the database server did not greet"):
-            greeting = await login.hear_greeting(server)
-        self._remember(database, greeting.version)
+    async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
+        """With a login that is refused: servers block a host that leaves them a hundred times before it
+        (`max_connect_errors`), and a refusal does not count for that."""
+        nobody, said = Granted(HEALTH_USER, ""), Response(OFFERED, HEALTH_USER, b"", "", "")
+        async with logging_in(database, limits.SERVER_LOGIN_S):
+            agreed = await login.ask_for_tls(server, said, nobody, self._offered)
+            self._remember(database, agreed.greeting.version)
+            server = await secure(server)
+            try:
+                await login.log_in(server, said, nobody, agreed)
+            except login.ServerRefused as refused:
+                if refused.kind[1] != answers.ACCESS_DENIED[1]:
+                    raise
+            except DeniedError:
+                # It would take a password.
+                pass
+            else:
+                server.write(frame(0, bytes((Command.QUIT,))))
+                await server.close()
 
     def _greeting(self, database: Database) -> Greeting:
         configured = database.spec.mysql.server_version if database.spec.mysql else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from pkgs.agents.db.engine import Asked, Granted
@@ -137,6 +138,11 @@ async def _let_in(server: Stream, user: str) -> bytes:
             raise ServerRefused(answers.parse_error(payload))
         plugin = handshake.parse_switch(payload) if mark == handshake.SWITCH else ""
         if plugin not in _WITHOUT_PASSWORD:
+            # A login that gets no answer counts against this host, one that is refused does not.
+            server.write(frame(sequence + 1, b""))
+            await server.drain()
+            with contextlib.suppress(UnavailableError, ProtocolError):
+                await read_packet(server)
             wants = f"by {plugin}" if plugin else "a password"
             raise DeniedError(
                 f'the database server wants {wants} for its account "{user}"', hint=_CERTIFICATE_HINT

@@ -10,11 +10,10 @@ The client has proved itself by its certificate in the TLS around all this, so i
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
-from pkgs.agents.db.engine import Asked, Session
+from pkgs.agents.db.deadlines import logging_in, within
+from pkgs.agents.db.engine import Asked, Secure, Session
 from pkgs.agents.db.postgres import limits
 from pkgs.agents.db.postgres.cancel import Cancels, LiveSessions
 from pkgs.agents.db.postgres.conversation import PostgresConversation
@@ -62,7 +61,7 @@ class PostgresEngine:
 
     async def serve(self, client: Stream, session: Session) -> None:
         try:
-            async with _within("the client did not say what it wants in time"):
+            async with within(limits.LOGIN_S, "the client did not say what it wants"):
                 first = await greet(client)
             if isinstance(first, CancelRequest):
                 if (cancels := self._live.find(session, first)) is not None:
@@ -75,9 +74,10 @@ class PostgresEngine:
         finally:
             await client.close()
 
-    async def probe(self, server: Stream, database: Database) -> None:
-        async with _within(f"the database server {database.spec.uri} did not answer in time"):
+    async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
+        async with logging_in(database, limits.LOGIN_S):
             await ask_for_tls(server)
+            await (await secure(server)).close()
 
     async def _session(self, client: Stream, session: Session, first: Startup) -> None:
         granted = await session.authorize(
@@ -91,7 +91,7 @@ class PostgresEngine:
         packet = own_startup(first, user=granted.user, database=granted.database, read_only=policy.read_only)
         server = await session.dial()
         try:
-            async with _within(f"the database server {session.database.spec.uri} did not answer in time"):
+            async with logging_in(session.database, limits.LOGIN_S):
                 await ask_for_tls(server)
                 server = await session.secure(server)
                 login = await log_in(server, packet, read_only=policy.read_only)
@@ -131,15 +131,6 @@ async def _masking(server: Stream, policy: DbConditions) -> Masking | None:
         return None
     catalog = await rows_of(server, lookup(policy.mask))
     return Masking(policy.mask, computed=policy.mask_computed, catalog=catalog)
-
-
-@contextlib.asynccontextmanager
-async def _within(late: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(limits.LOGIN_S):
-            yield
-    except TimeoutError as exc:
-        raise UnavailableError(late) from exc
 
 
 async def _refuse(client: Stream, exc: AccessError) -> None:

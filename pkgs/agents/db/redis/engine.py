@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 
-from pkgs.agents.db.deadlines import within
-from pkgs.agents.db.engine import Asked, Session
+from pkgs.agents.db.deadlines import logging_in, within
+from pkgs.agents.db.engine import Asked, Secure, Session
 from pkgs.agents.db.redis import limits
 from pkgs.agents.db.redis.conversation import RedisConversation
 from pkgs.common.dbwire.redis import build
 from pkgs.common.dbwire.redis.requests import Requests
 from pkgs.common.errors import AccessError, DeniedError, ProtocolError, UnavailableError
-from pkgs.common.net.stream import Stream
+from pkgs.common.net.stream import PeerGoneError, Stream
 from pkgs.common.resources.kinds import Database
 
 _NO_PASSWORD = b"certificate"
@@ -30,7 +30,7 @@ class RedisEngine:
             login = build.request(b"AUTH", granted.user.encode(), _NO_PASSWORD)
             server = await session.dial()
             try:
-                async with within(limits.SERVER_LOGIN_S, "the database server did not answer in its login"):
+                async with logging_in(session.database, limits.SERVER_LOGIN_S):
                     server = await session.secure(server)
                     await _log_in(server, granted.user, login)
                 await session.relay(client, server, RedisConversation(granted.user, login))
@@ -44,8 +44,15 @@ class RedisEngine:
                     await client.drain()
             raise
 
-    async def probe(self, server: Stream, database: Database) -> None:
-        """Nothing to see: such a server speaks only inside TLS, and there only to our certificates."""
+    async def probe(self, server: Stream, database: Database, secure: Secure) -> None:
+        async with logging_in(database, limits.SERVER_LOGIN_S):
+            server = await secure(server)
+            server.write(build.request(b"PING"))
+            await server.drain()
+            reply = await _reply(server)
+        # Without a login most say NOAUTH: they are there all the same.
+        if not reply.startswith((b"+PONG", b"-NOAUTH", b"-NOPERM")):
+            raise UnavailableError("the database server does not answer a PING", detail=_said(reply))
 
 
 async def _first_command(client: Stream) -> Asked:
@@ -77,19 +84,12 @@ def _text(raw: bytes) -> str:
 async def _log_in(server: Stream, user: str, login: bytes) -> None:
     server.write(login)
     await server.drain()
-    reply = b""
-    while not reply.endswith(b"\r\n"):
-        if len(reply) > limits.LOGIN_REPLY_MAX:
-            raise ProtocolError("the database server does not speak Redis's protocol")
-        got = await server.read_some()
-        if not got:
-            raise UnavailableError("the database server closed the connection in its login")
-        reply += got
+    reply = await _reply(server)
     if reply == build.OK:
         return
-    if not reply.startswith(b"-") or reply.count(b"\n") != 1:
-        raise ProtocolError("the database server does not speak Redis's protocol")
-    said = reply[1:-2].decode("utf-8", "replace")
+    if not reply.startswith(b"-"):
+        raise ProtocolError("that is no reply of it")
+    said = _said(reply)
     if said.startswith("WRONGPASS"):
         raise DeniedError(
             f'the database server does not let "{user}" in by certificate alone',
@@ -97,3 +97,22 @@ async def _log_in(server: Stream, user: str, login: bytes) -> None:
             hint=f"declare the user there without a password: ACL SETUSER {user} on nopass ...",
         )
     raise UnavailableError(f"the database server says: {said}")
+
+
+async def _reply(server: Stream) -> bytes:
+    """One line, and nothing behind it."""
+    reply = b""
+    while not reply.endswith(b"\r\n"):
+        if len(reply) > limits.LOGIN_REPLY_MAX:
+            raise ProtocolError("that is no reply of it")
+        got = await server.read_some()
+        if not got:
+            raise PeerGoneError("the other side closed the connection")
+        reply += got
+    if reply[:1] not in (b"+", b"-") or reply.count(b"\n") != 1:
+        raise ProtocolError("that is no reply of it")
+    return reply
+
+
+def _said(reply: bytes) -> str:
+    return reply[1:-2].decode("utf-8", "replace")

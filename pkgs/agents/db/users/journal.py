@@ -51,8 +51,12 @@ class Journal:
 
     def keep(self, entry: Entry) -> None:
         """On the disk when this returns. Raises UnavailableError: then nobody would clean up after it."""
+        raw = msgspec.json.encode(entry)
+        if len(raw) > limits.JOURNAL_FILE_MAX:
+            # Bundles of authorities may be that long; without them it can be read again.
+            raw = msgspec.json.encode(msgspec.structs.replace(entry, served=None))
         try:
-            write_atomic(self._path(entry.database, entry.user), msgspec.json.encode(entry))
+            write_atomic(self._path(entry.database, entry.user), raw)
         except OSError as problem:
             raise UnavailableError(
                 "the agent cannot note on its disk which database users it makes",

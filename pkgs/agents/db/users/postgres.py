@@ -124,10 +124,19 @@ class PostgresAccounts:
         identifier(user)
         inside = wanted.objects.database if wanted.objects is not None else self._home
         async with self._locked():
+            await self._forget_other_terms(user, wanted)
             if inside == self._home:
                 return await self._activate(self._admin, user, wanted)
             async with self._reach(inside) as there, there.transaction():
                 return await self._activate(there, user, wanted)
+
+    async def _forget_other_terms(self, user: str, wanted: Wanted) -> None:
+        """What an agent that has vanished gave the user, where that was something else."""
+        state = await _state(self._admin, user)
+        if state is None or state.in_use or MARK not in state.roles:
+            return
+        if (state.roles - {MARK}, state.comment) != (frozenset(wanted.roles), comment_on(wanted)):
+            await self._take_everywhere(user)
 
     async def _activate(self, admin: Admin, user: str, wanted: Wanted) -> Given:
         """In the one transaction of that connection."""
@@ -155,12 +164,15 @@ class PostgresAccounts:
                 return Finished.IN_USE
             for statement in deactivation(user, state):
                 await self._admin.ask(statement)
-            await postgres_objects.take(self._admin, user)
-            for inside in await postgres_objects.databases_with_grants(self._admin, user):
-                await self._take_in(inside, user)
+            await self._take_everywhere(user)
             dropping = f"DROP ROLE {identifier(user)}"
             dropped = drop and await self._admin.attempt(dropping, but=_DEPENDENT_OBJECTS)
             return Finished.DROPPED if dropped else Finished.LOCKED
+
+    async def _take_everywhere(self, user: str) -> None:
+        await postgres_objects.take(self._admin, user)
+        for inside in await postgres_objects.databases_with_grants(self._admin, user):
+            await self._take_in(inside, user)
 
     async def _take_in(self, inside: str, user: str) -> None:
         try:

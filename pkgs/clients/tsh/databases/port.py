@@ -11,6 +11,7 @@ import asyncio
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Callable
 
 from pkgs.clients.tsh.connections.dial import roots
@@ -18,7 +19,7 @@ from pkgs.clients.tsh.databases.files import Held
 from pkgs.clients.tsh.databases.limits import ACCEPT_AGAIN_S, CONNECTIONS, DIAL_S
 from pkgs.clients.tsh.databases.owner import is_own
 from pkgs.clients.tsh.profile.login import Login
-from pkgs.common.errors import AccessError, UnavailableError
+from pkgs.common.errors import AccessError, DeniedError, UnavailableError
 from pkgs.common.net.dial import dial_tcp, dial_tls
 from pkgs.common.net.relay import relay
 from pkgs.common.net.stream import Stream, adopt
@@ -114,7 +115,11 @@ class LocalPort:
         if self._held is None:
             addr = self._addr or self._login.proxy_addr
             return await adopt(await dial_tcp(addr, deadline_s=DIAL_S))
-        context = tls_context(self._login, self._held())
+        held = self._held()
+        if held.expires_at <= time.time():
+            # The agent would close without a word that its client could read.
+            raise DeniedError("the certificate has expired", hint=f"run 'tsh db login {self._service}'")
+        context = tls_context(self._login, held)
         return await dial_tls(
             self._login.proxy_addr,
             context,

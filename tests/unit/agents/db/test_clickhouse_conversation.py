@@ -189,6 +189,7 @@ def test_the_end_is_said_only_to_who_waits_for_a_response() -> None:
     assert play.conversation.refusal("locked") == b""
 
 
+@pytest.mark.fuzz
 @given(st.data())
 def test_bytes_cut_anywhere_come_to_the_same(data: st.DataObject) -> None:
     def cut(raw: bytes) -> list[bytes]:
@@ -205,6 +206,7 @@ def test_bytes_cut_anywhere_come_to_the_same(data: st.DataObject) -> None:
 
 
 @pytest.mark.fuzz
+@pytest.mark.fuzz
 @given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=60)), max_size=8), st.booleans())
 def test_any_bytes_end_in_nothing_worse_than_a_protocol_error(
     said: list[tuple[bool, bytes]], asked: bool
@@ -216,3 +218,16 @@ def test_any_bytes_end_in_nothing_worse_than_a_protocol_error(
         for by_client, raw in said:
             play.client(raw) if by_client else play.server(raw)
     play.conversation.refusal("x")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET / HTTP/1.1\r\nX-ClickHouse-Key : hunter2\r\n\r\n",
+        b"GET /?password=hunter2 HTTP/9\r\n\r\n",
+    ],
+)
+def test_a_broken_line_is_not_repeated_with_its_password(raw: bytes) -> None:
+    with pytest.raises(ProtocolError) as raised:
+        Play().client(raw)
+    assert "hunter2" not in f"{raised.value!r} {raised.value.detail} {raised.value.__cause__!r}"

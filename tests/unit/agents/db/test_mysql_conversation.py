@@ -117,6 +117,7 @@ EXCHANGES = [
 ]
 
 
+@pytest.mark.fuzz
 @given(st.lists(st.sampled_from(EXCHANGES), max_size=6), st.booleans(), st.data())
 def test_bytes_cut_anywhere_come_to_the_same(
     exchanges: list[tuple[bytes, bytes, list[Fact]]], ahead: bool, data: st.DataObject
@@ -283,6 +284,7 @@ def test_an_error_repeats_no_secret() -> None:
 
 
 @pytest.mark.fuzz
+@pytest.mark.fuzz
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=60)), max_size=12))
 def test_any_bytes_end_in_nothing_worse_than_a_protocol_error(said: list[tuple[bool, bytes]]) -> None:
     play = Play()
@@ -303,6 +305,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.fuzz
 @pytest.mark.fuzz
 @given(st.lists(st.tuples(st.booleans(), PIECES), max_size=20))
 def test_messages_in_any_order_end_in_nothing_worse(said: list[tuple[bool, bytes]]) -> None:

@@ -55,6 +55,7 @@ def test_secrets_are_hidden_and_the_rest_is_not(sql: str, shown: str) -> None:
     assert "s3" not in shown
 
 
+@pytest.mark.fuzz
 @given(st.text(alphabet="'\"\\`;#-/*! \nSETPASWORDidentifed by=(,)x0", max_size=80))
 def test_any_text_ends_well(sql: str) -> None:
     mask(sql)
@@ -66,6 +67,7 @@ SECRET = st.from_regex(r"\A[A-Za-z0-9 ;,()=%-]{6,20}\Z").filter(
 )
 
 
+@pytest.mark.fuzz
 @given(SECRET, GAP, GAP, st.sampled_from("'\""))
 def test_a_secret_is_hidden_however_it_is_written(secret: str, one: str, two: str, quote: str) -> None:
     sql = f"SELECT 'x'; ALTER USER u IDENTIFIED{one}BY{two}{quote}{secret}{quote} ACCOUNT UNLOCK"

@@ -74,6 +74,7 @@ def test_commands_and_replies_go_through_and_are_told() -> None:
 COMMANDS = st.sampled_from(["GET a", "CLIENT LIST", "client setname x", "XADD s * f v", "QUIT"])
 
 
+@pytest.mark.fuzz
 @given(st.lists(COMMANDS, max_size=5), st.data())
 def test_bytes_cut_anywhere_come_to_the_same(commands: list[str], data: st.DataObject) -> None:
     asked = b"".join(map(ask, commands))
@@ -208,6 +209,7 @@ def test_secrets_are_hidden(command: str, told: str) -> None:
     assert statement(words, frozenset()) == Statement(told)
 
 
+@pytest.mark.fuzz
 @given(st.sampled_from(SECRETS), st.integers(0, 12), st.booleans())
 def test_secrets_are_hidden_in_commands_that_end_anywhere(
     secret: tuple[str, str], count: int, more: bool
@@ -251,6 +253,7 @@ PIECES = st.one_of(
 )
 
 
+@pytest.mark.fuzz
 @pytest.mark.fuzz
 @given(st.lists(st.tuples(st.booleans(), PIECES), max_size=15))
 def test_any_bytes_end_in_nothing_worse_than_a_protocol_error(said: list[tuple[bool, bytes]]) -> None:

@@ -13,6 +13,7 @@ from pkgs.common.recording.showing.export import to_json_lines
 
 LONG = Statement("select\r\n  $1", ("a\x1b[2J",), cut=True)
 BIND = (("portal_name", ""), ("statement_name", ""), ("parameters", ("7",)))
+MALFORMED = Malformed("client", 3, "no message")
 EXECUTE = (("statement_id", 3), ("query", "select ?"), ("parameters", ("x", "y")))
 
 
@@ -24,7 +25,7 @@ EXECUTE = (("statement_id", 3), ("query", "select ?"), ("parameters", ("x", "y")
         (Failed("no such table", "42P01"), ["  error 42P01: no such table"]),
         (Outcome(1), ["  1 row"]),
         (Outcome(2, success=False), ["  failed"]),
-        (Malformed(b"x"), ["  malformed bytes; the session ends"]),
+        (MALFORMED, ["  malformed bytes of the client: no message; the session ends"]),
         (
             Detail("postgres.statements.parse", (("statement_name", "s1"), ("query", "select\n$1"))),
             ["> parse s1: select", "> $1"],
