@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from pkgs.clients.tsh.databases.files import Held
+from pkgs.clients.tsh.databases.owner import is_own
 from pkgs.clients.tsh.databases.port import LocalPort
 from pkgs.clients.tsh.profile.login import Login
 from pkgs.common.errors import NotFoundError
@@ -93,3 +94,14 @@ def test_a_client_by_ipv6_for_an_ipv4_port_is_known() -> None:
             await port.close()
 
     run(story())
+
+
+def test_a_connection_that_was_closed_is_nobodys() -> None:
+    """It shows root in the kernel's table: root's own ports must not take it for root's."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        accepted, _ = listening.accept()
+        with accepted:
+            assert is_own(accepted)
+            client.close()
+            assert not is_own(accepted)

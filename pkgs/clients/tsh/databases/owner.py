@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
-_ESTABLISHED = "01"
+_NOBODYS = "0"
 
 
 def is_own(sock: socket.socket) -> bool:
@@ -23,16 +23,16 @@ def is_own(sock: socket.socket) -> bool:
                 known = True
                 for line in table:
                     columns = line.split()
-                    if len(columns) > 7 and _pair(columns) == (theirs, ours):
-                        return _may(int(columns[7]), columns[3])
+                    if len(columns) > 9 and _pair(columns) == (theirs, ours):
+                        return _may(int(columns[7]), inode=columns[9])
         except FileNotFoundError:
             continue
     return not known
 
 
-def _may(uid: int, state: str) -> bool:
-    # A connection that its program has closed shows root, whoever it was.
-    return uid == os.getuid() or (uid == 0 and state == _ESTABLISHED)
+def _may(uid: int, inode: str) -> bool:
+    # What its program has closed is nobody's, and shows root whoever it was.
+    return inode != _NOBODYS and uid in (0, os.getuid())
 
 
 def _pair(columns: list[str]) -> tuple[str, str]:
