@@ -59,6 +59,8 @@ def mariadb(folder: Path, files: Files | None = None, options: Sequence[str] = (
         "--innodb-buffer-pool-size=16M",
         "--innodb-log-file-size=8M",
         "--skip-log-bin",
+        # Tests run side by side, and of native AIO a machine has only so much.
+        "--innodb-use-native-aio=0",
     )
     subprocess.run(
         ("mariadb-install-db", *common, "--auth-root-authentication-method=normal", "--skip-test-db"),
