@@ -267,6 +267,8 @@ class Stream:
             return
         self._write_closed = True
         if self._encryptor is not None:
+            with contextlib.suppress(OSError):
+                self._read_ahead()
             # Only sends our close_notify: the peer's own comes when it is done.
             with contextlib.suppress(ssl.SSLError):
                 self._encryptor.unwrap()
@@ -276,6 +278,12 @@ class Stream:
         if self._unsent is None:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
+
+    def _read_ahead(self) -> None:
+        """Decrypt what is here already: OpenSSL loses what is unread when we end our direction."""
+        into = memoryview(bytearray(2 * limits.TLS_RECORD))
+        while self._decryptor is not None and not self._read_closed and (count := self._decrypt(into)) > 0:
+            self._early += into[:count]
 
     # --- waiting
 

@@ -241,6 +241,27 @@ def test_early_bytes_go_first_and_half_close_is_passed_on(kind: str) -> None:
 
 
 @each_pair
+def test_what_came_before_our_end_is_not_lost(kind: str) -> None:
+    """OpenSSL calls it an error to end while something is unread, and forgets it."""
+
+    async def body() -> None:
+        client, server = await PAIRS[kind]()
+        data = os.urandom(50_000)
+        server.write(data)
+        await server.close()
+        await client._readable()
+        assert client.fill(memoryview(bytearray(limits.TLS_RECORD))) == limits.TLS_RECORD
+        client.write_eof()
+        got = limits.TLS_RECORD
+        while more := await client.read_some():
+            got += len(more)
+        assert got == len(data)
+        await client.close()
+
+    run(body())
+
+
+@each_pair
 def test_an_end_that_comes_with_the_last_bytes_is_passed_on(kind: str) -> None:
     """TLS puts data and its close into one segment: no readiness follows that would announce the end."""
 

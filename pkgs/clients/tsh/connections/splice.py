@@ -203,6 +203,8 @@ class TlsStream:
                     to_sink = self.fill()
             if source in ready and reading and not self._to_net:
                 reading = self._take(source)
+                if not reading:
+                    to_sink = self._end(to_sink)
 
     def _take(self, source: int) -> bool:
         try:
@@ -214,11 +216,17 @@ class TlsStream:
         if data:
             self._send_new(data)
             return True
+        return False
+
+    def _end(self, unwritten: memoryview) -> memoryview:
+        """End our direction. What the peer said is read before, and returned behind what is not written yet:
+        OpenSSL loses what is unread at that moment."""
+        everything = memoryview(bytes(unwritten) + bytes(self.decrypt()))
         with contextlib.suppress(ssl.SSLWantReadError):
             # Writes our close_notify; the peer's own comes when it is done.
             self._tls.unwrap()
         self._queue()
-        return False
+        return everything
 
     def _send_new(self, data: bytes) -> None:
         if self._skip:
