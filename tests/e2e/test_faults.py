@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -311,13 +312,10 @@ def test_a_full_disk_refuses_clearly_and_recovers(cluster: Cluster, tmp_path: Pa
         small.start()
         bob = small.person("bob")
         filler = small.data_dir / "filler"
-        with filler.open("wb") as out:
-            try:
-                while True:
-                    out.write(b"\0" * 65536)
-                    out.flush()
-            except OSError:
-                pass
+        # Without a buffer, whose rest could not be written when it is closed.
+        with filler.open("wb", buffering=0) as out, contextlib.suppress(OSError):
+            while True:
+                out.write(bytes(65536))
 
         def refused() -> bool:
             done = bob.login()
