@@ -6,7 +6,9 @@ followed by TLS with a client certificate, and a client that begins without stan
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import os
 import pwd
 import shutil
@@ -18,6 +20,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -72,13 +75,35 @@ class Server:
         ).stdout
 
 
+def _owner() -> tuple[pwd.struct_passwd | None, dict[str, Any]]:
+    """Who the server runs as, also for `subprocess`: the user `postgres` when we are root, which it refuses
+    to be."""
+    if os.geteuid() != 0:
+        return None, {}
+    owner = pwd.getpwnam("postgres")
+    return owner, {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+
+
+@functools.cache
+def _new_data() -> Path:
+    """What `initdb` makes, once for all servers of this process: to be copied, for it takes a second each."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-new-", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    owner, identity = _owner()
+    if owner is not None:
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+    data = folder / "data"
+    run = (str(PROGRAMS / "initdb"), "-D", str(data), "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")
+    subprocess.run(run, check=True, capture_output=True, cwd=folder, timeout=120, **identity)
+    return data
+
+
 @contextlib.contextmanager
 def postgres(settings: Sequence[str] = (), files: dict[str, str] | None = None) -> Iterator[Server]:
-    """Started anew; as the user `postgres` when we are root, for it refuses to be that. `files`: its
+    """Started anew. `files`: its
     `server.pem`, `server.key` and `ca.pem` for clients, where they are not those of the tests."""
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    owner = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-    identity = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
+    owner, identity = _owner()
     server = Server(free_port(), folder)
     mine = certs.pair(certs.SERVER_NAME)
     files = files or {"ca.pem": certs.roots(), "server.pem": mine.cert, "server.key": mine.key.decode()}
@@ -93,8 +118,7 @@ def postgres(settings: Sequence[str] = (), files: dict[str, str] | None = None) 
         for path in (folder, *folder.iterdir()):
             os.chown(path, owner.pw_uid, owner.pw_gid)
     data = folder / "data"
-    run = (str(PROGRAMS / "initdb"), "-D", str(data), "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")
-    subprocess.run(run, check=True, capture_output=True, cwd=folder, timeout=120, **identity)  # type: ignore[call-overload]
+    subprocess.run(("cp", "-a", str(_new_data()), str(data)), check=True, timeout=60)
     options = (
         *("ssl=on", f"ssl_ca_file={folder}/ca.pem", f"ssl_cert_file={folder}/server.pem"),
         *(f"ssl_key_file={folder}/server.key", f"hba_file={folder}/hba.conf", "fsync=off"),
@@ -111,7 +135,7 @@ def postgres(settings: Sequence[str] = (), files: dict[str, str] | None = None) 
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **identity
-        )  # type: ignore[call-overload]
+        )
     try:
         ready = ("pg_isready", "-q", "-h", str(folder), "-p", str(server.port))
         wait_for(
