@@ -211,8 +211,9 @@ def _met(roles: list[Role], steps: tuple[Missing, ...]) -> list[Role]:
     return list(changed.values())
 
 
+@pytest.mark.fuzz
 @given(_ROLES, _TARGETS, st.randoms(use_true_random=False))
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_verdict_is_the_decision_and_the_steps_lead_to_a_yes(
     roles: list[Role], target: Access, rnd: Any
 ) -> None:

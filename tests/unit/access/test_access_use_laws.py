@@ -153,8 +153,9 @@ def _env(source: str) -> Environment:
     return Environment(now=NOW, source_addr=source)
 
 
+@pytest.mark.fuzz
 @given(_ROLES, _uses(), _TRAITS, _SOURCES)
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_whoever_may_use_a_resource_may_see_it(
     roles: list[Role], target: Access, traits: Any, source: str
 ) -> None:
@@ -163,8 +164,9 @@ def test_whoever_may_use_a_resource_may_see_it(
         assert ask(roles, See(resource_of(target)), _env(source), **changes)
 
 
+@pytest.mark.fuzz
 @given(_ROLES, _SIDE, _uses(), _TRAITS, _SOURCES, st.booleans())
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a24_another_deny_gives_nothing(
     roles: list[Role], deny: Any, target: Access, traits: Any, source: str, mfa: bool
 ) -> None:
@@ -180,8 +182,9 @@ def test_a24_another_deny_gives_nothing(
     assert ask(roles, seen, _env(source), **changes) or not ask(more, seen, _env(source), **changes)
 
 
+@pytest.mark.fuzz
 @given(_ROLES, _SIDE, _uses(), _TRAITS, _SOURCES)
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_another_allow_takes_nothing(
     roles: list[Role], allow: Any, target: Access, traits: Any, source: str
 ) -> None:
@@ -255,8 +258,9 @@ def _denies(rule: KubernetesResource, wanted: KubeObject) -> bool:
     return kinds[rule.kind] == wanted.kind and _text(space, wanted.namespace) and named
 
 
+@pytest.mark.fuzz
 @given(_ROLES, _OBJECTS, st.sampled_from(["", "ada"]), st.sampled_from([(), ("view",)]))
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_kubernetes_as_the_words_say_it(
     found: list[Role], wanted: KubeObject, user: str, groups: tuple[str, ...]
 ) -> None:
@@ -279,8 +283,9 @@ def test_kubernetes_as_the_words_say_it(
     assert bool(decision) is bool(expected), decision.reasons
 
 
+@pytest.mark.fuzz
 @given(_ROLES, st.sampled_from(["/id/a", "/ID/B", "/id/c"]), st.sampled_from(["", "arn:a", "arn:b"]))
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_applications_as_the_words_say_it(found: list[Role], azure: str, aws: str) -> None:
     roles = [_plain(one, "app_labels") for one in found]
     granting = [
