@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import socket
 import stat
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,9 +83,16 @@ class Auth:
             raise
 
 
-@pytest.fixture
-def auth(short_tmp: Path) -> Iterator[Auth]:
-    made = Auth(short_tmp)
+@pytest.fixture(scope="module")
+def auth() -> Iterator[Auth]:
+    """For all tests that leave it running."""
+    with tempfile.TemporaryDirectory(prefix="t-") as folder, running(Path(folder)) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Auth]:
+    made = Auth(folder)
     try:
         made.wait_ready()
         yield made
@@ -169,20 +178,21 @@ def test_a_second_process_on_the_same_data_dir_is_refused(auth: Auth) -> None:
     assert auth.curl("/readyz").out.endswith("200")
 
 
-def test_signals_and_notifications(auth: Auth) -> None:
-    notes = auth.notified.recv(1000).decode().split("\n")
-    assert notes == ["READY=1", f"MAINPID={auth.process.pid}"]
-    assert auth.notified.recv(1000) == b"WATCHDOG=1"
-    auth.process.send_signal(signal.SIGUSR1)
-    wait_for(lambda: "thread_name=MainThread" in auth.text, what="the diagnostics in the log")
-    auth.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: "reloaded" in auth.text, what="the reload in the log")
-    while not (note := auth.notified.recv(1000)).startswith(b"RELOADING=1\nMONOTONIC_USEC="):
-        assert note == b"WATCHDOG=1"
-    auth.process.terminate()
-    assert auth.process.wait(20) == 0
-    assert not auth.sock.exists()
-    assert "Traceback" not in auth.text
+def test_signals_and_notifications(short_tmp: Path) -> None:
+    with running(short_tmp) as auth:
+        notes = auth.notified.recv(1000).decode().split("\n")
+        assert notes == ["READY=1", f"MAINPID={auth.process.pid}"]
+        assert auth.notified.recv(1000) == b"WATCHDOG=1"
+        auth.process.send_signal(signal.SIGUSR1)
+        wait_for(lambda: "thread_name=MainThread" in auth.text, what="the diagnostics in the log")
+        auth.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "reloaded" in auth.text, what="the reload in the log")
+        while not (note := auth.notified.recv(1000)).startswith(b"RELOADING=1\nMONOTONIC_USEC="):
+            assert note == b"WATCHDOG=1"
+        auth.process.terminate()
+        assert auth.process.wait(20) == 0
+        assert not auth.sock.exists()
+        assert "Traceback" not in auth.text
 
 
 def test_no_core_no_debugger(auth: Auth) -> None:
