@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/pytest
+# Twice as many as the smallest machine has CPUs, for half of the time a test waits: for processes, servers, timers.
+WORKERS ?= 4
 # A file's tests share servers, so they stay on one worker. (Groups by mark are lost with pytest 9.2.) In the order
 # of the folders, for those with the longest files come first.
 BY_FILE := --dist=loadfile --no-loadscope-reorder
@@ -37,7 +39,7 @@ check: dev ## The quick loop: format, lint, types, imports, unit tests
 
 test: dev ## Set up what the tests need (Debian packages too, when root) and run them all
 	scripts/debian-packages.sh tests/setup/packages.txt
-	$(PYTEST) -n 2 $(BY_FILE)
+	$(PYTEST) -n $(WORKERS) $(BY_FILE)
 
 test-unit: dev ## The unit tests alone
 	$(PYTEST) -q -n 2 tests/unit
