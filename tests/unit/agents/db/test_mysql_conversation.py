@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pkgs.agents.db.engine import Detail, Fact, Failed, Outcome, Statement, Step
-from pkgs.agents.db.excerpt import MARK
 from pkgs.agents.db.mysql import limits
 from pkgs.agents.db.mysql.conversation import MysqlConversation
+from pkgs.agents.db.record.excerpt import MARK
 from pkgs.common.dbwire.mysql import answers
 from pkgs.common.dbwire.mysql.answers import parse_error
 from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
