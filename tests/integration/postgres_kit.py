@@ -163,6 +163,14 @@ class Service:
         self.errors.clear()
         self.relays.clear()
 
+    @contextlib.contextmanager
+    def for_one_test(self) -> Iterator[None]:
+        """It begins with nothing told and nothing restricted, and no session of it is left at its end."""
+        self.forget()
+        yield
+        self.policy = UNRESTRICTED
+        self.settle()
+
 
 class _Session:
     def __init__(self, service: Service, user: str) -> None:
@@ -269,3 +277,22 @@ def serving(uri: str, policy: DbConditions = UNRESTRICTED) -> Iterator[Service]:
     finally:
         stop.set()
         thread.join(60)
+
+
+def identity_in(folder: Path) -> dict[str, object]:
+    """What `tsh db login` writes: the user's certificate, its key, and whom to trust; as fields of a DSN."""
+    mine = certs.pair("user.test")
+    for name, text in (("user.pem", mine.cert), ("user.key", mine.key.decode()), ("ca.pem", certs.roots())):
+        (folder / name).touch(0o600)
+        (folder / name).write_text(text)
+    return {
+        "sslmode": "verify-ca",
+        "sslrootcert": folder / "ca.pem",
+        "sslcert": folder / "user.pem",
+        "sslkey": folder / "user.key",
+    }
+
+
+def psql(service: Service, *args: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = ("psql", "-XAt", service.dsn(**{"sslmode": "disable", **more}), *args)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

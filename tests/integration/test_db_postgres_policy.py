@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pkgs.agents.db.engine import Failed
-from pkgs.common.resources.role import UNRESTRICTED, DbConditions, DbMask
+from pkgs.common.resources.role import DbConditions, DbMask
 from tests.integration.postgres_kit import Server, Service, postgres, serving
 
 pytestmark = pytest.mark.needs("psql", "pg_isready")
@@ -42,10 +42,8 @@ def running(server: Server) -> Iterator[Service]:
 
 @pytest.fixture
 def service(running: Service) -> Iterator[Service]:
-    running.forget()
-    yield running
-    running.policy = UNRESTRICTED
-    running.settle()
+    with running.for_one_test():
+        yield running
 
 
 def connect(service: Service, policy: DbConditions, **more: object) -> psycopg.Connection[tuple[object, ...]]:
