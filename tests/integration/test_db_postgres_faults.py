@@ -296,7 +296,7 @@ def test_a_server_that_never_answers_is_named_after_the_deadline(monkeypatch: py
             assert "database db did not answer the agent's login within 1 s" in done.stderr
 
 
-def test_a_server_that_is_down_is_named(service: Service) -> None:
+def test_a_server_that_is_down_is_named() -> None:
     port = free_port()
     with serving(f"127.0.0.1:{port}") as other:
         assert f"cannot connect to 127.0.0.1:{port}" in psql(other, "-c", "SELECT 1").stderr
