@@ -31,7 +31,7 @@ def event_of(fact: Fact) -> tuple[Kind | None, dict[str, FieldValue]]:
                 fields["db_error_code"] = fact.code
             return codes.DB_SESSION_QUERY_FAIL, fields
         case Outcome():
-            return codes.DB_SESSION_RESULT, {"affected_records": fact.rows, "success": fact.success}
+            return codes.DB_SESSION_RESULT, {"affected_records": fact.rows or 0, "success": fact.success}
         case Malformed():
             return codes.DB_SESSION_MALFORMED, {
                 "said_by": fact.by,
@@ -53,7 +53,7 @@ def shown(fact: Fact) -> str:
         case Failed(message=message, code=code):
             lines = [f"  error {inert(code)}: {inert(message)}" if code else f"  error: {inert(message)}"]
         case Outcome(rows=rows, success=success):
-            lines = [f"  {rows} row{'' if rows == 1 else 's'}" if success else "  failed"]
+            lines = [f"  {_count(rows)}" if success else "  failed"]
         case Malformed(by=by, error=error):
             lines = [f"  malformed bytes of the {by}: {inert(error)}; the session ends"]
         case Detail(kind=kind, fields=fields):
@@ -65,6 +65,12 @@ def _said(text: str, parameters: Sequence[str]) -> list[str]:
     """What a client said, and the values that it gave beside."""
     lines = [f"> {inert(line)}" for line in text.replace("\r\n", "\n").split("\n")]
     return lines + [f"  ${number} = {inert(value)}" for number, value in enumerate(parameters, 1)]
+
+
+def _count(rows: int | None) -> str:
+    if rows is None:
+        return "done"
+    return "1 row" if rows == 1 else f"{rows} rows"
 
 
 def _shown_detail(what: str, fields: Sequence[tuple[str, str | int | tuple[str, ...]]]) -> list[str]:

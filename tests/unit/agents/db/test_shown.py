@@ -24,6 +24,8 @@ EXECUTE = (("statement_id", 3), ("query", "select ?"), ("parameters", ("x", "y")
         (LONG, ["> select", ">   $1", r"  $1 = a\x1b[2J", "  (cut)"]),
         (Failed("no such table", "42P01"), ["  error 42P01: no such table"]),
         (Outcome(1), ["  1 row"]),
+        (Outcome(0), ["  0 rows"]),
+        (Outcome(None), ["  done"]),
         (Outcome(2, success=False), ["  failed"]),
         (MALFORMED, ["  malformed bytes of the client: no message; the session ends"]),
         (
