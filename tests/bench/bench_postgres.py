@@ -16,11 +16,11 @@ from pathlib import Path
 
 import psycopg
 
-from tests.bench.databases import Files, Measured, World, listening, reached, rounds, signed
+from tests.bench.databases import Files, Measured, World, reached, rounds, signed
 from tests.bench.procfs import private_mib
 from tests.bench.report import Row, percentile
 from tests.harness.ports import free_port
-from tests.harness.wait import wait_for
+from tests.integration.db_servers import running
 from tests.integration.postgres_kit import Server, postgres
 
 _LINE = "x" * 99
@@ -107,19 +107,10 @@ server_tls_key_file = {folder}/c.key
     owner = {"user": "postgres"} if os.geteuid() == 0 else {}
     if owner:
         subprocess.run(("chown", "-R", "--no-dereference", "postgres", folder / "c.key"), check=True)
-    process = subprocess.Popen(
-        ("pgbouncer", "-q", folder / "pgbouncer.ini"),
-        stderr=(folder / "pgbouncer.log").open("wb"),
-        env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"},
-        **owner,  # type: ignore[arg-type]
-    )
-    try:
-        wait_for(lambda: process.poll() is not None or listening(port), what="pgbouncer")
-        assert process.poll() is None, (folder / "pgbouncer.log").read_text()
+    environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    command = ("pgbouncer", "-q", folder / "pgbouncer.ini")
+    with running(command, folder / "pgbouncer.log", port, env=environment, **owner):
         yield port
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def _pgbench(environment: Environment, *args: str, folder: str | None = None) -> str:

@@ -11,11 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.databases import Files, Measured, World, listening, reached, rounds, signed
+from tests.bench.databases import Files, Measured, World, reached, rounds, signed
 from tests.bench.report import Row
 from tests.harness.ports import free_port
-from tests.harness.wait import wait_for
-from tests.integration.db_servers import redis
+from tests.integration.db_servers import redis, running
 
 
 def run(full: bool = True) -> list[Row]:
@@ -68,15 +67,8 @@ cert = {own.cert}
 key = {own.key}
 """
     )
-    with (folder / "stunnel.log").open("wb") as log:
-        process = subprocess.Popen(("stunnel4", config), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            wait_for(lambda: process.poll() is not None or listening(port), what="stunnel")
-            assert process.poll() is None, (folder / "stunnel.log").read_text()
-            yield port
-        finally:
-            process.terminate()
-            process.wait(20)
+    with running(("stunnel4", config), folder / "stunnel.log", port):
+        yield port
 
 
 def _rows(ways: dict[str, Options], requests: int, clients: int, pipeline: int, count: int) -> list[Row]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,12 +107,6 @@ def _own(folder: Path) -> Files:
         (folder / name).touch(0o600)
         (folder / name).write_text(text)
     return Files(*(str(folder / name) for name in made))
-
-
-def listening(port: int) -> bool:
-    """Whether somebody does, on loopback."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 Measured = dict[str, float]

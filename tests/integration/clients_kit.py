@@ -258,7 +258,7 @@ class FakeCluster:
             for r in self.resources
             if r.kind == request.kind
             and request.labels.items() <= r.metadata.labels.items()
-            and all(word in (r.name, *r.metadata.labels.values()) for word in request.search)
+            and all(any(word in text for text in _texts(r)) for word in request.search)
         ]
         for at in range(0, len(chosen), 50):
             yield Chunk(chosen[at : at + 50])
@@ -294,6 +294,12 @@ class FakeCluster:
             raise NotFoundError("no such recording")
         for at in range(0, len(self.recording), 1000):
             yield RecordingChunk(self.recording[at : at + 1000])
+
+
+def _texts(resource: Resource) -> list[str]:
+    """Where words are sought."""
+    hostname = [resource.spec.hostname] if isinstance(resource, Node) else []
+    return [resource.name, *hostname, *resource.metadata.labels.values()]
 
 
 async def _echo(stream: Stream, dial: UserDial) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import uvloop
@@ -132,15 +132,26 @@ def serving(engine: Engine, uri: str, *, tls: bool = False, **policy: object) ->
     show a certificate, as behind the proxy."""
     kept = replace(Policy(database(engine.protocols[0], uri)), **policy)  # type: ignore[arg-type]
     context = certs.server(mutual=True) if tls else None
+
+    async def session(client: Stream) -> None:
+        if context is not None:
+            await client.handshake(context, server=True)
+        await engine.serve(client, FakeSession(kept, engine))
+
+    with accepting(kept, session) as port:
+        yield port, kept
+
+
+@contextlib.contextmanager
+def accepting(kept: Policy, session: Callable[[Stream], Awaitable[None]]) -> Iterator[int]:
+    """A port at which each connection is a session, and what is known of their beginnings and ends."""
     port = free_port()
     ready, stop = threading.Event(), threading.Event()
 
     async def connection(client: Stream) -> None:
         kept.begun += 1
         try:
-            if context is not None:
-                await client.handshake(context, server=True)
-            await engine.serve(client, FakeSession(kept, engine))
+            await session(client)
         except AccessError as exc:
             kept.errors.append(exc)
         finally:
@@ -175,7 +186,7 @@ def serving(engine: Engine, uri: str, *, tls: bool = False, **policy: object) ->
     thread.start()
     try:
         assert ready.wait(10)
-        yield port, kept
+        yield port
     finally:
         stop.set()
         thread.join(20)

@@ -96,7 +96,7 @@ def mariadb(folder: Path, files: Files | None = None, options: Sequence[str] = (
         "--skip-name-resolve",
         *options,
     )
-    with _running(command, folder, server.port):
+    with running(command, folder / "server.log", server.port):
         yield server
 
 
@@ -122,7 +122,7 @@ user reader on nopass ~* &* +@read +@connection
 user guarded on >secret ~* +@all
 """
     )
-    with _running(("redis-server", str(folder / "redis.conf")), folder, server.port):
+    with running(("redis-server", folder / "redis.conf"), folder / "server.log", server.port):
         yield server
 
 
@@ -154,21 +154,23 @@ def clickhouse(folder: Path, files: Files | None = None) -> Iterator[Server]:
         f"""<yandex><profiles><default/></profiles><quotas><default/></quotas>
         <users><alice>{user}</alice><bill>{user}</bill></users></yandex>"""
     )
-    with _running(("clickhouse-server", f"--config-file={folder}/config.xml"), folder, server.port):
+    command = ("clickhouse-server", f"--config-file={folder}/config.xml")
+    with running(command, folder / "server.log", server.port):
         yield server
 
 
 @contextlib.contextmanager
-def _running(command: tuple[str, ...], folder: Path, port: int) -> Iterator[None]:
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+def running(command: Sequence[str | Path], log: Path, port: int, **how: object) -> Iterator[None]:
+    """A program that listens at a port of loopback, until the end. `how`: more for Popen."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, **how)  # type: ignore[call-overload]
         try:
             wait_for(
                 lambda: process.poll() is not None or _listens(port),
                 what=f"{command[0]} to listen",
                 deadline_s=60,
             )
-            assert process.poll() is None, (folder / "server.log").read_text()
+            assert process.poll() is None, log.read_text()
             yield
         finally:
             process.terminate()

@@ -18,9 +18,9 @@ from typing import cast
 import msgspec
 import psycopg
 
-from pkgs.agents.db.credentials import Credentials
 from pkgs.agents.db.engines import ADMINISTRATORS
-from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.upstream.credentials import Credentials
+from pkgs.agents.db.upstream.servers import Servers
 from pkgs.agents.db.users.accounts import Given, Objects, Wanted
 from pkgs.agents.db.users.journal import Entry, Journal
 from pkgs.agents.db.users.keeper import DatabaseUsers

@@ -5,40 +5,28 @@ followed by TLS with a client certificate, and a client that begins without stan
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import functools
 import os
 import pwd
 import shutil
-import socket
-import ssl
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from pkgs.agents.db.engine import Asked, Conversation, Fact, Granted
+from pkgs.agents.db.engine import Asked, Granted
 from pkgs.agents.db.postgres.engine import PostgresEngine
-from pkgs.agents.db.relay import Relay
 from pkgs.common.dbwire.postgres.startup import EncryptionRequest
-from pkgs.common.errors import AccessError, DeniedError
-from pkgs.common.net.dial import dial_tcp
-from pkgs.common.net.stream import Stream, adopt
-from pkgs.common.net.tls import load_chain
-from pkgs.common.resources.kinds import Database
-from pkgs.common.resources.kinds.infrastructure import DatabaseSpec
-from pkgs.common.resources.metadata import Metadata
+from pkgs.common.errors import DeniedError
+from pkgs.common.net.stream import Stream
 from pkgs.common.resources.role import UNRESTRICTED, DbConditions
 from tests.harness.ports import free_port
 from tests.harness.wait import wait_for
-from tests.integration.db_kit import done
+from tests.integration.db_kit import FakeSession, Policy, accepting, database
 from tests.unit.net import certs
 
 PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/lib/postgresql"))
@@ -153,19 +141,12 @@ def postgres(settings: Sequence[str] = (), files: dict[str, str] | None = None) 
 
 
 @dataclass
-class Service:
+class Service(Policy):
     """What the Database Service decides, and what it was told."""
 
-    port: int
-    uri: str
-    policy: DbConditions = UNRESTRICTED
-    users: tuple[str, ...] = ("alice", "guarded", "nobody")
+    port: int = 0
+    users: frozenset[str] = frozenset(("alice", "guarded", "nobody"))
     databases: tuple[str, ...] = ("shop", "postgres")
-    asked: list[Asked] = field(default_factory=list)
-    facts: list[Fact] = field(default_factory=list)
-    errors: list[AccessError] = field(default_factory=list)
-    relays: list[Relay] = field(default_factory=list)
-    open: int = 0
 
     def dsn(self, **more: object) -> str:
         """Of a client behind the local tunnel."""
@@ -177,119 +158,68 @@ class Service:
         }
         return " ".join(f"{name}='{value}'" for name, value in (fields | more).items())
 
-    def settle(self) -> None:
-        """Wait until every session is over, and has told what it knew."""
-        wait_for(lambda: self.open == 0, what="the sessions to end")
-
     def forget(self) -> None:
         self.asked.clear()
         self.facts.clear()
         self.errors.clear()
         self.relays.clear()
 
+    @contextlib.contextmanager
+    def for_one_test(self) -> Iterator[None]:
+        """It begins with nothing told and nothing restricted, and no session of it is left at its end."""
+        self.forget()
+        yield
+        self.restrictions = UNRESTRICTED
+        self.settle()
 
-class _Session:
-    def __init__(self, service: Service, user: str) -> None:
+
+class _Session(FakeSession):
+    def __init__(self, service: Service, engine: PostgresEngine, user: str) -> None:
+        super().__init__(service, engine)
         self._service = service
-        self._granted = ""
         self.user = user
-        self.database = Database(
-            metadata=Metadata(name="db"), spec=DatabaseSpec(protocol="postgres", uri=service.uri)
-        )
 
     async def authorize(self, asked: Asked) -> Granted:
-        self._service.asked.append(asked)
-        if asked.user not in self._service.users or asked.database not in self._service.databases:
-            raise DeniedError(f'you may not be "{asked.user}" in "{asked.database}"')
-        self._granted = asked.user
-        return Granted(asked.user, asked.database, policy=self._service.policy)
-
-    async def dial(self) -> Stream:
-        return await adopt(await dial_tcp(self._service.uri))
-
-    def know(self, **fields: int) -> None:
-        pass
-
-    async def secure(self, stream: Stream) -> Stream:
-        context = ssl.create_default_context(cadata=certs.roots())
-        mine = certs.pair(self._granted)
-        load_chain(context, mine.cert, mine.key)
-        await stream.handshake(context, server=False, server_hostname=certs.SERVER_NAME)
-        return stream
-
-    async def relay(self, client: Stream, server: Stream, conversation: Conversation) -> None:
-        def tell(facts: Sequence[Fact]) -> asyncio.Future[None]:
-            self._service.facts += facts
-            return done()
-
-        relay = Relay(client, server, conversation, tell)
-        self._service.relays.append(relay)
-        await relay.run()
-
-
-class _Running:
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._engine = PostgresEngine()
-        self._context = certs.server(mutual=True)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def _connection(self, client: Stream) -> None:
-        self._service.open += 1
-        user = "tunnel"
-        try:
-            first = EncryptionRequest().encode()
-            if await client.peek(len(first)) == first:
-                await client.read_exactly(len(first))
-                client.write(b"S")
-                await client.drain()
-                await client.handshake(self._context, server=True)
-                user = "certificate"
-            await self._engine.serve(client, _Session(self._service, user))
-        except AccessError as exc:
-            self._service.errors.append(exc)
-        finally:
-            client.abort()
-            self._service.open -= 1
-
-    async def run(self, ready: threading.Event, stop: threading.Event) -> None:
-        loop = asyncio.get_running_loop()
-        with socket.create_server(("127.0.0.1", self._service.port)) as listener:
-            listener.setblocking(False)
-            stopped = asyncio.create_task(asyncio.to_thread(stop.wait))
-            ready.set()
-            while not stopped.done():
-                accept = asyncio.create_task(loop.sock_accept(listener))
-                await asyncio.wait((accept, stopped), return_when=asyncio.FIRST_COMPLETED)
-                if not accept.done():
-                    accept.cancel()
-                    break
-                task = asyncio.create_task(self._connection(await adopt(accept.result()[0])))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if asked.database not in self._service.databases:
+            raise DeniedError(f'you may not be in "{asked.database}"')
+        return await super().authorize(asked)
 
 
 @contextlib.contextmanager
-def serving(uri: str, policy: DbConditions = UNRESTRICTED) -> Iterator[Service]:
+def serving(uri: str, restrictions: DbConditions = UNRESTRICTED) -> Iterator[Service]:
     """In a thread of its own, so that tests may use blocking clients."""
-    service = Service(free_port(), uri, policy)
-    ready, stop = threading.Event(), threading.Event()
+    service = Service(database("postgres", uri), restrictions=restrictions)
+    engine, context = PostgresEngine(), certs.server(mutual=True)
 
-    def run() -> None:
-        async def main() -> None:
-            await _Running(service).run(ready, stop)
+    async def session(client: Stream) -> None:
+        user = "tunnel"
+        first = EncryptionRequest().encode()
+        if await client.peek(len(first)) == first:
+            await client.read_exactly(len(first))
+            client.write(b"S")
+            await client.drain()
+            await client.handshake(context, server=True)
+            user = "certificate"
+        await engine.serve(client, _Session(service, engine, user))
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main())
-
-    thread = threading.Thread(target=run, name="database service")
-    thread.start()
-    try:
-        assert ready.wait(10)
+    with accepting(service, session) as service.port:
         yield service
-    finally:
-        stop.set()
-        thread.join(60)
+
+
+def identity_in(folder: Path) -> dict[str, object]:
+    """What `tsh db login` writes: the user's certificate, its key, and whom to trust; as fields of a DSN."""
+    mine = certs.pair("user.test")
+    for name, text in (("user.pem", mine.cert), ("user.key", mine.key.decode()), ("ca.pem", certs.roots())):
+        (folder / name).touch(0o600)
+        (folder / name).write_text(text)
+    return {
+        "sslmode": "verify-ca",
+        "sslrootcert": folder / "ca.pem",
+        "sslcert": folder / "user.pem",
+        "sslkey": folder / "user.key",
+    }
+
+
+def psql(service: Service, *args: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = ("psql", "-XAt", service.dsn(**{"sslmode": "disable", **more}), *args)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -7,7 +7,6 @@ import os
 import select
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.dbwire.postgres import frontend
 from pkgs.common.dbwire.redis.build import request
 from pkgs.common.net import limits as net_limits
+from tests.harness.firewall import dropped
 from tests.harness.wait import wait_for
 from tests.integration.db_site import Site, ask, entered, site
 
@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.needs("nft", "psql", "pg_isready", "mariadbd", "mariadb", "redis-server", "redis-cli"),
     pytest.mark.skipif(os.geteuid() != 0, reason="a firewall needs root"),
 ]
-TABLE = f"faults{os.getpid()}"
 QUESTION = {
     "postgres": frontend.query("select 6 * 7"),
     "mysql": frame(0, b"\3select 6 * 7"),
@@ -47,17 +46,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(net_limits, "KEEPALIVE_IDLE_S", 2)
     monkeypatch.setattr(net_limits, "KEEPALIVE_INTERVAL_S", 1)
     monkeypatch.setattr(net_limits, "UNACKNOWLEDGED_MS", 4_000)
-
-
-@contextlib.contextmanager
-def dropped(*rules: str) -> Iterator[None]:
-    lines = "".join(f"    tcp {rule} drop\n" for rule in rules)
-    table = f"table inet {TABLE} {{\n  chain in {{\n    type filter hook input priority 0;\n{lines}  }}\n}}\n"
-    subprocess.run(("nft", "-f", "-"), input=table.encode(), check=True, timeout=20)
-    try:
-        yield
-    finally:
-        subprocess.run(("nft", "delete", "table", "inet", TABLE), check=True, timeout=20)
 
 
 def port_at(world: Site, protocol: str) -> int:

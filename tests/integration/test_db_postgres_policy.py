@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pkgs.agents.db.engine import Failed
-from pkgs.common.resources.role import UNRESTRICTED, DbConditions, DbMask
+from pkgs.common.resources.role import DbConditions, DbMask
 from tests.integration.postgres_kit import Server, Service, postgres, serving
 
 pytestmark = pytest.mark.needs("psql", "pg_isready")
@@ -42,14 +42,12 @@ def running(server: Server) -> Iterator[Service]:
 
 @pytest.fixture
 def service(running: Service) -> Iterator[Service]:
-    running.forget()
-    yield running
-    running.policy = UNRESTRICTED
-    running.settle()
+    with running.for_one_test():
+        yield running
 
 
 def connect(service: Service, policy: DbConditions, **more: object) -> psycopg.Connection[tuple[object, ...]]:
-    service.policy = policy
+    service.restrictions = policy
     return psycopg.connect(service.dsn(sslmode="disable", **more), autocommit=True)
 
 
@@ -105,7 +103,7 @@ def test_a_function_that_opens_the_way_ends_the_session(service: Service) -> Non
 
 
 def test_pg_dump_and_psql_work_in_a_session_that_may_only_read(service: Service, tmp_path: Path) -> None:
-    service.policy = READ_ONLY
+    service.restrictions = READ_ONLY
     command = ("pg_dump", "-f", str(tmp_path / "dump"), service.dsn(sslmode="disable"))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
     assert done.returncode == 0, done.stderr

@@ -28,7 +28,9 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def test_made_at_the_first_session_and_locked_after_the_last(server: Server, tmp_path: Path) -> None:
+def test_made_at_the_first_session_and_locked_after_the_last(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def story() -> None:
         one = pg_agent(server, tmp_path / "notes")
         await one.claim("first", "ann", "reader", "writer")
@@ -55,11 +57,8 @@ def test_made_at_the_first_session_and_locked_after_the_last(server: Server, tmp
         await one.users.close()
         assert pg_state(server, "ann") == 'f|"teleport-auto-user"'
 
-    before, limits.OTHERS_LEAVE_S = limits.OTHERS_LEAVE_S, 0.5
-    try:
-        run(story())
-    finally:
-        limits.OTHERS_LEAVE_S = before
+    monkeypatch.setattr(limits, "OTHERS_LEAVE_S", 0.5)
+    run(story())
 
 
 def test_dropped_unless_something_depends_on_it(server: Server, tmp_path: Path) -> None:

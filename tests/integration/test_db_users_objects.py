@@ -76,7 +76,9 @@ NO_SECRETS = (on("*", name="secret*"),)
 TABLES = on("SELECT", object_kind="table")
 
 
-def test_exactly_what_roles_permit_and_nothing_afterwards(server: Server, tmp_path: Path) -> None:
+def test_exactly_what_roles_permit_and_nothing_afterwards(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def story() -> None:
         one = pg_agent(server, tmp_path / "notes")
         reads = wanted(one, *READS, deny=NO_SECRETS)
@@ -108,11 +110,8 @@ def test_exactly_what_roles_permit_and_nothing_afterwards(server: Server, tmp_pa
         await one.users.close()
         await other.users.close()
 
-    before, limits.OTHERS_LEAVE_S = limits.OTHERS_LEAVE_S, 0.5
-    try:
-        run(story())
-    finally:
-        limits.OTHERS_LEAVE_S = before
+    monkeypatch.setattr(limits, "OTHERS_LEAVE_S", 0.5)
+    run(story())
 
 
 def test_serial_columns_can_be_filled(server: Server, tmp_path: Path) -> None:

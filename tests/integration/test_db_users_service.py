@@ -64,6 +64,24 @@ async def connect(
     return stream
 
 
+async def allowed_less(kit: Kit, allow: Conditions, stream: Stream, server: Server) -> None:
+    """The role gives ann this from now on: her session ends, and nothing is left of her at the server."""
+    less = role("made", allow, create_db_user_mode="best_effort_drop")
+    await kit.admin.call(PutResource(resource=less, mode="upsert"))
+    assert b"access is no longer allowed" in await stream.read_some()
+    await until(lambda: pg_state(server, "ann") == "", "the user to be dropped")
+
+
+async def events_of(kit: Kit, kind: str, count: int) -> list[dict[str, object]]:
+    """When so many have arrived."""
+
+    async def arrived() -> bool:
+        return len(await events(kit, kind)) == count
+
+    await until(arrived, "the events to arrive")
+    return await events(kit, kind)
+
+
 def test_permissions_on_the_objects_inside(short_tmp: Path) -> None:
     async def main() -> None:
         async with auth(short_tmp / "auth") as kit, believing(kit) as server:
@@ -89,16 +107,8 @@ def test_permissions_on_the_objects_inside(short_tmp: Path) -> None:
                 stream = await connect(db, ann, "pg", database="shop")
                 assert await rows_of(stream, "SELECT count(*) FROM customers") == [[b"100"]]
                 none = Conditions(db_labels={"pg": "yes"}, db_names=["shop"])
-                fewer = role("made", none, create_db_user_mode="best_effort_drop")
-                await kit.admin.call(PutResource(resource=fewer, mode="upsert"))
-                assert b"access is no longer allowed" in await stream.read_some()
-                await until(lambda: pg_state(server, "ann") == "", "the user to be dropped")
-
-                async def given() -> bool:
-                    return len(await events(kit, "db.session.permissions.update")) == 2
-
-                await until(given, "the events to arrive")
-                empty, told = await events(kit, "db.session.permissions.update")
+                await allowed_less(kit, none, stream, server)
+                empty, told = await events_of(kit, "db.session.permissions.update", 2)
                 assert (told["code"], told["db_name"], told["db_user"]) == ("TDB07I", "shop", "ann")
                 assert told["permission_summary"] == [{"permission": "SELECT", "counts": {"table": 1}}]
                 assert told["affected_object_counts"] == {"table": 1}
@@ -135,20 +145,12 @@ def test_a_user_of_ones_own_for_as_long_as_one_is_connected(short_tmp: Path) -> 
                 # What a role allows no longer is taken away at once: the session ends.
                 third = await connect(db, ann, "pg")
                 less = Conditions(db_labels={"pg": "yes"}, db_names=["postgres"], db_roles=["reader"])
-                fewer = role("made", less, create_db_user_mode="best_effort_drop")
-                await kit.admin.call(PutResource(resource=fewer, mode="upsert"))
-                assert b"access is no longer allowed" in await third.read_some()
-                await until(lambda: pg_state(server, "ann") == "", "the user to be dropped")
-
-                async def deactivated() -> bool:
-                    return len(await events(kit, "db.session.user.deactivate")) == 2
-
-                await until(deactivated, "the events to arrive")
+                await allowed_less(kit, less, third, server)
+                ended, _ = await events_of(kit, "db.session.user.deactivate", 2)
                 created = await events(kit, "db.session.user.create")
                 assert [event["code"] for event in created].count("TDB08I") == 3
                 assert [event["code"] for event in created].count("TDB08W") == 3
                 assert created[0]["roles"] == ["reader", "writer"]
-                ended = (await events(kit, "db.session.user.deactivate"))[0]
                 assert (ended["code"], ended["username"], ended["delete"]) == ("TDB09I", "ann", True)
                 assert ended["sid"] in {event["sid"] for event in created}
                 assert not list((short_tmp / "db" / "data" / "db-users").iterdir())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pkgs.agents.db import limits
-from pkgs.agents.db.servers import connect
+from pkgs.agents.db.upstream.servers import connect
 from pkgs.common.access.joining import JOIN_LOGIN
 from pkgs.common.api.login import ReissueUserCerts
 from pkgs.common.errors import AccessError, UnavailableError

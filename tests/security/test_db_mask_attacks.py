@@ -29,7 +29,7 @@ COPY = query("copy customers from stdin")
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     with postgres() as server, serving(f"127.0.0.1:{server.port}") as running:
-        running.policy = DbConditions(mask=(DbMask(column="email"),))
+        running.restrictions = DbConditions(mask=(DbMask(column="email"),))
         yield running
 
 

@@ -105,6 +105,21 @@ def enter(client: socket.socket, protocol: str, **login: str) -> None:
     client.sendall(said(**login))
 
 
+@contextlib.contextmanager
+def asking(protocol: str, script: Script) -> Iterator[tuple[socket.socket, Policy]]:
+    """A client that has logged in and asked its hostile server something."""
+    engine, _, mysql = SIDES[protocol]
+    with (
+        hostile(script, mysql=mysql) as uri,
+        serving(engine(), uri) as (port, policy),
+        dial(port) as client,
+    ):
+        enter(client, protocol)
+        client.recv(4096)
+        client.sendall(frame(0, b"\3select 1") if mysql else request(b"GET", b"a"))
+        yield client, policy
+
+
 NAMES = (
     "Alice",
     "ALICE",
@@ -183,7 +198,7 @@ def test_a26_a_database_name_is_a_field_and_no_text() -> None:
 
 @each_protocol
 def test_a66_answers_without_end_take_no_memory(protocol: str) -> None:
-    engine, _, mysql = SIDES[protocol]
+    mysql = protocol == "mysql"
     stop = threading.Event()
 
     def script(inside: ssl.SSLSocket) -> None:
@@ -193,14 +208,7 @@ def test_a66_answers_without_end_take_no_memory(protocol: str) -> None:
         while not stop.is_set():
             inside.sendall(endless)
 
-    with (
-        hostile(script, mysql=mysql) as uri,
-        serving(engine(), uri) as (port, policy),
-        dial(port) as client,
-    ):
-        enter(client, protocol)
-        client.recv(4096)
-        client.sendall(frame(0, b"\3select 1") if mysql else request(b"GET", b"a"))
+    with asking(protocol, script) as (client, policy):
         read_all(client, 16 * CHUNK)
         before = resident()
         assert read_all(client, 128 * CHUNK) >= 128 * CHUNK
@@ -221,7 +229,6 @@ HOSTILE = {
 
 @each_protocol
 def test_a66_a_server_that_speaks_something_else_ends_its_session(protocol: str) -> None:
-    engine, _, mysql = SIDES[protocol]
     for said in HOSTILE[protocol]:
 
         def script(inside: ssl.SSLSocket, said: bytes = said) -> None:
@@ -230,14 +237,7 @@ def test_a66_a_server_that_speaks_something_else_ends_its_session(protocol: str)
             with contextlib.suppress(OSError):
                 inside.recv(4096)
 
-        with (
-            hostile(script, mysql=mysql) as uri,
-            serving(engine(), uri) as (port, policy),
-            dial(port) as client,
-        ):
-            enter(client, protocol)
-            client.recv(4096)
-            client.sendall(frame(0, b"\3select 1") if mysql else request(b"PING"))
+        with asking(protocol, script) as (client, policy):
             read_all(client)
             policy.settle()
             assert_ended_by_protocol(policy, said)
@@ -254,14 +254,7 @@ def test_a66_a_server_cannot_ask_for_a_file_of_the_client() -> None:
         with contextlib.suppress(OSError):
             inside.recv(4096)
 
-    with (
-        hostile(script, mysql=True) as uri,
-        serving(MysqlEngine(), uri) as (port, policy),
-        dial(port) as client,
-    ):
-        enter(client, "mysql")
-        client.recv(4096)
-        client.sendall(frame(0, b"\3select 1"))
+    with asking("mysql", script) as (client, policy):
         got = b""
         while part := client.recv(4096):
             got += part

@@ -49,7 +49,7 @@ PROGRAMS: dict[str, tuple[list[str], frozenset[str]]] = {
 }
 """Program, an invocation that only starts, and the heavy modules it may have loaded then."""
 
-LEAN_VERBS = ("ls", "ssh", "proxy_ssh", "join", "scp", "latency.ssh", "bench.ssh")
+LEAN_VERBS = ("ls", "ssh", "proxy.ssh", "join", "scp", "latency.ssh", "bench.ssh")
 """Verbs of tsh that people and OpenSSH run all day: what they need is loaded when it is needed."""
 
 _REPORT = (

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 from pkgs.agents.base.leases import Leases, TooManyConnectionsError
 from pkgs.agents.db import limits
-from pkgs.agents.db.audit import Keeping, SessionRecord
 from pkgs.agents.db.engine import Asked, Conversation, Engine, Granted
 from pkgs.agents.db.gate import NO_LONGER, Gate
+from pkgs.agents.db.record.session import Keeping, SessionRecord
 from pkgs.agents.db.relay import Ended, Relay
-from pkgs.agents.db.servers import Servers
 from pkgs.agents.db.unrestricted import check_restricts
+from pkgs.agents.db.upstream.servers import Servers
 from pkgs.agents.db.users.accounts import Objects, Wanted
 from pkgs.agents.db.users.journal import Entry
 from pkgs.agents.db.users.keeper import DatabaseUsers

@@ -72,8 +72,8 @@ class Failed:
 class Outcome:
     """What a statement came to."""
 
-    rows: int
-    """Returned, or touched."""
+    rows: int | None
+    """Returned, or touched; None where the server does not say."""
     success: bool = True
 
 

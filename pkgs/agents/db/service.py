@@ -14,15 +14,15 @@ from pkgs.agents.base.links import Links
 from pkgs.agents.base.seal import Sealer
 from pkgs.agents.base.strangers import Strangers
 from pkgs.agents.db import limits
-from pkgs.agents.db.audit import Keeping
 from pkgs.agents.db.connection import DbSession, Shared
-from pkgs.agents.db.credentials import Credentials
 from pkgs.agents.db.engine import GREETED, Engine
 from pkgs.agents.db.engines import ADMINISTRATORS, built_in, by_protocol
 from pkgs.agents.db.gate import Gate
-from pkgs.agents.db.health import Health
-from pkgs.agents.db.registry import Registry
-from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.record.session import Keeping
+from pkgs.agents.db.upstream.credentials import Credentials
+from pkgs.agents.db.upstream.health import Health
+from pkgs.agents.db.upstream.registry import Registry
+from pkgs.agents.db.upstream.servers import Servers
 from pkgs.agents.db.users.journal import Journal
 from pkgs.agents.db.users.keeper import DatabaseUsers
 from pkgs.common.api.databases import ANNOUNCED_AT_ONCE, AnnounceDatabases

@@ -48,9 +48,9 @@ TOOL = Tool(
         "proxy": Group(
             "Connect other programs through the proxy.",
             {
-                "ssh": Verb(_VERBS + "proxy_ssh", "Connect standard input and output to a server's SSH port"),
-                "db": Verb(_VERBS + "proxy_db", "Open a local port for a database"),
-                "ssh-multiplex": Verb(_VERBS + "proxy_ssh_multiplex", "Connect many ssh through one process"),
+                "ssh": Verb(_VERBS + "proxy.ssh", "Connect standard input and output to a server's SSH port"),
+                "db": Verb(_VERBS + "proxy.db", "Open a local port for a database"),
+                "ssh-multiplex": Verb(_VERBS + "proxy.ssh_multiplex", "Connect many ssh through one process"),
             },
         ),
         "db": Group(

@@ -16,7 +16,7 @@ from pkgs.common.api.audit import EmitEvents
 from pkgs.common.api.join import RenewHostCerts
 from pkgs.common.api.resources import Heartbeat
 from pkgs.common.errors import AccessError
-from pkgs.common.events.spool import SpoolEmitter
+from pkgs.common.events.spool.emitter import SpoolEmitter
 from pkgs.common.events.types import Event
 from pkgs.common.membership import limits
 from pkgs.common.membership.cache import KINDS_HOST, KINDS_PROXY, ClusterCache

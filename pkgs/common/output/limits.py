@@ -8,3 +8,5 @@ MIN_CELL_WIDTH = 12
 
 MAX_ERROR_CHARS = 4000
 """A longer message from a peer is cut with a mark."""
+OFFER_S = 1.0
+"""How long the shell's completion waits for names from elsewhere."""

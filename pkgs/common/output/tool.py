@@ -13,13 +13,16 @@ from pkgs.common.output.errors import EXIT_USAGE, fail, run
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Only for the type checker; see `common/errors`.
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    Offer = Callable[[Parsed, str], list[str]]
 
 COMPLETION_FLAGS = ("--install-completion", "--show-completion")
 
 
 class Verb:
-    """Where a verb lives: a module with `SPEC: Spec` and `run(args: Parsed) -> int`."""
+    """Where a verb lives: a module with `SPEC: Spec` and `run(args: Parsed) -> int`, and perhaps with
+    `offer(args: Parsed, typed: str) -> list[str]`: words that the shell may complete what is typed to."""
 
     __slots__ = ("help", "module")
 
@@ -32,6 +35,11 @@ class Verb:
         spec = import_module(self.module).SPEC
         assert isinstance(spec, Spec)
         return spec
+
+    def offer(self) -> Offer | None:
+        """What completes its words; None: nothing does."""
+        found: Offer | None = getattr(import_module(self.module), "offer", None)
+        return found
 
     def run(self, args: Parsed) -> int:
         """Do it; the answer is the exit status."""

@@ -12,7 +12,7 @@ import pytest
 from pkgs.common.errors import InputError, UnavailableError
 from pkgs.common.events import codes
 from pkgs.common.events.format import encoded, new_event
-from pkgs.common.events.spool import SpoolEmitter
+from pkgs.common.events.spool.emitter import SpoolEmitter
 from pkgs.common.events.types import Event
 
 
@@ -312,7 +312,7 @@ def test_kill_dash_nine_loses_nothing_that_was_acknowledged(tmp_path):
         from pkgs.common.errors import UnavailableError
         from pkgs.common.events import codes
         from pkgs.common.events.format import encoded, new_event
-        from pkgs.common.events.spool import SpoolEmitter
+        from pkgs.common.events.spool.emitter import SpoolEmitter
 
         async def down(events):
             raise UnavailableError("down")

@@ -63,7 +63,7 @@ def test_version_loads_nothing_but_the_table_of_verbs() -> None:
 
 
 IMPORTS = {
-    "proxy ssh": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.proxy_ssh,"
+    "proxy ssh": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.proxy.ssh,"
     " pkgs.clients.tsh.connections.dial, pkgs.clients.tsh.connections.splice,"
     " pkgs.clients.tsh.connections.wire",
     "ssh": "import pkgs.clients.tsh.main, pkgs.clients.tsh.verbs.ssh",

@@ -13,8 +13,8 @@ import h11
 from pkgs.agents.db.clickhouse import limits, requests
 from pkgs.agents.db.clickhouse.requests import Asked
 from pkgs.agents.db.engine import Fact, Failed, Outcome, Statement, Step
-from pkgs.agents.db.excerpt import excerpt
-from pkgs.agents.db.passwords import HIDDEN, mask
+from pkgs.agents.db.record.excerpt import excerpt
+from pkgs.agents.db.record.passwords import HIDDEN, mask
 from pkgs.common.errors import DeniedError, InputError, ProtocolError
 
 _CODE = re.compile(r"Code: ([0-9]{1,6})")

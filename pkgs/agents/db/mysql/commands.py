@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from pkgs.agents.db.engine import Detail, Fact, Statement
-from pkgs.agents.db.excerpt import MARK
 from pkgs.agents.db.mysql import limits
 from pkgs.agents.db.mysql.prepared import Prepared
-from pkgs.agents.db.passwords import Masked, mask
+from pkgs.agents.db.record.excerpt import MARK
+from pkgs.agents.db.record.passwords import Masked, mask
 from pkgs.common.dbwire.mysql.flags import Command
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pkgs.agents.db.excerpt import MARK, excerpt, readable
 from pkgs.agents.db.mysql import limits
+from pkgs.agents.db.record.excerpt import MARK, excerpt, readable
 from pkgs.common.dbwire.mysql.binary import parse_execute
 
 _LAST = 0xFFFFFFFF

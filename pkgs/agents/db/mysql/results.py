@@ -16,7 +16,7 @@ from pkgs.agents.db.engine import Fact, Failed, Outcome
 from pkgs.agents.db.mysql import limits
 from pkgs.agents.db.mysql.commands import Answer
 from pkgs.agents.db.mysql.prepared import Prepared
-from pkgs.agents.db.passwords import mask_error
+from pkgs.agents.db.record.passwords import mask_error
 from pkgs.common.dbwire.mysql import answers, flags
 from pkgs.common.dbwire.mysql.flags import Capability
 from pkgs.common.dbwire.mysql.limits import PACKET_MAX

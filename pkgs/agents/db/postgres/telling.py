@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pkgs.agents.db.engine import Detail, Statement
-from pkgs.agents.db.excerpt import MARK
 from pkgs.agents.db.postgres import limits
 from pkgs.agents.db.postgres.secrets import mask
+from pkgs.agents.db.record.excerpt import MARK
 from pkgs.common.dbwire.postgres.frontend import BINARY, STATEMENT, Bind, FunctionCall, Named, Parse, Values
 from pkgs.common.dbwire.postgres.values import binary_to_text
 

@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from pkgs.agents.db.engine import Failed, Step
-from pkgs.agents.db.excerpt import excerpt
 from pkgs.agents.db.parts import Parts
+from pkgs.agents.db.record.excerpt import excerpt
 from pkgs.agents.db.redis import limits
 from pkgs.agents.db.redis.commands import Verdict, judge, masked_error, statement
 from pkgs.common.dbwire.redis import build

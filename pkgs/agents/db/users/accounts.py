@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.upstream.servers import Servers
 from pkgs.common.access.dbobjects import ImportRules, ObjectPermissions
 from pkgs.common.errors import DeniedError
 from pkgs.common.resources.kinds import Database

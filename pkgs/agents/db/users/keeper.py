@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pkgs.agents.db.deadlines import within
-from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.upstream.servers import Servers
 from pkgs.agents.db.users import limits
 from pkgs.agents.db.users.accounts import (
     Accounts,

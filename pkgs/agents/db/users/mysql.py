@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pkgs.agents.db.engine import Granted
 from pkgs.agents.db.mysql import login
-from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.upstream.servers import Servers
 from pkgs.agents.db.users import limits
 from pkgs.agents.db.users.accounts import MARK, Finished, Given, OtherRolesError, Wanted
 from pkgs.common.dbwire.mysql import answers

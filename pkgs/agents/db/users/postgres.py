@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from pkgs.agents.db.postgres.login import ServerError
-from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.upstream.servers import Servers
 from pkgs.agents.db.users import postgres_objects
 from pkgs.agents.db.users.accounts import MARK, Finished, Given, OtherRolesError, Wanted
 from pkgs.agents.db.users.postgres_sql import Admin, connected, identifier, text

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from pkgs.agents.db.postgres.login import ServerError, ask_for_tls, log_in, messages
-from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.upstream.servers import Servers
 from pkgs.agents.db.users import limits
 from pkgs.common.dbwire.postgres import backend, frontend, startup
 from pkgs.common.dbwire.postgres.frontend import Bind, Parse, Values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pkgs.clients.tsh.connections.dial import auth_client
 from pkgs.clients.tsh.databases import files
 from pkgs.clients.tsh.databases.limits import LIST_DEADLINE_S
-from pkgs.clients.tsh.profile.login import Login
+from pkgs.clients.tsh.profile.login import Login, current, is_headless
 from pkgs.clients.tsh.servers.nodes import parse_labels, split_commas
 from pkgs.common.errors import InputError, NotFoundError
 from pkgs.common.output.argv import Flag, Parsed
@@ -86,3 +86,10 @@ def named(found: list[Database], name: str) -> Database:
         if database.name == name:
             return database
     raise NotFoundError(f"no database {name[:80]!r}, or you may not use it", hint="'tsh db ls' lists yours")
+
+
+def offer(args: Parsed, typed: str) -> list[str]:
+    """Names for the shell's completion, of databases that the login may see."""
+    if is_headless(args):
+        return []
+    return [database.name for database in fetch(current(args), {}, [typed] if typed else [])]

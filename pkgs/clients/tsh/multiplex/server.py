@@ -18,7 +18,7 @@ from pathlib import Path
 from pkgs.clients.tsh.multiplex.limits import ANSWER_S, END_S, MAX_REQUEST, MAX_STREAMS, REQUEST_S
 from pkgs.clients.tsh.multiplex.ready import Ready
 from pkgs.clients.tsh.profile.login import Login
-from pkgs.clients.tsh.verbs.proxy_ssh import DEFAULT_PORTS
+from pkgs.clients.tsh.verbs.proxy.ssh import DEFAULT_PORTS
 from pkgs.common.api.tunnel import UserDial, UserDialReply
 from pkgs.common.errors import (
     AccessError,

@@ -84,7 +84,7 @@ def current(args: Parsed) -> Login:
 
 def stored(args: Parsed) -> Login:
     """The same, expired or not."""
-    if args.values.get("headless") or args.values.get("auth") == "headless":  # tctl has neither
+    if is_headless(args):
         from pkgs.clients.tsh.login.headless import headless_login
 
         return headless_login(args)
@@ -100,6 +100,11 @@ def stored(args: Parsed) -> Login:
     login = of_profile(where, home.load(where, name))
     _check_cluster(args, login)
     return login
+
+
+def is_headless(args: Parsed) -> bool:
+    """Whether somebody has to approve this on another machine."""
+    return bool(args.values.get("headless")) or args.values.get("auth") == "headless"  # tctl has neither
 
 
 def of_profile(where: str, profile: home.Profile) -> Login:

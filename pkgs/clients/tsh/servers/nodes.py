@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pkgs.clients.tsh.connections.dial import auth_client
-from pkgs.clients.tsh.profile.login import Login
+from pkgs.clients.tsh.profile.login import Login, current, is_headless
 from pkgs.common.errors import InputError
-from pkgs.common.output.argv import Flag
+from pkgs.common.output.argv import Flag, Parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,3 +88,12 @@ def address(node: Node) -> str:
 def label_text(labels: dict[str, str]) -> str:
     """`a=1,b=2`, sorted."""
     return ",".join(f"{key}={labels[key]}" for key in sorted(labels))
+
+
+def offer(args: Parsed, typed: str) -> list[str]:
+    """Names for the shell's completion, of servers that the login may see; a login before it stays."""
+    if is_headless(args) or args.text("jumphost"):
+        return []
+    login, at, host = typed.rpartition("@")
+    found = fetch(current(args), {}, [host] if host else [])
+    return sorted({f"{login}{at}{node.spec.hostname}" for node in found})

@@ -28,6 +28,15 @@ SPEC = Spec(
 )
 
 
+def offer(args: Parsed, typed: str) -> list[str]:
+    """Names of servers. What may as well be a local path is left to the shell."""
+    if not typed or "/" in typed or ":" in typed:
+        return []
+    from pkgs.clients.tsh.servers import nodes
+
+    return [f"{name}:" for name in nodes.offer(args, typed)]
+
+
 def run(args: Parsed) -> int:
     """Replace this process by scp."""
     openssh.heed_resume(args)

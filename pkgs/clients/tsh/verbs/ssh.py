@@ -99,6 +99,13 @@ SAFE_OPTIONS = frozenset(
 """OpenSSH options that can't turn off the checks that make the connection what it is."""
 
 
+def offer(args: Parsed, typed: str) -> list[str]:
+    """Names of servers."""
+    from pkgs.clients.tsh.servers import nodes
+
+    return nodes.offer(args, typed)
+
+
 def run(args: Parsed) -> int:
     """Replace this process by OpenSSH; for a command on several nodes, run it once for each."""
     if not args.words and not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -126,11 +126,11 @@ def command_complete(tag: str) -> bytes:
     return message(b"C", string(tag))
 
 
-def parse_command_complete(raw: memoryview) -> int:
-    """Rows returned or touched: the last word of `INSERT 0 5`, `SELECT 3`; 0 where there is no number."""
+def parse_command_complete(raw: memoryview) -> int | None:
+    """Rows returned or touched: the last word of `INSERT 0 5`, `SELECT 3`; None for `BEGIN` and `SHOW`."""
     tag = bytes(raw[HEADER:-1])
     count = tag.rpartition(b" ")[2]
-    return int(count) if len(count) < 20 and count.isdigit() else 0
+    return int(count) if len(count) < 20 and count.isdigit() else None
 
 
 def ready(status: bytes = b"I") -> bytes:

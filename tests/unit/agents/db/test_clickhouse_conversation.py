@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from pkgs.agents.db.clickhouse import limits, requests
 from pkgs.agents.db.clickhouse.conversation import ClickhouseConversation
-from pkgs.agents.db.engine import Fact, Failed, Outcome, Statement
+from pkgs.agents.db.engine import Failed, Outcome, Statement
 from pkgs.common.errors import DeniedError, ProtocolError
+from tests.unit.agents.db.play_kit import Played
 
 
 def ask(target: str = "/", *headers: str, body: bytes = b"") -> bytes:
@@ -31,30 +32,8 @@ def answer(body: bytes = b"1\n", status: int = 200, *headers: str) -> bytes:
 
 
 @dataclass
-class Play:
+class Play(Played[ClickhouseConversation]):
     conversation: ClickhouseConversation = field(default_factory=lambda: ClickhouseConversation("alice"))
-    to_server: bytes = b""
-    to_client: bytes = b""
-    facts: list[Fact] = field(default_factory=list)
-    over: bool = False
-
-    def client(self, *pieces: bytes) -> Play:
-        for piece in pieces:
-            step = self.conversation.from_client(memoryview(piece))
-            self.to_server += step.onward
-            self.to_client += step.back
-            self.facts += step.facts
-            self.over = self.over or step.over
-        return self
-
-    def server(self, *pieces: bytes) -> Play:
-        for piece in pieces:
-            step = self.conversation.from_server(memoryview(piece))
-            self.to_client += step.onward
-            self.to_server += step.back
-            self.facts += step.facts
-            self.over = self.over or step.over
-        return self
 
 
 def basic(user: str) -> str:

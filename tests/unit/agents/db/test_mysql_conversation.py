@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.agents.db.engine import Detail, Fact, Failed, Outcome, Statement, Step
-from pkgs.agents.db.excerpt import MARK
+from pkgs.agents.db.engine import Detail, Fact, Failed, Outcome, Statement
 from pkgs.agents.db.mysql import limits
 from pkgs.agents.db.mysql.conversation import MysqlConversation
+from pkgs.agents.db.record.excerpt import MARK
 from pkgs.common.dbwire.mysql import answers
 from pkgs.common.dbwire.mysql.answers import parse_error
 from pkgs.common.dbwire.mysql.flags import OFFERED, Capability
 from pkgs.common.dbwire.mysql.packets import frame
 from pkgs.common.dbwire.mysql.values import counted, lenenc
 from pkgs.common.errors import ProtocolError
+from tests.unit.agents.db.play_kit import Played
 
 OLD = OFFERED & ~Capability.DEPRECATE_EOF
 
@@ -60,34 +61,8 @@ def rows(count: int, *, old: bool = False, status: int = 2, sequence: int = 1) -
 
 
 @dataclass
-class Play:
-    """Gives bytes to a conversation and gathers what comes of them."""
-
+class Play(Played[MysqlConversation]):
     conversation: MysqlConversation = field(default_factory=lambda: MysqlConversation(OFFERED))
-    to_server: bytes = b""
-    to_client: bytes = b""
-    facts: list[Fact] = field(default_factory=list)
-    over: bool = False
-
-    def client(self, *pieces: bytes) -> Play:
-        for piece in pieces:
-            step = self.conversation.from_client(memoryview(piece))
-            self.to_server += step.onward
-            self.to_client += step.back
-            self._note(step)
-        return self
-
-    def server(self, *pieces: bytes) -> Play:
-        for piece in pieces:
-            step = self.conversation.from_server(memoryview(piece))
-            self.to_client += step.onward
-            assert not step.back
-            self._note(step)
-        return self
-
-    def _note(self, step: Step) -> None:
-        self.facts += step.facts
-        self.over = self.over or step.over
 
 
 def test_a_query_and_its_rows_go_through() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.agents.db.passwords import LOOKED_AT, mask, mask_error
+from pkgs.agents.db.record.passwords import LOOKED_AT, mask, mask_error
 
 TABLE = [
     (

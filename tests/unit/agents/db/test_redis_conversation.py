@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgs.agents.db.engine import Fact, Failed, Statement
+from pkgs.agents.db.engine import Failed, Statement
 from pkgs.agents.db.redis import limits
 from pkgs.agents.db.redis.commands import statement
 from pkgs.agents.db.redis.conversation import RedisConversation
 from pkgs.common.dbwire.redis.build import request
 from pkgs.common.errors import ProtocolError
+from tests.unit.agents.db.play_kit import Played
 
 LOGIN = request(b"AUTH", b"alice", b"x")
 
@@ -24,29 +25,10 @@ def ask(text: str) -> bytes:
 
 
 @dataclass
-class Play:
-    """Gives bytes to a conversation, and gathers what comes of them. Its server answers the markers."""
+class Play(Played[RedisConversation]):
+    """Its server answers the markers."""
 
     conversation: RedisConversation = field(default_factory=lambda: RedisConversation("alice", LOGIN))
-    to_server: bytes = b""
-    to_client: bytes = b""
-    facts: list[Fact] = field(default_factory=list)
-
-    def client(self, *pieces: bytes) -> Play:
-        for piece in pieces:
-            step = self.conversation.from_client(memoryview(piece))
-            assert not step.back
-            self.to_server += step.onward
-            self.facts += step.facts
-        return self
-
-    def server(self, *pieces: bytes) -> Play:
-        for piece in pieces:
-            step = self.conversation.from_server(memoryview(piece))
-            self.to_client += step.onward
-            self.to_server += step.back
-            self.facts += step.facts
-        return self
 
     @property
     def markers(self) -> list[bytes]:

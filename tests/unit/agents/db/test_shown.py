@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from pkgs.agents.db.audit import _shown
 from pkgs.agents.db.engine import Detail, Fact, Failed, Malformed, Outcome, Statement
+from pkgs.agents.db.record.facts import shown
 from pkgs.common.recording.model import Output, SessionMeta
 from pkgs.common.recording.showing.export import to_json_lines
 
@@ -24,6 +24,8 @@ EXECUTE = (("statement_id", 3), ("query", "select ?"), ("parameters", ("x", "y")
         (LONG, ["> select", ">   $1", r"  $1 = a\x1b[2J", "  (cut)"]),
         (Failed("no such table", "42P01"), ["  error 42P01: no such table"]),
         (Outcome(1), ["  1 row"]),
+        (Outcome(0), ["  0 rows"]),
+        (Outcome(None), ["  done"]),
         (Outcome(2, success=False), ["  failed"]),
         (MALFORMED, ["  malformed bytes of the client: no message; the session ends"]),
         (
@@ -38,7 +40,7 @@ EXECUTE = (("statement_id", 3), ("query", "select ?"), ("parameters", ("x", "y")
     ],
 )  # fmt: skip
 def test_each_fact_has_its_lines(fact: Fact, lines: list[str]) -> None:
-    assert _shown(fact).split("\r\n") == [*lines, ""]
+    assert shown(fact).split("\r\n") == [*lines, ""]
 
 
 @pytest.mark.parametrize("kind", ["db", "ssh"])

@@ -26,6 +26,7 @@ SPEC = Spec(
     usage="[DATABASE]",
     most=1,
 )  # fmt: skip
+offer = listing.offer
 
 
 def run(args: Parsed) -> int:

@@ -6,7 +6,7 @@ import sys
 
 from pkgs.clients.tsh.databases import files, listing
 from pkgs.clients.tsh.flags import CLUSTER
-from pkgs.clients.tsh.profile.login import stored
+from pkgs.clients.tsh.profile.login import is_headless, stored
 from pkgs.common.errors import NotFoundError
 from pkgs.common.output.argv import Parsed, Spec
 from pkgs.common.output.sanitize import inert
@@ -18,6 +18,11 @@ SPEC = Spec(
     usage="[DATABASE]",
     most=1,
 )
+
+
+def offer(args: Parsed, typed: str) -> list[str]:
+    """Those for which a certificate is held."""
+    return [] if is_headless(args) else files.names(stored(args))
 
 
 def run(args: Parsed) -> int:

@@ -33,6 +33,7 @@ SPEC = Spec(
     usage="[DATABASE]",
     most=1,
 )
+offer = listing.offer
 
 
 def run(args: Parsed) -> int:

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pkgs.agents.db import limits
-from pkgs.agents.db.health import Plan, _State, plan_for
-from pkgs.agents.db.registry import Registry, address_of
+from pkgs.agents.db.upstream.health import Plan, _State, plan_for
+from pkgs.agents.db.upstream.registry import Registry, address_of
 from pkgs.common.errors import InputError
 from pkgs.common.resources.kinds import CommandLabel, Database, DatabaseSpec, HealthCheckConfig
 from pkgs.common.resources.kinds.infrastructure import HealthCheckSpec, HealthMatch

@@ -8,8 +8,8 @@ import ssl
 from collections.abc import Sequence
 
 from pkgs.agents.db import limits
-from pkgs.agents.db.credentials import Credentials, server_name
-from pkgs.agents.db.registry import address_of
+from pkgs.agents.db.upstream.credentials import Credentials, server_name
+from pkgs.agents.db.upstream.registry import address_of
 from pkgs.common.errors import ProtocolError, TrustError, UnavailableError
 from pkgs.common.net.dial import Resolved, dial_resolved, resolve
 from pkgs.common.net.sockets import join_host_port

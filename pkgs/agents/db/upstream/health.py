@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from pkgs.agents.db import limits
 from pkgs.agents.db.engine import HEALTH_USER, Engine
-from pkgs.agents.db.registry import Registry
-from pkgs.agents.db.servers import Servers
+from pkgs.agents.db.upstream.registry import Registry
+from pkgs.agents.db.upstream.servers import Servers
 from pkgs.common.access.contexts.labelexpr import compile_label_expression
 from pkgs.common.access.matching.labels import compile_selector, labels_of
 from pkgs.common.errors import AccessError, InputError, TrustError

@@ -3,7 +3,6 @@
 begin (the start is durable) -> statements and what they came to -> end; or refused, and nothing else
 
 A recording shows statements and outcomes as lines, so that everything that plays a session plays these too.
-What a client wrote is made inert: played, it moves no terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from time import monotonic
 import msgspec
 
 from pkgs.agents.db import limits
-from pkgs.agents.db.engine import Asked, Detail, Fact, Failed, Granted, Malformed, Outcome, Statement
+from pkgs.agents.db.engine import Asked, Fact, Granted
+from pkgs.agents.db.record.facts import event_of, shown
 from pkgs.agents.db.users.accounts import Given
 from pkgs.common.access.matching.labels import labels_of
 from pkgs.common.errors import AccessError, UnavailableError
@@ -26,7 +26,6 @@ from pkgs.common.events import codes
 from pkgs.common.events.codes import Kind
 from pkgs.common.events.format import LAST_INDEX, Series, new_event, rfc3339
 from pkgs.common.events.types import Event, FieldValue, Poster
-from pkgs.common.output.sanitize import inert
 from pkgs.common.pki.identity import Identity
 from pkgs.common.recording.model import SessionMeta
 from pkgs.common.resources.kinds import Database
@@ -151,7 +150,7 @@ class SessionRecord:
         payloads: list[bytes] = []
         time = rfc3339(self._keeping.now())
         for fact in facts:
-            kind, fields = _event_of(fact)
+            kind, fields = event_of(fact)
             if kind is not None:
                 payloads.append(self._series.payload(kind, time, self._next(), fields))
         kept = self._keeping.emitter.post(*payloads)
@@ -278,7 +277,7 @@ class SessionRecord:
             return
         now = monotonic()
         try:
-            self._recording.writer.output("".join(map(_shown, facts)).encode("utf-8", "replace"), now)
+            self._recording.writer.output("".join(map(shown, facts)).encode("utf-8", "replace"), now)
             self._recording.writer.flush(now)
         except AccessError as problem:
             self._recording_lost(problem)
@@ -315,68 +314,3 @@ class SessionRecord:
             self._recording = None
         if self._strict:
             self._give_up("this session must be recorded and cannot be any more")
-
-
-def _event_of(fact: Fact) -> tuple[Kind | None, dict[str, FieldValue]]:
-    """The event that tells a fact; none for a detail that no event is known for."""
-    fields: dict[str, FieldValue]
-    match fact:
-        case Statement():
-            fields = {"db_query": fact.text, "success": True}
-            if fact.parameters:
-                fields["db_query_parameters"] = list(fact.parameters)
-            if fact.cut:
-                fields["truncated"] = True
-            return codes.DB_SESSION_QUERY, fields
-        case Failed():
-            fields = {"success": False, "error": fact.message, "message": fact.message}
-            if fact.code:
-                fields["db_error_code"] = fact.code
-            return codes.DB_SESSION_QUERY_FAIL, fields
-        case Outcome():
-            return codes.DB_SESSION_RESULT, {"affected_records": fact.rows, "success": fact.success}
-        case Malformed():
-            return codes.DB_SESSION_MALFORMED, {
-                "said_by": fact.by,
-                "size": fact.size,
-                "error": fact.error,
-            }
-        case Detail():
-            fields = {key: list(value) if isinstance(value, tuple) else value for key, value in fact.fields}
-            return codes.DB_SESSION_DETAILS.get(fact.kind), fields
-
-
-def _shown(fact: Fact) -> str:
-    """How a recording shows a fact."""
-    match fact:
-        case Statement(text=text, parameters=(), cut=False) if text.isprintable():
-            return f"> {text}\r\n"
-        case Statement(text=text, parameters=parameters, cut=cut):
-            lines = [*_said(text, parameters), *(["  (cut)"] if cut else [])]
-        case Failed(message=message, code=code):
-            lines = [f"  error {inert(code)}: {inert(message)}" if code else f"  error: {inert(message)}"]
-        case Outcome(rows=rows, success=success):
-            lines = [f"  {rows} row{'' if rows == 1 else 's'}" if success else "  failed"]
-        case Malformed(by=by, error=error):
-            lines = [f"  malformed bytes of the {by}: {inert(error)}; the session ends"]
-        case Detail(kind=kind, fields=fields):
-            lines = _shown_detail(kind.rpartition(".")[2].replace("_", " "), fields)
-    return "".join(f"{line}\r\n" for line in lines)
-
-
-def _said(text: str, parameters: Sequence[str]) -> list[str]:
-    """What a client said, and the values that it gave beside."""
-    lines = [f"> {inert(line)}" for line in text.replace("\r\n", "\n").split("\n")]
-    return lines + [f"  ${number} = {inert(value)}" for number, value in enumerate(parameters, 1)]
-
-
-def _shown_detail(what: str, fields: Sequence[tuple[str, str | int | tuple[str, ...]]]) -> list[str]:
-    """As `parse s1: select $1`, or `bind s1` with its values: what is done, its names, the statement."""
-    names = [
-        str(value)
-        for name, value in fields
-        if name != "query" and value != "" and not isinstance(value, tuple)
-    ]
-    query = "".join(f": {value}" for name, value in fields if name == "query" and value)
-    values = [each for _, value in fields if isinstance(value, tuple) for each in value]
-    return _said(" ".join((what, *names)) + query, values)

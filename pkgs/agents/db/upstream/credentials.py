@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pkgs.agents.db import limits
 from pkgs.agents.db.engine import HEALTH_USER
-from pkgs.agents.db.registry import address_of
+from pkgs.agents.db.upstream.registry import address_of
 from pkgs.common.api.databases import SignDatabaseCert
 from pkgs.common.errors import AccessError, TrustError
 from pkgs.common.net.tls import load_chain
