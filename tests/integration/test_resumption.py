@@ -194,6 +194,7 @@ def test_a_session_that_was_left_outlives_a_client_who_does_not_come_back(
         pids.append(int(read_until(channel, b".").split(b"pid=")[1].split(b".")[0]))
     session = node.table.find(live(node, "rosa"))
     node.run(session.detach("rosa"))
+    read_until(channels[0], b"it goes on")  # the connection's process has heard of it
     client.cut()
     kept = node.desk._kept[desks._key(client.token)]
     node.call(lambda: kept.pipe.close("its client did not come back in time"))
